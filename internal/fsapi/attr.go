@@ -67,6 +67,11 @@ type Cred struct {
 	Uid    uint32
 	Gid    uint32
 	Groups []uint32
+	// Checked says that the client, a kernel mounted with default_permissions,
+	// has applied mode bits, ACLs, the sticky bit and ownership rules already.
+	Checked bool
+	// Door names the door that asks; it comes back in Change.Door.
+	Door string
 }
 
 // Root is the superuser's credentials.

@@ -1,0 +1,83 @@
+// Package blob turns file bytes into durable frames and back: chunking, ids,
+// dedup, compression, sealing, segments, the journal's frames, placement on
+// drives, reading through a cache of chunks.
+//
+// It owns: the formats of frames and segments, which drive holds what. It must
+// not know names, paths or doors; metadata it asks for through Index.
+package blob
+
+import (
+	"context"
+
+	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/policy"
+)
+
+// Index is the metadata blob asks for. Safe for concurrent use.
+type Index interface {
+	// Chunk is a chunk's record; fsapi.NotExist where there is none.
+	Chunk(ctx context.Context, vol fsapi.VolumeID, id fsapi.ChunkID) (fsapi.Chunk, error)
+	// Segment is a segment's record; fsapi.NotExist where there is none.
+	Segment(ctx context.Context, id fsapi.SegmentID) (fsapi.Segment, error)
+	// JournalFrame is a sealed frame still in the log; fsapi.NotExist after it
+	// was packed. The caller owns the slice.
+	JournalFrame(ctx context.Context, vol fsapi.VolumeID, loc fsapi.Location) ([]byte, error)
+}
+
+// Cipher names an AEAD. The numbers are stored: append only.
+type Cipher uint8
+
+// The ciphers.
+const (
+	CipherNone      Cipher = 0
+	CipherAES256GCM Cipher = 1 // NIST SP 800-38D
+	CipherXChaCha20 Cipher = 2 // XChaCha20-Poly1305, draft-irtf-cfrg-xchacha
+)
+
+// Keys gives the keys of volumes. Safe for concurrent use. The slices must not
+// be changed. Errors: fsapi.NotExist for an unknown volume or version.
+type Keys interface {
+	// Current is the version and cipher new frames of a volume are sealed
+	// with; version 0 and CipherNone where the volume is not encrypted.
+	Current(vol fsapi.VolumeID) (fsapi.KeyVersion, Cipher, error)
+	// DataKey is the 32-byte key of one version, from which each segment's
+	// own key is derived (HKDF-SHA-256, RFC 5869, with the segment id).
+	DataKey(vol fsapi.VolumeID, v fsapi.KeyVersion) ([]byte, error)
+	// IDKey is the 32-byte key of chunk ids, nil for plain SHA-256.
+	IDKey(vol fsapi.VolumeID) ([]byte, error)
+	// StoreKey is the 32-byte key of what belongs to no volume: segment
+	// directories, checkpoints.
+	StoreKey() []byte
+}
+
+// Drives is the set of drives there are. Safe for concurrent use.
+type Drives interface {
+	// Drive is one drive, or fsapi.NotExist.
+	Drive(id fsapi.DriveID) (drive.Drive, error)
+	// Place picks n drives of a tier for a new segment of about size bytes:
+	// in different failure domains while that is possible, those with free
+	// space first. fsapi.NoSpace where fewer than n can take it; the error
+	// says what is missing.
+	Place(ctx context.Context, tier string, n int, size int64) ([]drive.Drive, error)
+}
+
+// Class is how a batch of data is to be stored: the part of a policy that blob
+// obeys.
+type Class struct {
+	Copies      []policy.Copy
+	Compression policy.Compression
+	Chunking    policy.Chunking
+}
+
+// Mode says how Batch.Finish makes data durable.
+type Mode uint8
+
+// The modes.
+const (
+	// Auto journals what is small (at most Options.JournalMax sealed bytes)
+	// and makes a segment of the rest.
+	Auto Mode = iota
+	// Segment always makes segments (bulk write-back, packing, compaction).
+	Segment
+)
