@@ -25,14 +25,14 @@ type Index interface {
 	JournalFrame(ctx context.Context, vol fsapi.VolumeID, loc fsapi.Location) ([]byte, error)
 }
 
-// Cipher names an AEAD. The numbers are stored: append only.
-type Cipher uint8
+// Cipher names an AEAD, as the keyring does.
+type Cipher = fsapi.Cipher
 
 // The ciphers.
 const (
-	CipherNone      Cipher = 0
-	CipherAES256GCM Cipher = 1 // NIST SP 800-38D
-	CipherXChaCha20 Cipher = 2 // XChaCha20-Poly1305, draft-irtf-cfrg-xchacha
+	CipherNone      = fsapi.CipherNone
+	CipherAES256GCM = fsapi.CipherAES256GCM
+	CipherXChaCha20 = fsapi.CipherXChaCha20
 )
 
 // Keys gives the keys of volumes. Safe for concurrent use. The slices must not
