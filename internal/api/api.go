@@ -371,3 +371,85 @@ type Error struct {
 	Code    int    `json:"code"` // its number
 	Message string `json:"message"`
 }
+
+// Meta is GET /v1/meta/PATH and an entry of a listing: what stat(2) says.
+// Type is file, directory, symlink, chardev, blockdev, fifo or socket.
+type Meta struct {
+	Name   string            `json:"name"`
+	Path   string            `json:"path,omitempty"`
+	Ino    uint64            `json:"ino"`
+	Type   string            `json:"type"`
+	Mode   uint32            `json:"mode"`
+	Uid    uint32            `json:"uid"`
+	Gid    uint32            `json:"gid"`
+	Nlink  uint32            `json:"nlink"`
+	Size   int64             `json:"size"`
+	Used   int64             `json:"used"`
+	Rdev   uint32            `json:"rdev,omitempty"`
+	Atime  time.Time         `json:"atime"`
+	Mtime  time.Time         `json:"mtime"`
+	Ctime  time.Time         `json:"ctime"`
+	Btime  time.Time         `json:"btime"`
+	ETag   string            `json:"etag"`
+	Target string            `json:"target,omitempty"`
+	Xattrs map[string][]byte `json:"xattrs,omitempty"` // base64 in JSON; only of /v1/meta
+}
+
+// Listing is a page of GET /v1/ls/PATH, in order of name. Next, where not
+// empty, is the `after` of the next page.
+type Listing struct {
+	Entries []Meta `json:"entries"`
+	Next    string `json:"next,omitempty"`
+}
+
+// Batch is POST /v1/batch: all of Ops happen, in order, or none.
+type Batch struct {
+	Volume string    `json:"volume,omitempty"`
+	Ops    []BatchOp `json:"ops"`
+}
+
+// BatchOp is one operation. Op is mkdir, put, remove, rename, link, setattr or
+// symlink. Data is base64 in JSON, at most 1 MiB each and 8 MiB a batch.
+type BatchOp struct {
+	Op       string     `json:"op"`
+	Path     string     `json:"path"`
+	To       string     `json:"to,omitempty"`
+	Target   string     `json:"target,omitempty"`
+	Data     []byte     `json:"data,omitempty"`
+	Mode     *uint32    `json:"mode,omitempty"`
+	Uid      *uint32    `json:"uid,omitempty"`
+	Gid      *uint32    `json:"gid,omitempty"`
+	Size     *int64     `json:"size,omitempty"`
+	Mtime    *time.Time `json:"mtime,omitempty"`
+	Atime    *time.Time `json:"atime,omitempty"`
+	Parents  bool       `json:"parents,omitempty"`
+	IfMatch  string     `json:"if_match,omitempty"` // an ETag
+	IfAbsent bool       `json:"if_absent,omitempty"`
+}
+
+// BatchResult has what each operation's path is afterwards.
+type BatchResult struct {
+	Results []Meta `json:"results"`
+}
+
+// Event is one change in GET /v1/events.
+type Event struct {
+	Seq     uint64 `json:"seq"`
+	Kind    string `json:"kind"` // create, remove, rename, content, attr
+	Ino     uint64 `json:"ino"`
+	Dir     uint64 `json:"dir,omitempty"`
+	Name    string `json:"name,omitempty"`
+	FromDir uint64 `json:"from_dir,omitempty"`
+	From    string `json:"from,omitempty"`
+	Path    string `json:"path,omitempty"` // where it is known
+	Door    string `json:"door,omitempty"`
+	Type    string `json:"type,omitempty"`
+	Volume  string `json:"volume,omitempty"`
+}
+
+// MountReq asks for a mount of a volume at Dir, or for its end.
+type MountReq struct {
+	Volume     string `json:"volume,omitempty"`
+	Dir        string `json:"dir"`
+	AllowOther bool   `json:"allow_other,omitempty"`
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/strakefs/strake/internal/api"
+	"github.com/strakefs/strake/internal/client"
+)
+
+type infoCmd struct{ target }
+
+func (c *infoCmd) Run(g *globals) error {
+	i, err := client.Call[api.Info](g.ctx, g.client(), "GET", "/v1/admin/info", c.req())
+	if err != nil {
+		return err
+	}
+	return g.out.value(i, func(w io.Writer) {
+		fmt.Fprintf(w, "path    %s\nvolume  %s\ninode   %d\ntype    %s\nsize    %s (%s stored ranges)\n", i.Path, i.Volume, i.Ino, i.Type, size(i.Size), size(i.Used))
+		if i.Type == "directory" {
+			fmt.Fprintf(w, "holds   %d files, %d directories\n", i.Files, i.Dirs)
+		} else {
+			fmt.Fprintf(w, "chunks  %d\n", i.Chunks)
+		}
+		fmt.Fprintf(w, "policy  %s\n", i.Policy)
+	})
+}
+
+type explainCmd struct{ target }
+
+func (c *explainCmd) Run(g *globals) error {
+	x, err := client.Call[api.Explain](g.ctx, g.client(), "GET", "/v1/admin/explain", c.req())
+	if err != nil {
+		return err
+	}
+	return g.out.value(x, func(w io.Writer) { printExplain(w, x) })
+}
+
+func printExplain(w io.Writer, x api.Explain) {
+	fmt.Fprintf(w, "%s: inode %d, %s, %s used, %s not stored yet\npolicy %s\n\n", x.Path, x.Ino, size(x.Size), size(x.Used), size(x.Dirty), x.Policy)
+	var t [][]any
+	for _, e := range x.Extents {
+		t = append(t, []any{e.Off, e.Len, e.Kind, short(e.Chunk), fmt.Sprintf("%d+%d", e.ChunkOff, e.ChunkLen), where(e)})
+	}
+	rows(w, []any{"OFFSET", "LENGTH", "KIND", "CHUNK", "IN CHUNK", "LIES AT"}, t)
+	if len(x.Segments) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	t = nil
+	for _, s := range x.Segments {
+		var copies []string
+		for _, c := range s.Copies {
+			copies = append(copies, c.Tier+": "+strings.Join(c.Drives, ", "))
+		}
+		t = append(t, []any{s.ID, size(s.Size), size(s.Live), strings.Join(copies, "; "), fmt.Sprintf("%d drives", s.Survives)})
+	}
+	rows(w, []any{"SEGMENT", "SIZE", "LIVE", "COPIES", "SURVIVES LOSS OF"}, t)
+}
+
+func where(e api.ExplainExtent) string {
+	switch {
+	case e.Journal:
+		return "journal"
+	case e.Segment == "":
+		return "metadata"
+	}
+	return fmt.Sprintf("%s+%d (%d bytes)", e.Segment, e.SegOff, e.Stored)
+}
+
+func short(id string) string {
+	if len(id) > 16 {
+		return id[:16]
+	}
+	return id
+}
