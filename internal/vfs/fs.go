@@ -243,8 +243,10 @@ type Op struct {
 	Mode    uint32 // OpMkdir, OpPut; 0: 0755 and 0644
 	Parents bool
 	Set     SetAttr
-	// IfChange, where not 0, is the Change the inode at Path must have
-	// (fsapi.Precondition); IfAbsent asks that Path does not exist.
+	// IfChange and IfIno, where not 0, are the Change and number the inode at
+	// Path must have (fsapi.Precondition); IfAbsent asks that Path does not
+	// exist. An OpSetattr with nothing in Set only checks.
 	IfChange uint64
+	IfIno    fsapi.Ino
 	IfAbsent bool
 }
