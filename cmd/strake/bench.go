@@ -53,7 +53,7 @@ type bench struct {
 }
 
 func (b *bench) all(size int64, files int) error {
-	defer b.request("DELETE", b.dir, url.Values{"recursive": {"true"}, "trash": {"false"}}, nil)
+	defer b.request("DELETE", b.dir, url.Values{"recursive": {"true"}}, nil)
 	p := put{r: b.r, bar: b.bar}
 	if err := p.batch(b.ctx, api.BatchOp{Op: "mkdir", Path: b.dir, Parents: true}); err != nil {
 		return err
