@@ -1,0 +1,280 @@
+package keyring
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/osfs"
+)
+
+// Keyring is an open keyring. Safe for concurrent use. Its reading methods are
+// those of blob.Keys; the slices they return must not be changed.
+type Keyring struct {
+	state  atomic.Pointer[state]
+	change sync.Mutex // serializes changes; held while the file is written
+
+	fs   osfs.FS // guarded by change; nil: bound to no file
+	path string  // guarded by change
+	lock *lock   // guarded by change
+	file []byte  // guarded by change: the file as it is now
+	last uint64  // guarded by change: the highest generation that may be in the file
+	now  func() time.Time
+}
+
+// state is one immutable generation of the keys.
+type state struct {
+	generation uint64
+	store      []byte
+	volumes    map[fsapi.VolumeID]*volume
+}
+
+// volume is the keys of one volume, immutable.
+type volume struct {
+	cipher fsapi.Cipher
+	id     []byte    // nil where cipher is CipherNone, as data
+	data   []dataKey // ascending by version, never empty
+}
+
+type dataKey struct {
+	version fsapi.KeyVersion
+	created time.Time
+	key     []byte
+}
+
+// Create makes a keyring with a fresh store key and no volumes in a new file,
+// mode 0600, durably. fsapi.Exist where the file is there already. The
+// password stays the caller's to wipe.
+func Create(fsys osfs.FS, path string, password []byte, p Params) (*Keyring, error) {
+	if _, err := fsys.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = fs.ErrExist
+		}
+		return nil, wrapIO(err, "create keyring "+path)
+	}
+	l, err := newLock(password, p)
+	if err != nil {
+		return nil, err
+	}
+	k := &Keyring{fs: fsys, path: path, lock: l, now: time.Now}
+	s := &state{store: random(keyLen), volumes: map[fsapi.VolumeID]*volume{}}
+	if err := k.commit(s, l); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// Open opens a keyring file; changes are written back to it. Errors:
+// fsapi.NotExist, fsapi.Unauthorized where the password is wrong,
+// fsapi.Corrupt where the file is damaged, fsapi.NotSupported where a newer
+// release wrote it.
+func Open(fsys osfs.FS, path string, password []byte) (*Keyring, error) {
+	data, err := readFile(fsys, path, maxFile)
+	if err != nil {
+		return nil, wrapIO(err, "open keyring "+path)
+	}
+	k, err := Parse(data, password)
+	if err != nil {
+		return nil, fsapi.Wrap(fsapi.KindOf(err), err, path)
+	}
+	k.fs, k.path = fsys, path
+	return k, nil
+}
+
+// Parse opens a keyring's bytes, as Bytes gave them. It is bound to no file
+// and refuses changes with fsapi.ReadOnly until Bind. Errors as Open. data may
+// be changed afterwards.
+func Parse(data, password []byte) (*Keyring, error) {
+	data = slices.Clone(data)
+	h, err := parseHeader(data)
+	if err != nil {
+		return nil, err
+	}
+	l, err := h.unlock(password)
+	if err != nil {
+		return nil, err
+	}
+	s, err := h.open(l)
+	if err != nil {
+		l.wipe()
+		return nil, err
+	}
+	s.generation = h.generation
+	k := &Keyring{lock: l, file: data, last: h.generation, now: time.Now}
+	k.state.Store(s)
+	return k, nil
+}
+
+// Generation is the generation of a keyring's bytes, which grows with every
+// change, read without a password: it tells the newest of several copies.
+// fsapi.Corrupt where they are damaged.
+func Generation(data []byte) (uint64, error) {
+	h, err := parseHeader(data)
+	if err != nil {
+		return 0, err
+	}
+	return h.generation, nil
+}
+
+// Bind writes the keyring to a file, whatever is there, and has later changes
+// written to it: for a keyring restored from a drive's copy.
+func (k *Keyring) Bind(fsys osfs.FS, path string) error {
+	k.change.Lock()
+	defer k.change.Unlock()
+	if err := replace(fsys, path, k.file); err != nil {
+		return wrapIO(err, "write keyring "+path)
+	}
+	k.fs, k.path = fsys, path
+	return nil
+}
+
+// Bytes is the wrapped file as it is now, for copies on drives: without the
+// password it gives nothing away but the parameters of Argon2id. The caller
+// owns the slice.
+func (k *Keyring) Bytes() []byte {
+	k.change.Lock()
+	defer k.change.Unlock()
+	return slices.Clone(k.file)
+}
+
+// Generation grows by one with every change.
+func (k *Keyring) Generation() uint64 { return k.state.Load().generation }
+
+// Close wipes the keys. Nothing may be asked of the keyring afterwards, and
+// slices that it gave are zero.
+func (k *Keyring) Close() error {
+	k.change.Lock()
+	defer k.change.Unlock()
+	k.lock.wipe()
+	k.state.Load().wipe()
+	return nil
+}
+
+// Current is the version and cipher that new frames of a volume are sealed
+// with: 0 and CipherNone where the volume is not encrypted. fsapi.NotExist for
+// an unknown volume.
+func (k *Keyring) Current(vol fsapi.VolumeID) (fsapi.KeyVersion, fsapi.Cipher, error) {
+	v, err := k.state.Load().volume(vol)
+	if err != nil || v.cipher == fsapi.CipherNone {
+		return 0, fsapi.CipherNone, err
+	}
+	return v.data[len(v.data)-1].version, v.cipher, nil
+}
+
+// DataKey is the 32-byte key of one version. fsapi.NotExist for an unknown
+// volume or version.
+func (k *Keyring) DataKey(vol fsapi.VolumeID, ver fsapi.KeyVersion) ([]byte, error) {
+	v, err := k.state.Load().volume(vol)
+	if err != nil {
+		return nil, err
+	}
+	i, ok := slices.BinarySearchFunc(v.data, ver, func(d dataKey, ver fsapi.KeyVersion) int { return int(int64(d.version) - int64(ver)) })
+	if !ok {
+		return nil, fsapi.Errorf(fsapi.NotExist, "keyring: volume %d has no data key of version %d", vol, ver)
+	}
+	return v.data[i].key, nil
+}
+
+// IDKey is the 32-byte key of a volume's chunk ids, or nil where the volume is
+// not encrypted. fsapi.NotExist for an unknown volume.
+func (k *Keyring) IDKey(vol fsapi.VolumeID) ([]byte, error) {
+	v, err := k.state.Load().volume(vol)
+	if err != nil {
+		return nil, err
+	}
+	return v.id, nil
+}
+
+// StoreKey is the 32-byte key of what belongs to no volume. Its users derive
+// keys of their own from it.
+func (k *Keyring) StoreKey() []byte { return k.state.Load().store }
+
+// Volume says what keys a volume has, without the keys.
+type Volume struct {
+	ID       fsapi.VolumeID
+	Cipher   fsapi.Cipher
+	Versions []Version // ascending; the last one is current; none where Cipher is CipherNone
+}
+
+// Version is one data key of a volume.
+type Version struct {
+	Number  fsapi.KeyVersion
+	Created time.Time // to the millisecond
+}
+
+// Volumes lists the volumes, ascending by id.
+func (k *Keyring) Volumes() []Volume {
+	s := k.state.Load()
+	list := make([]Volume, 0, len(s.volumes))
+	for _, id := range s.ids() {
+		v := Volume{ID: id, Cipher: s.volumes[id].cipher}
+		for _, d := range s.volumes[id].data {
+			v.Versions = append(v.Versions, Version{d.version, d.created})
+		}
+		list = append(list, v)
+	}
+	return list
+}
+
+func (s *state) volume(id fsapi.VolumeID) (*volume, error) {
+	if v, ok := s.volumes[id]; ok {
+		return v, nil
+	}
+	return nil, fsapi.Errorf(fsapi.NotExist, "keyring: volume %d has no keys", id)
+}
+
+// ids are the volumes' ids, ascending.
+func (s *state) ids() []fsapi.VolumeID {
+	ids := make([]fsapi.VolumeID, 0, len(s.volumes))
+	for id := range s.volumes {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (s *state) wipe() {
+	clear(s.store)
+	for _, v := range s.volumes {
+		v.wipe()
+	}
+}
+
+func (v *volume) wipe() {
+	clear(v.id)
+	for _, d := range v.data {
+		clear(d.key)
+	}
+}
+
+// wrapIO gives an error of the file system below its kind.
+func wrapIO(err error, what string) error {
+	kind := fsapi.IO
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		kind = fsapi.NotExist
+	case errors.Is(err, fs.ErrExist):
+		kind = fsapi.Exist
+	case errors.Is(err, fs.ErrPermission):
+		kind = fsapi.Access
+	case errors.Is(err, errNoSpace):
+		kind = fsapi.NoSpace
+	}
+	return fsapi.Wrap(kind, err, what)
+}
+
+// readFile reads at most limit bytes, and one more to show that there are.
+func readFile(fsys osfs.FS, path string, limit int64) ([]byte, error) {
+	f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit+1))
+}
