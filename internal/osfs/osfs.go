@@ -12,6 +12,10 @@ import (
 	"time"
 )
 
+// DirectAlign is what memory, offsets and lengths must be multiples of in calls
+// on a file opened with DirectIO, in bytes. It satisfies every disk in use.
+const DirectAlign = 4096
+
 // FS is a file system. Names are slash-separated paths as the host takes them.
 // Every method may be called concurrently. Errors are *fs.PathError or
 // syscall.Errno, so errors.Is(err, fs.ErrNotExist) and
