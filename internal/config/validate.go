@@ -1,0 +1,186 @@
+package config
+
+import (
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/policy"
+)
+
+// working is what the process needs besides the caches and buffers that can be
+// configured.
+const working Size = 128 << 20
+
+// Validate checks values and how they go together. The error is fsapi.Invalid
+// and names the key.
+func (c *Config) Validate() error {
+	for _, err := range []error{
+		c.Volume.validate(),
+		validateDrives(c.Drives),
+		c.Rest.validate(),
+		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
+		oneOf("log.format", c.Log.Format, "text", "json"),
+		c.sizes(),
+		c.times(),
+		c.numbers(),
+		c.relations(),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func refuse(key, format string, args ...any) error {
+	return fsapi.Errorf(fsapi.Invalid, key+" "+format, args...)
+}
+
+func oneOf(key, value string, allowed ...string) error {
+	if slices.Contains(allowed, value) {
+		return nil
+	}
+	return refuse(key, "is %q: want %s", value, strings.Join(allowed, ", "))
+}
+
+func (v *Volume) validate() error {
+	if v.Name == "" || len(v.Name) > 64 || strings.ContainsAny(v.Name, "/ \t\n") || strings.HasPrefix(v.Name, ".") {
+		return refuse("volume.name", "is %q: want 1 to 64 bytes without slashes and spaces, not starting with a dot", v.Name)
+	}
+	if _, err := policy.Parse(v.Policy); err != nil {
+		return fsapi.Wrap(fsapi.Invalid, err, "volume.policy")
+	}
+	if _, err := fsapi.ParseCipher(v.Cipher); err != nil {
+		return fsapi.Wrap(fsapi.Invalid, err, "volume.cipher")
+	}
+	return nil
+}
+
+func validateDrives(drives []Drive) error {
+	seen := map[string]bool{}
+	for i, d := range drives {
+		key := "drive " + strconv.Itoa(i+1)
+		if d.Name != "" {
+			key = "drive " + strconv.Quote(d.Name)
+		}
+		switch {
+		case d.Name == "":
+			return refuse(key+": name", "is missing")
+		case seen[d.Name]:
+			return refuse(key+": name", "is given to two drives")
+		case !filepath.IsAbs(d.Path):
+			return refuse(key+": path", "is %q: want an absolute path of a directory", d.Path)
+		case !policy.ValidTier(d.Tier):
+			return refuse(key+": tier", "is %q: want hot, warm or cold", d.Tier)
+		case d.Reserve < 0:
+			return refuse(key+": reserve", "is negative")
+		}
+		seen[d.Name] = true
+	}
+	return nil
+}
+
+func (r *Rest) validate() error {
+	if r.Listen == "off" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(r.Listen)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return refuse("rest.listen", "is %q: want HOST:PORT with a port of 0 to 65535, or off", r.Listen)
+	}
+	return nil
+}
+
+// sizes checks each size by itself.
+func (c *Config) sizes() error {
+	for _, s := range []struct {
+		key      string
+		v        Size
+		min, max Size
+	}{
+		{"memory.limit", c.Memory.Limit, 0, 1 << 50},
+		{"cache.chunks", c.Cache.Chunks, 1 << 20, 1 << 50},
+		{"cache.metadata", c.Cache.Metadata, 1 << 20, 1 << 50},
+		{"read.ahead", c.Read.Ahead, 0, 1 << 30},
+		{"read.prefetch", c.Read.Prefetch, 0, 1 << 40},
+		{"fuse.read_ahead", c.Fuse.ReadAhead, 0, 1 << 30},
+		{"write.dirty", c.Write.Dirty, 16 << 20, 1 << 50},
+		{"write.inline", c.Write.Inline, 0, 64 << 10},
+		{"journal.max", c.Journal.Max, 0, 8 << 20},
+		{"journal.pack", c.Journal.Pack, 1 << 20, 1 << 40},
+		{"segment.size", c.Segment.Size, 1 << 20, 64 << 20},
+		{"backup.group", c.Backup.Group, 64 << 10, 64 << 20},
+		{"backup.checkpoint", c.Backup.Checkpoint, 1 << 20, 1 << 40},
+	} {
+		if s.v < s.min || s.v > s.max {
+			return refuse(s.key, "is %v: want %v to %v", s.v, s.min, s.max)
+		}
+	}
+	return nil
+}
+
+// times checks each time by itself.
+func (c *Config) times() error {
+	for _, d := range []struct {
+		key      string
+		v        time.Duration
+		min, max time.Duration
+	}{
+		{"fuse.entry_timeout", c.Fuse.EntryTimeout, 0, 24 * time.Hour},
+		{"fuse.attr_timeout", c.Fuse.AttrTimeout, 0, 24 * time.Hour},
+		{"write.flush_age", c.Write.FlushAge, 10 * time.Millisecond, time.Hour},
+		{"journal.pack_age", c.Journal.PackAge, time.Second, 24 * time.Hour},
+		{"gc.delay", c.GC.Delay, 0, 90 * 24 * time.Hour},
+		{"gc.interval", c.GC.Interval, time.Second, 24 * time.Hour},
+		{"trash.interval", c.Trash.Interval, time.Second, 24 * time.Hour},
+		{"backup.age", c.Backup.Age, 10 * time.Millisecond, 24 * time.Hour},
+	} {
+		if d.v < d.min || d.v > d.max {
+			return refuse(d.key, "is %v: want %v to %v", d.v, d.min, d.max)
+		}
+	}
+	return nil
+}
+
+func (c *Config) numbers() error {
+	for _, n := range []struct {
+		key      string
+		v        int
+		min, max int
+	}{
+		{"cache.inodes", c.Cache.Inodes, 100, 100_000_000},
+		{"write.flushers", c.Write.Flushers, 1, 64},
+		{"write.workers", c.Write.Workers, 0, 1024},
+	} {
+		if n.v < n.min || n.v > n.max {
+			return refuse(n.key, "is %d: want %d to %d", n.v, n.min, n.max)
+		}
+	}
+	if !(c.GC.Ratio >= 0 && c.GC.Ratio <= 0.95) { // refuses NaN, too
+		return refuse("gc.ratio", "is %v: want 0 to 0.95", c.GC.Ratio)
+	}
+	return nil
+}
+
+// relations checks what one key asks of another.
+func (c *Config) relations() error {
+	if c.Journal.Pack < c.Journal.Max {
+		return refuse("journal.pack", "is %v: it must be at least journal.max, %v", c.Journal.Pack, c.Journal.Max)
+	}
+	if c.Backup.Checkpoint < c.Backup.Group {
+		return refuse("backup.checkpoint", "is %v: it must be at least backup.group, %v", c.Backup.Checkpoint, c.Backup.Group)
+	}
+	need := c.Cache.Chunks + c.Cache.Metadata + c.Write.Dirty + c.Read.Prefetch + working
+	if c.Memory.Limit != 0 && c.Memory.Limit < need {
+		return refuse("memory.limit", "is %v, but cache.chunks, cache.metadata, write.dirty and read.prefetch with %v to work in need %v: raise it or lower one of them", c.Memory.Limit, working, need)
+	}
+	return nil
+}
