@@ -1,0 +1,270 @@
+package pebble
+
+import (
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/strakefs/strake/internal/clock"
+	"github.com/strakefs/strake/internal/fsapi"
+)
+
+// guard stands between Pebble and the files. Errors on tables, which Pebble
+// survives, pass (slowed down, for it tries again at once). The first error on
+// anything else freezes the directory: nothing is changed any more, and Pebble
+// is told that all went well.
+type guard struct {
+	vfs.FS
+	clock  clock.Clock
+	frozen chan struct{} // closed when frozen
+	closed chan struct{} // closed when the store closes
+	opened atomic.Bool   // Open is through: what waits now waits in a goroutine of Pebble's
+
+	mu  sync.Mutex
+	err error // guarded by mu; why it is frozen
+}
+
+var _ vfs.FS = (*guard)(nil)
+
+// tableRetry is how long a failed write of a table is slowed down.
+const tableRetry = 100 * time.Millisecond
+
+func newGuard(fs vfs.FS, c clock.Clock) *guard {
+	return &guard{FS: fs, clock: c, frozen: make(chan struct{}), closed: make(chan struct{})}
+}
+
+// failure is why the guard is frozen, or nil.
+func (g *guard) failure() error {
+	select {
+	case <-g.frozen:
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return g.err
+	default:
+		return nil
+	}
+}
+
+// fail freezes, unless frozen.
+func (g *guard) fail(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.err == nil {
+		g.err = fsapi.Wrap(errKind(err), err, "kv: write the log")
+		close(g.frozen)
+	}
+}
+
+// close lets go of what waits because of a failure.
+func (g *guard) close() { close(g.closed) }
+
+// isTable says whether Pebble survives errors on a file: tables and blobs.
+func isTable(name string) bool {
+	return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")
+}
+
+// change makes one change to the directory, or none once frozen.
+func (g *guard) change(name string, fn func() error) error {
+	if g.failure() != nil {
+		return g.vanish(name)
+	}
+	err := fn()
+	switch {
+	case err == nil:
+		return nil
+	case isTable(name):
+		g.slow()
+		return err
+	}
+	g.fail(err)
+	return nil
+}
+
+// vanish is a change to a frozen directory. Pebble waits with a new table until
+// the store closes, lest it try for ever; then it fails.
+func (g *guard) vanish(name string) error {
+	if !isTable(name) {
+		return nil
+	}
+	if g.opened.Load() {
+		<-g.closed
+	}
+	return g.failure()
+}
+
+// slow waits before Pebble is told that a table could not be written.
+func (g *guard) slow() {
+	select {
+	case <-g.clock.After(tableRetry):
+	case <-g.closed:
+	}
+}
+
+// create makes a file; a frozen guard makes one that goes nowhere.
+func (g *guard) create(name string, fn func() (vfs.File, error)) (vfs.File, error) {
+	var f vfs.File
+	err := g.change(name, func() (err error) { f, err = fn(); return err })
+	if err != nil {
+		return nil, err
+	}
+	return &guardedFile{File: f, g: g, name: name}, nil
+}
+
+// Create implements vfs.FS.
+func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	return g.create(name, func() (vfs.File, error) { return g.FS.Create(name, c) })
+}
+
+// OpenReadWrite implements vfs.FS.
+func (g *guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+	return g.create(name, func() (vfs.File, error) { return g.FS.OpenReadWrite(name, c, o...) })
+}
+
+// ReuseForWrite implements vfs.FS.
+func (g *guard) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	return g.create(to, func() (vfs.File, error) { return g.FS.ReuseForWrite(from, to, c) })
+}
+
+// OpenDir implements vfs.FS.
+func (g *guard) OpenDir(name string) (vfs.File, error) {
+	return g.create(name, func() (vfs.File, error) { return g.FS.OpenDir(name) })
+}
+
+// Link implements vfs.FS.
+func (g *guard) Link(from, to string) error {
+	return g.change(to, func() error { return g.FS.Link(from, to) })
+}
+
+// Remove implements vfs.FS. That a file is not there is an answer; any other
+// failure to remove leaves garbage, which the next Open removes.
+func (g *guard) Remove(name string) error {
+	if g.failure() != nil {
+		return nil
+	}
+	return g.FS.Remove(name)
+}
+
+// RemoveAll implements vfs.FS.
+func (g *guard) RemoveAll(name string) error {
+	if g.failure() != nil {
+		return nil
+	}
+	return g.FS.RemoveAll(name)
+}
+
+// Rename implements vfs.FS.
+func (g *guard) Rename(from, to string) error {
+	return g.change(to, func() error { return g.FS.Rename(from, to) })
+}
+
+// MkdirAll implements vfs.FS.
+func (g *guard) MkdirAll(name string, perm os.FileMode) error {
+	return g.change(name, func() error { return g.FS.MkdirAll(name, perm) })
+}
+
+// Unwrap implements vfs.FS.
+func (g *guard) Unwrap() vfs.FS { return g.FS }
+
+// guardedFile is a file open for writing. File is nil where it goes nowhere.
+type guardedFile struct {
+	vfs.File
+	g    *guard
+	name string
+}
+
+var _ vfs.File = (*guardedFile)(nil)
+
+// Write implements vfs.File.
+func (f *guardedFile) Write(p []byte) (int, error) {
+	err := f.g.change(f.name, func() error {
+		n, err := f.File.Write(p)
+		if err == nil && n < len(p) {
+			err = io.ErrShortWrite
+		}
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// WriteAt implements vfs.File.
+func (f *guardedFile) WriteAt(p []byte, off int64) (int, error) {
+	err := f.g.change(f.name, func() error { _, err := f.File.WriteAt(p, off); return err })
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Sync implements vfs.File.
+func (f *guardedFile) Sync() error {
+	return f.g.change(f.name, func() error { return f.File.Sync() })
+}
+
+// SyncData implements vfs.File.
+func (f *guardedFile) SyncData() error {
+	return f.g.change(f.name, func() error { return f.File.SyncData() })
+}
+
+// SyncTo implements vfs.File.
+func (f *guardedFile) SyncTo(n int64) (full bool, err error) {
+	err = f.g.change(f.name, func() (err error) { full, err = f.File.SyncTo(n); return err })
+	return full, err
+}
+
+// Preallocate implements vfs.File; it is a hint.
+func (f *guardedFile) Preallocate(off, n int64) error {
+	if f.g.failure() == nil && f.File != nil {
+		_ = f.File.Preallocate(off, n)
+	}
+	return nil
+}
+
+// Close implements vfs.File.
+func (f *guardedFile) Close() error {
+	if f.File == nil {
+		return nil
+	}
+	err := f.File.Close()
+	if err == nil || isTable(f.name) {
+		return err
+	}
+	f.g.fail(err)
+	return nil
+}
+
+// Fd implements vfs.File.
+func (f *guardedFile) Fd() uintptr {
+	if f.File == nil {
+		return vfs.InvalidFd
+	}
+	return f.File.Fd()
+}
+
+// Stat implements vfs.File.
+func (f *guardedFile) Stat() (vfs.FileInfo, error) {
+	if f.File == nil {
+		return nowhere{}, nil
+	}
+	return f.File.Stat()
+}
+
+// nowhere describes a file that goes nowhere.
+type nowhere struct{}
+
+var _ vfs.FileInfo = nowhere{}
+
+func (nowhere) Name() string           { return "nowhere" }
+func (nowhere) Size() int64            { return 0 }
+func (nowhere) Mode() os.FileMode      { return 0 }
+func (nowhere) ModTime() time.Time     { return time.Time{} }
+func (nowhere) IsDir() bool            { return false }
+func (nowhere) Sys() any               { return nil }
+func (nowhere) DeviceID() vfs.DeviceID { return vfs.DeviceID{} }

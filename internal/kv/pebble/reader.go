@@ -1,0 +1,157 @@
+package pebble
+
+import (
+	"errors"
+	"io"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/kv"
+)
+
+// pin is a snapshot of the database that readers share as long as nothing is
+// committed. The last to let go closes it.
+type pin struct {
+	snap *pebble.Snapshot
+	seq  uint64 // every batch up to it is in the snapshot
+	refs atomic.Int64
+}
+
+// acquire fails where the pin is being closed.
+func (p *pin) acquire() bool {
+	for {
+		n := p.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if p.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (p *pin) release() error {
+	if p.refs.Add(-1) == 0 {
+		return p.snap.Close()
+	}
+	return nil
+}
+
+// pin is a snapshot that holds everything applied so far.
+func (s *store) pin() *pin {
+	seq := s.applied.Load()
+	old := s.shared.Load()
+	if old != nil && old.seq >= seq && old.acquire() {
+		return old
+	}
+	p := &pin{snap: s.db.NewSnapshot(), seq: seq}
+	p.refs.Store(2)
+	if !s.shared.CompareAndSwap(old, p) {
+		p.refs.Store(1)
+		return p
+	}
+	if old != nil {
+		_ = old.release()
+	}
+	return p
+}
+
+// unshare lets go of the shared snapshot, so that an idle one does not keep old
+// versions from being dropped.
+func (s *store) unshare() {
+	if p := s.shared.Swap(nil); p != nil {
+		_ = p.release()
+	}
+}
+
+// reader is kv.StoreReader over one snapshot.
+type reader struct {
+	s     *store
+	p     *pin
+	value io.Closer // of the last Get
+}
+
+var _ kv.StoreReader = (*reader)(nil)
+
+// NewReader implements kv.Store.
+func (s *store) NewReader() (kv.StoreReader, error) {
+	r := s.readers.Get().(*reader)
+	r.s, r.p = s, s.pin()
+	return r, nil
+}
+
+// Get implements kv.StoreReader.
+func (r *reader) Get(key []byte) ([]byte, bool, error) {
+	if err := r.drop(); err != nil {
+		return nil, false, err
+	}
+	v, closer, err := r.p.snap.Get(key)
+	switch {
+	case err == nil:
+		r.value = closer
+		return decodeValue(v)
+	case errors.Is(err, pebble.ErrNotFound):
+		return nil, false, nil
+	}
+	return nil, false, readError(err)
+}
+
+// drop lets go of the value that Get returned last.
+func (r *reader) drop() error {
+	if r.value == nil {
+		return nil
+	}
+	err := r.value.Close()
+	r.value = nil
+	return readError(err)
+}
+
+// Scan implements kv.StoreReader.
+func (r *reader) Scan(from, to []byte, fn func(key, value []byte) (bool, error)) (err error) {
+	it, err := r.p.snap.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+	if err != nil {
+		return readError(err)
+	}
+	defer func() {
+		if cerr := it.Close(); err == nil {
+			err = readError(cerr)
+		}
+	}()
+	for valid := it.First(); valid; valid = it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return readError(err)
+		}
+		v, ok, err := decodeValue(v)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		if more, err := fn(it.Key(), v); !more || err != nil {
+			return err
+		}
+	}
+	return readError(it.Error())
+}
+
+// Close implements kv.StoreReader.
+func (r *reader) Close() error {
+	err := errors.Join(r.drop(), r.p.release())
+	s := r.s
+	r.s, r.p = nil, nil
+	s.readers.Put(r)
+	return err
+}
+
+func readError(err error) error { return fsapi.Wrap(errKind2(err), err, "kv: read") }
+
+func errKind2(err error) fsapi.Kind {
+	if err == nil {
+		return fsapi.Other
+	}
+	return errKind(err)
+}

@@ -1,0 +1,187 @@
+package pebble
+
+import (
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/kv"
+)
+
+// store is kv.Store over one database.
+type store struct {
+	db    *pebble.DB
+	guard *guard
+	dir   string
+	log   *slog.Logger
+
+	applied atomic.Uint64           // seq of the newest batch applied
+	shared  atomic.Pointer[pin]     // the snapshot that readers share
+	rotated atomic.Bool             // a memtable was rotated: let go of shared if it is old
+	readers sync.Pool               // *reader
+	load    load                    // what Admit looks at
+	limits  struct{ mem, l0 int64 } // from which writers wait: bytes of memtables, sublevels of level 0
+}
+
+func newStore(o Options, fs vfs.FS) *store {
+	s := &store{guard: newGuard(fs, o.Clock), dir: o.Dir, log: o.Log}
+	s.limits.mem, s.limits.l0 = memTables*o.MemTableBytes, maxSublevels
+	s.readers.New = func() any { return &reader{} }
+	s.load.stale.Store(true)
+	return s
+}
+
+// Apply implements kv.Store.
+func (s *store) Apply(c kv.Commit) error {
+	if err := s.guard.failure(); err != nil {
+		return err
+	}
+	b := s.db.NewBatchWithSize(len(c.Ops) + 64)
+	defer b.Close()
+	if err := fill(b, c.Ops); err != nil {
+		return err
+	}
+	if s.rotated.Load() && s.rotated.CompareAndSwap(true, false) {
+		s.unshare()
+	}
+	if err := s.db.Apply(b, pebble.NoSync); err != nil {
+		return err
+	}
+	s.applied.Store(uint64(c.Seq))
+	return s.guard.failure()
+}
+
+// fill copies encoded operations into a batch of Pebble.
+func fill(b *pebble.Batch, enc []byte) error {
+	ops := kv.ReadOps(enc)
+	for ops.Next() {
+		op := &ops.Op
+		var d *pebble.DeferredBatchOp
+		switch op.Kind {
+		case kv.OpPut:
+			d = b.SetDeferred(len(op.Key), 1+len(op.Value))
+			d.Value[0] = tagValue
+			copy(d.Value[1:], op.Value)
+		case kv.OpDelete:
+			d = b.DeleteDeferred(len(op.Key))
+		case kv.OpAdd:
+			d = b.MergeDeferred(len(op.Key), counterLen)
+			d.Value[0] = tagCounter
+			kv.AppendCounter(d.Value[:1], op.Delta)
+		}
+		copy(d.Key, op.Key)
+		if err := d.Finish(); err != nil {
+			return err
+		}
+	}
+	return ops.Err()
+}
+
+// Sync implements kv.Store: an empty record that is waited for. What was
+// applied before it is before it in the log.
+func (s *store) Sync() error {
+	if err := s.guard.failure(); err != nil {
+		return err
+	}
+	if err := s.db.LogData(nil, pebble.Sync); err != nil {
+		return err
+	}
+	return s.guard.failure()
+}
+
+// Close implements kv.Store.
+func (s *store) Close() error {
+	s.unshare()
+	failed := s.guard.failure()
+	s.guard.close()
+	err := s.db.Close()
+	if failed != nil {
+		return failed
+	}
+	return fsapi.Wrap(fsapi.IO, err, "kv: close "+s.dir)
+}
+
+// load is what decides whether writers must wait: how many bytes of memtables
+// there are and how many sublevels level 0 has. It is read anew after an event
+// that may have changed it.
+type load struct {
+	stale   atomic.Bool
+	mem, l0 atomic.Int64
+
+	mu       sync.Mutex
+	changed  chan struct{} // closed at the next event; nil while nobody waits; guarded by mu
+	flushErr error         // of the last flush; guarded by mu
+}
+
+// refresh reads the load.
+func (s *store) refresh() {
+	if !s.load.stale.CompareAndSwap(true, false) {
+		return
+	}
+	m := s.db.Metrics()
+	s.load.mem.Store(int64(m.MemTable.Size))
+	s.load.l0.Store(int64(m.Levels[0].Sublevels))
+}
+
+// pressure is nil where writers may go on, or a channel that is closed when it
+// is worth asking again, or the reason why the memtables do not drain.
+func (s *store) pressure() (<-chan struct{}, error) {
+	s.refresh()
+	if s.load.mem.Load() <= s.limits.mem && s.load.l0.Load() <= s.limits.l0 {
+		return nil, nil
+	}
+	s.load.mu.Lock()
+	defer s.load.mu.Unlock()
+	if s.load.stale.Load() { // an event came since refresh
+		c := make(chan struct{})
+		close(c)
+		return c, nil
+	}
+	if err := s.load.flushErr; err != nil {
+		return nil, fsapi.Wrap(errKind(err), err, "kv: memory is full and cannot be written to "+s.dir)
+	}
+	if s.load.changed == nil {
+		s.load.changed = make(chan struct{})
+	}
+	return s.load.changed, nil
+}
+
+// event wakes those who wait for a change of the load. Called with Pebble's
+// locks held.
+func (s *store) event(flush bool, err error) {
+	s.load.mu.Lock()
+	defer s.load.mu.Unlock()
+	if flush {
+		s.load.flushErr = err
+	}
+	s.load.stale.Store(true)
+	if s.load.changed != nil {
+		close(s.load.changed)
+		s.load.changed = nil
+	}
+}
+
+// listener takes the events that change the load, and errors.
+func (s *store) listener() *pebble.EventListener {
+	return &pebble.EventListener{
+		WALCreated: func(pebble.WALCreateInfo) {
+			s.rotated.Store(true)
+			s.event(false, nil)
+		},
+		FlushEnd:      func(i pebble.FlushInfo) { s.event(true, i.Err) },
+		CompactionEnd: func(pebble.CompactionInfo) { s.event(false, nil) },
+		BackgroundError: func(err error) {
+			s.log.Warn("metadata store: background work failed and is tried again", "dir", s.dir, "err", err)
+		},
+		DataCorruption: func(i pebble.DataCorruptionInfo) {
+			s.log.Error("metadata store: corrupt file", "dir", s.dir, "path", i.Path, "err", i.Details)
+		},
+		DiskSlow: func(i vfs.DiskSlowInfo) {
+			s.log.Warn("metadata store: slow disk", "dir", s.dir, "op", i.String())
+		},
+	}
+}
