@@ -110,6 +110,9 @@ func (r *reader) drop() error {
 
 // Scan implements kv.StoreReader.
 func (r *reader) Scan(from, to []byte, fn func(key, value []byte) (bool, error)) (err error) {
+	if len(from) == 0 {
+		from = nil // to Pebble an empty bound is a key, and it does not like empty keys
+	}
 	it, err := r.p.snap.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
 	if err != nil {
 		return readError(err)
