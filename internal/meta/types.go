@@ -22,14 +22,22 @@ const (
 	Trashed   Flags = 1 << 6 // in the trash; Attr.Nlink is 0
 )
 
-// Inode is an inode with where it is best known from. The caller may change
-// the fields of Attr that SetInode lists.
+// Inode is an inode with where it is best known from: its primary name, which
+// is the first it was given. Where that goes while there are others, the first
+// in the order of directory number and name takes its place. Whatever follows
+// a file upwards (IsAncestor, EffectivePolicy, quotas) follows primary names.
+// The caller may change the fields of Attr that SetInode lists.
 type Inode struct {
 	fsapi.Attr
-	Parent fsapi.Ino // the directory that names it, by the first name where there are several; 0 for the root and orphans
+	Parent fsapi.Ino // the directory of the primary name; 0 for the root and orphans; for a trashed inode where it was
 	Name   string
 	Target string // TypeSymlink
 	Flags  Flags
+
+	embedded bool   // kept in the dentry Parent/Name, its only name; else by number
+	cookie   uint64 // of that dentry
+	deleted  int64  // Trashed: when, Unix nanoseconds
+	expires  int64  // Trashed: until when it is kept, Unix nanoseconds
 }
 
 // NewInode is what Create makes. Times are set to the transaction's.

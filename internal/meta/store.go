@@ -1,0 +1,158 @@
+package meta
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/strakefs/strake/internal/clock"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/kv"
+)
+
+// Store is the metadata of all volumes on one engine. Safe for concurrent use.
+type Store struct {
+	e     kv.Engine
+	clock clock.Clock
+	txs   sync.Pool    // *Tx
+	last  atomic.Int64 // newest timestamp given out, Unix nanoseconds
+
+	mu      sync.Mutex
+	volumes map[fsapi.VolumeID]*volumeState // guarded by mu
+
+	chains   chains       // quotas above directories
+	policies policies     // policies of directories
+	moved    atomic.Int64 // counts what may change an inherited policy
+}
+
+// formatVersion is the newest layout of records this package writes and reads.
+const formatVersion = 1
+
+const formatMagic = "strake-meta"
+
+// Open prepares a store on an engine, which it does not close. An empty engine
+// gets its format record. A store written by a newer version is
+// fsapi.NotSupported.
+func Open(ctx context.Context, e kv.Engine, o Options) (*Store, error) {
+	if o.Clock == nil {
+		o.Clock = clock.Real
+	}
+	s := &Store{e: e, clock: o.Clock, volumes: map[fsapi.VolumeID]*volumeState{}}
+	s.txs.New = func() any { return &Tx{s: s} }
+	_, err := e.Update(ctx, kv.UpdateOptions{}, func(w kv.Tx) error {
+		key := []byte{tabFormat}
+		v, ok, err := w.Get(key)
+		if err != nil {
+			return err
+		}
+		if ok {
+			return checkFormat(key, v)
+		}
+		w.Put(key, putUint([]byte(formatMagic), formatVersion))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func checkFormat(key, v []byte) error {
+	if len(v) < len(formatMagic) || string(v[:len(formatMagic)]) != formatMagic {
+		return corrupt(key, "not the format record of a metadata store")
+	}
+	d := dec{b: v[len(formatMagic):]}
+	n := d.uint()
+	switch {
+	case !d.done() || n == 0:
+		return corrupt(key, "bad format version")
+	case n > formatVersion:
+		return fsapi.Errorf(fsapi.NotSupported,
+			"the metadata has format %d but this version of strake knows formats up to %d; use a newer strake", n, formatVersion)
+	}
+	return nil
+}
+
+// View runs fn on one snapshot of a volume. fn must not keep tx.
+func (s *Store) View(ctx context.Context, vol fsapi.VolumeID, fn func(tx *Tx) error) error {
+	tx := s.txs.Get().(*Tx)
+	defer s.release(tx)
+	return s.e.View(ctx, func(r kv.Reader) error {
+		tx.begin(vol, r, nil)
+		if err := fn(tx); err != nil {
+			return err
+		}
+		tx.publish()
+		return nil
+	})
+}
+
+// Update runs fn as one transaction on a volume; fn may run several times. It
+// fails with fsapi.NotExist where the volume is not there or being deleted.
+func (s *Store) Update(ctx context.Context, vol fsapi.VolumeID, o kv.UpdateOptions, fn func(tx *Tx) error) (kv.Seq, error) {
+	v, err := s.state(ctx, vol)
+	if err != nil {
+		return 0, err
+	}
+	tx := s.txs.Get().(*Tx)
+	defer s.release(tx)
+	for need := numbersLow; ; need *= 8 {
+		if err := s.reserve(ctx, v, need); err != nil {
+			return 0, err
+		}
+		tx.starved = false
+		seq, err := s.e.Update(ctx, o, func(w kv.Tx) error { return tx.run(v, w, fn) })
+		if tx.starved {
+			continue
+		}
+		if err == nil {
+			tx.publish()
+		}
+		return seq, err
+	}
+}
+
+// run is one attempt of an Update.
+func (tx *Tx) run(v *volumeState, w kv.Tx, fn func(tx *Tx) error) error {
+	tx.begin(v.id, w, w)
+	tx.numbers = &v.numbers
+	if err := tx.openVolume(); err != nil {
+		return err
+	}
+	if err := fn(tx); err != nil {
+		return err
+	}
+	if tx.starved {
+		return errStarved
+	}
+	return tx.finish()
+}
+
+func (s *Store) release(tx *Tx) {
+	tx.begin(0, nil, nil)
+	s.txs.Put(tx)
+}
+
+// Sync returns when everything committed before the call is durable.
+func (s *Store) Sync(ctx context.Context) error { return s.e.Sync(ctx) }
+
+// update is a transaction that belongs to no volume.
+func (s *Store) update(ctx context.Context, o kv.UpdateOptions, fn func(w kv.Tx) error) error {
+	_, err := s.e.Update(ctx, o, fn)
+	return err
+}
+
+// now is a timestamp that is never before one given out already.
+func (s *Store) now() time.Time {
+	n := s.clock.Now().UnixNano()
+	for {
+		last := s.last.Load()
+		if n <= last {
+			return timeOf(last)
+		}
+		if s.last.CompareAndSwap(last, n) {
+			return timeOf(n)
+		}
+	}
+}
