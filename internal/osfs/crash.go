@@ -206,6 +206,7 @@ func (t *tear) scatter() {
 	}
 	t.sized = t.r.IntN(len(t.from.log) + 1)
 	t.size = t.sizeAt(t.sized)
+	t.showCuts()
 	if t.sized < len(t.from.log) {
 		if next := t.from.log[t.sized].size; next > t.size && t.r.IntN(2) == 0 {
 			t.size += t.r.Int64N(next-t.size) / sectorSize * sectorSize
@@ -230,6 +231,17 @@ func (t *tear) show(i int, keep func(sector int64) bool) {
 	for s := ch.off / sectorSize; s*sectorSize < ch.end; s++ {
 		if keep(s) {
 			t.last[s] = i + 1
+		}
+	}
+}
+
+// showCuts makes the sector in which the file was cut show the cut, as a
+// journaling file system writes the cleared rest of it before the new size.
+func (t *tear) showCuts() {
+	for i := range t.sized {
+		ch := &t.from.log[i]
+		if s := ch.off / sectorSize; ch.data == nil && ch.off < ch.end && ch.off%sectorSize != 0 {
+			t.last[s] = max(t.last[s], i+1)
 		}
 	}
 }
