@@ -175,6 +175,9 @@ func (e *engine) update(ctx context.Context, fn func(tx Tx) error) (Seq, error) 
 		if ctx.Err() != nil {
 			return 0, interrupted(ctx)
 		}
+		if err := e.failure(); err != nil {
+			return 0, err
+		}
 		if err := e.store.Admit(ctx); err != nil {
 			return 0, err
 		}

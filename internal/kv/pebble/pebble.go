@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path"
 	"syscall"
 
@@ -94,14 +95,18 @@ func Open(o Options) (kv.Engine, error) {
 	return open(o, adapter{o.FS})
 }
 
+// makeDir makes dir, and its name durable, even where an earlier process made
+// it and ended before it could.
 func makeDir(fs osfs.FS, dir string) error {
-	if _, err := fs.Stat(dir); err == nil {
-		return nil
-	}
 	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return fs.SyncDir(path.Dir(dir))
+	for d, up := dir, path.Dir(dir); up != d; d, up = up, path.Dir(up) {
+		if err := fs.SyncDir(up); err != nil && !errors.Is(err, os.ErrPermission) {
+			return err
+		}
+	}
+	return nil
 }
 
 // open is Open over Pebble's own seam.
@@ -244,9 +249,6 @@ func (s *store) Stats() kv.Stats {
 // Admit implements kv.Store.
 func (s *store) Admit(ctx context.Context) error {
 	for {
-		if err := s.guard.failure(); err != nil {
-			return err
-		}
 		changed, err := s.pressure()
 		if changed == nil || err != nil {
 			return err
@@ -254,6 +256,7 @@ func (s *store) Admit(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-s.guard.frozen:
+			return nil // Apply says why
 		case <-ctx.Done():
 			return fsapi.Errorf(fsapi.Interrupted, "kv: waiting for the disk: %w", context.Cause(ctx))
 		}

@@ -105,6 +105,10 @@ func (s *store) Close() error {
 	return fsapi.Wrap(fsapi.IO, err, "kv: close "+s.dir)
 }
 
+// flushPatience is how many flushes fail, one after another, before writers
+// that wait for memory are told so. A failed flush takes at least tableRetry.
+const flushPatience = 5
+
 // load is what decides whether writers must wait: how many bytes of memtables
 // there are and how many sublevels level 0 has. It is read anew after an event
 // that may have changed it.
@@ -115,6 +119,7 @@ type load struct {
 	mu       sync.Mutex
 	changed  chan struct{} // closed at the next event; nil while nobody waits; guarded by mu
 	flushErr error         // of the last flush; guarded by mu
+	failures int           // flushes that failed one after another; guarded by mu
 }
 
 // refresh reads the load.
@@ -141,7 +146,7 @@ func (s *store) pressure() (<-chan struct{}, error) {
 		close(c)
 		return c, nil
 	}
-	if err := s.load.flushErr; err != nil {
+	if err := s.load.flushErr; s.load.failures >= flushPatience {
 		return nil, fsapi.Wrap(errKind(err), err, "kv: memory is full and cannot be written to "+s.dir)
 	}
 	if s.load.changed == nil {
@@ -157,6 +162,10 @@ func (s *store) event(flush bool, err error) {
 	defer s.load.mu.Unlock()
 	if flush {
 		s.load.flushErr = err
+		s.load.failures++
+	}
+	if flush && err == nil {
+		s.load.failures = 0
 	}
 	s.load.stale.Store(true)
 	if s.load.changed != nil {
@@ -175,10 +184,12 @@ func (s *store) listener() *pebble.EventListener {
 		FlushEnd:      func(i pebble.FlushInfo) { s.event(true, i.Err) },
 		CompactionEnd: func(pebble.CompactionInfo) { s.event(false, nil) },
 		BackgroundError: func(err error) {
-			s.log.Warn("metadata store: background work failed and is tried again", "dir", s.dir, "err", err)
+			if s.guard.failure() == nil {
+				s.log.Warn("metadata store: background work failed and is tried again", "dir", s.dir, "err", err.Error())
+			}
 		},
 		DataCorruption: func(i pebble.DataCorruptionInfo) {
-			s.log.Error("metadata store: corrupt file", "dir", s.dir, "path", i.Path, "err", i.Details)
+			s.log.Error("metadata store: corrupt file", "dir", s.dir, "path", i.Path, "err", i.Details.Error())
 		},
 		DiskSlow: func(i vfs.DiskSlowInfo) {
 			s.log.Warn("metadata store: slow disk", "dir", s.dir, "op", i.String())

@@ -1,0 +1,503 @@
+package pebble
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/strakefs/strake/internal/clock"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/kv"
+	"github.com/strakefs/strake/internal/osfs"
+)
+
+// long says whether the long campaigns run.
+func long() bool { return os.Getenv("STRAKE_LONG") != "" }
+
+// tiny makes memtables rotate, flush and compact within a short history.
+func tiny(fs osfs.FS) Options {
+	return Options{
+		FS: fs, Dir: "/data/kv", MemTableBytes: 64 << 10, CacheBytes: 1 << 20, TailBytes: 256 << 10,
+		Clock: quick{clock.Real}, Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+// history keeps every batch committed so far, from a tail of its own.
+type history struct {
+	mu      sync.Mutex
+	batches []kv.Batch
+}
+
+func (r *history) follow(t *testing.T, e kv.Engine) (stop func()) {
+	tl, err := e.Tail(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			b, err := tl.Next(context.Background())
+			if err != nil {
+				if fsapi.KindOf(err) != fsapi.Closed {
+					t.Error(err)
+				}
+				return
+			}
+			r.mu.Lock()
+			r.batches = append(r.batches, b)
+			r.mu.Unlock()
+		}
+	}()
+	return func() { <-done }
+}
+
+// state is what the first n batches leave.
+func (r *history) state(t *testing.T, n kv.Seq) map[string]string {
+	t.Helper()
+	if int(n) > len(r.batches) {
+		t.Fatalf("batch %d survived, but only %d were ever committed", n, len(r.batches))
+	}
+	m := map[string]string{}
+	for _, b := range r.batches[:n] {
+		for _, op := range b.Ops {
+			switch k := string(op.Key); op.Kind {
+			case kv.OpPut:
+				m[k] = string(op.Value)
+			case kv.OpDelete:
+				delete(m, k)
+			case kv.OpAdd:
+				n := kv.DecodeCounter([]byte(m[k])) + op.Delta
+				if m[k] = string(kv.AppendCounter(nil, n)); n == 0 {
+					delete(m, k)
+				}
+			}
+		}
+	}
+	return m
+}
+
+func dump(t *testing.T, e kv.Engine) map[string]string {
+	t.Helper()
+	m := map[string]string{}
+	err := e.View(context.Background(), func(r kv.Reader) error {
+		return r.Scan(nil, nil, func(k, v []byte) (bool, error) { m[string(k)] = string(v); return true, nil })
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// randomUpdate writes a few keys, sometimes large, sometimes durably. acked is
+// told what was acknowledged as durable.
+func randomUpdate(e kv.Engine, rng *rand.Rand, acked func(kv.Seq)) error {
+	ctx := context.Background()
+	sync := rng.IntN(4) == 0
+	seq, err := e.Update(ctx, kv.UpdateOptions{Sync: sync}, func(tx kv.Tx) error {
+		for range 1 + rng.IntN(6) {
+			switch k := rng.IntN(200); rng.IntN(6) {
+			case 0:
+				tx.Delete(fmt.Appendf(nil, "k%d", k))
+			case 1:
+				tx.Add(fmt.Appendf(nil, "n%d", k%10), int64(rng.IntN(5))-2)
+			case 2:
+				tx.Delete(fmt.Appendf(nil, "n%d", k%10))
+			case 3:
+				tx.Put(fmt.Appendf(nil, "k%d", k), make([]byte, rng.IntN(6000)))
+			default:
+				tx.Put(fmt.Appendf(nil, "k%d", k), fmt.Appendf(nil, "v%d", rng.Uint32()))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !sync && rng.IntN(8) == 0 {
+		if err := e.Sync(ctx); err != nil {
+			return err
+		}
+		sync = true
+	}
+	if sync {
+		acked(seq)
+	}
+	return nil
+}
+
+// crashPoint is a clone of the disk, and what was promised when it was taken.
+type crashPoint struct {
+	fs      *osfs.Mem
+	durable kv.Seq
+	at      osfs.Call
+}
+
+// TestCrash cuts the power at calls of the file system, chosen at random, while
+// several writers run, and opens what is left.
+func TestCrash(t *testing.T) {
+	histories, points := 5, 12
+	if long() {
+		histories, points = 60, 40
+	}
+	for seed := range uint64(histories) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { crashHistory(t, seed, points) })
+	}
+}
+
+func crashHistory(t *testing.T, seed uint64, points int) {
+	mem := osfs.NewMem(osfs.MemOptions{})
+	fault := osfs.NewFault(mem, nil)
+	o := tiny(fault)
+	o.TailBytes = kv.DefaultTailBytes
+	e, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rec history
+	stop := rec.follow(t, e)
+	var (
+		mu    sync.Mutex
+		rng   = rand.New(rand.NewPCG(seed, 1))
+		taken []crashPoint
+		next  = rng.IntN(50)
+		calls int
+	)
+	fault.SetRule(func(c osfs.Call) osfs.Outcome {
+		mu.Lock()
+		defer mu.Unlock()
+		if calls++; calls > next && len(taken) < points {
+			next = calls + rng.IntN(60)
+			// First what is promised, then the clone: the promise can only be older.
+			d := e.DurableSeq()
+			taken = append(taken, crashPoint{mem.CrashClone(rng, osfs.AnyCrash(rng)), d, c})
+		}
+		return osfs.Outcome{}
+	})
+	var wg sync.WaitGroup
+	for w := range uint64(3) {
+		rng := rand.New(rand.NewPCG(seed, 100+w))
+		wg.Go(func() {
+			for range 400 {
+				if err := randomUpdate(e, rng, func(kv.Seq) {}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if len(taken) < points {
+		t.Errorf("only %d of %d crash points were reached in %d calls", len(taken), points, calls)
+	}
+	for i, p := range taken {
+		checkSurvivor(t, fmt.Sprintf("crash %d at %s %s", i, p.at.Op, p.at.Name), p, &rec)
+	}
+}
+
+// checkSurvivor opens what a crash left: a prefix of the batches with all the
+// promised ones, followed by a tail that continues; and what it showed once it
+// must show after another crash.
+func checkSurvivor(t *testing.T, name string, p crashPoint, rec *history) {
+	t.Helper()
+	e, err := Open(tiny(p.fs))
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	last := e.LastSeq()
+	if last < p.durable {
+		t.Fatalf("%s: batch %d was promised to be durable, only %d are left", name, p.durable, last)
+	}
+	want := rec.state(t, last)
+	if got := dump(t, e); !maps.Equal(want, got) {
+		t.Fatalf("%s: not the state after batch %d (-want +got):\n%s", name, last, cmp.Diff(want, got))
+	}
+	checkTail(t, name, e, rec)
+	again := p.fs.CrashClone(rand.New(rand.NewPCG(1, 1)), osfs.CrashLose)
+	if err := e.Close(); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	e, err = Open(tiny(again))
+	if err != nil {
+		t.Fatalf("%s, and again: %v", name, err)
+	}
+	if e.LastSeq() != last {
+		t.Fatalf("%s: opened at batch %d, after a second crash at %d", name, last, e.LastSeq())
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkTail compares what the tail still has with what was committed.
+func checkTail(t *testing.T, name string, e kv.Engine, rec *history) {
+	t.Helper()
+	from := e.LastSeq() + 1
+	var tl kv.Tail
+	for ; from > 1; from-- {
+		next, err := e.Tail(from - 1)
+		if err != nil {
+			break
+		}
+		if tl != nil {
+			tl.Close()
+		}
+		tl = next
+	}
+	if tl == nil {
+		return
+	}
+	defer tl.Close()
+	for seq := from; seq <= e.LastSeq(); seq++ {
+		b, err := tl.Next(context.Background())
+		if err != nil {
+			t.Fatalf("%s: tail: %v", name, err)
+		}
+		if want := rec.batches[seq-1]; !bytes.Equal(kv.AppendBatch(nil, want), kv.AppendBatch(nil, b)) {
+			t.Fatalf("%s: tail gives another batch %d (-want +got):\n%s", name, seq, cmp.Diff(want, b))
+		}
+	}
+}
+
+// TestTailSurvivesReopen: what is in the log can be followed after a restart.
+func TestTailSurvivesReopen(t *testing.T) {
+	fs := osfs.NewMem(osfs.MemOptions{})
+	o := tiny(fs)
+	o.MemTableBytes = 4 << 20
+	var want []kv.Batch
+	e, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := history{}
+	stop := rec.follow(t, e)
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 50 {
+		if err := randomUpdate(e, rng, func(kv.Seq) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	want = rec.batches
+	e, err = Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	tl, err := e.Tail(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tl.Close()
+	for i := range want {
+		b, err := tl.Next(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want[i], b); diff != "" {
+			t.Fatalf("batch %d (-want +got):\n%s", i+1, diff)
+		}
+	}
+}
+
+// TestFaults lets one call fail, chosen at random, while writers run. Nothing
+// may hang; what was acknowledged is there afterwards; an engine that refuses
+// keeps refusing.
+func TestFaults(t *testing.T) {
+	n := 40
+	if long() {
+		n = 2000
+	}
+	for seed := range uint64(n) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { faultHistory(t, seed) })
+	}
+}
+
+// changes says whether a call changes something.
+func changes(op osfs.Op) bool {
+	switch op {
+	case osfs.OpWrite, osfs.OpSync, osfs.OpSyncDir, osfs.OpOpen, osfs.OpRename, osfs.OpRemove, osfs.OpClose, osfs.OpSyncRange, osfs.OpTruncate:
+		return true
+	}
+	return false
+}
+
+func faultHistory(t *testing.T, seed uint64) {
+	rng := rand.New(rand.NewPCG(seed, 2))
+	mem := osfs.NewMem(osfs.MemOptions{})
+	fault := osfs.NewFault(mem, nil)
+	o := tiny(fault)
+	o.TailBytes = kv.DefaultTailBytes
+	e, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rec history
+	stop := rec.follow(t, e)
+	errno := [...]error{syscall.EIO, syscall.ENOSPC}[rng.IntN(2)]
+	var mu sync.Mutex
+	left, times, failed := rng.IntN(600), 1+rng.IntN(3), osfs.Call{}
+	fault.SetRule(func(c osfs.Call) osfs.Outcome {
+		mu.Lock()
+		defer mu.Unlock()
+		if !changes(c.Op) || times == 0 {
+			return osfs.Outcome{}
+		}
+		if left--; left > 0 {
+			return osfs.Outcome{}
+		}
+		times--
+		failed = c
+		return osfs.Outcome{Err: errno, Short: rng.IntN(c.Len + 1)}
+	})
+	var acked kv.Seq
+	var wg sync.WaitGroup
+	errs := make([]error, 3)
+	for w := range errs {
+		rng := rand.New(rand.NewPCG(seed, 100+uint64(w)))
+		wg.Go(func() {
+			for range 200 {
+				if errs[w] = randomUpdate(e, rng, func(s kv.Seq) { mu.Lock(); acked = max(acked, s); mu.Unlock() }); errs[w] != nil {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	checkRefusal(t, e, errs, failed)
+	fault.SetRule(nil)
+	checkReads(t, e)
+	promised := max(acked, e.DurableSeq())
+	closeErr := e.Close()
+	for _, err := range errs {
+		if err != nil && closeErr == nil {
+			t.Errorf("%s %s failed: Update said %v but Close nothing", failed.Op, failed.Name, err)
+		}
+	}
+	stop()
+	for _, mode := range []osfs.CrashMode{osfs.CrashKeep, osfs.CrashLose, osfs.CrashRandom} {
+		p := crashPoint{mem.CrashClone(rng, mode), promised, failed}
+		checkSurvivor(t, fmt.Sprintf("after %s %s failed, mode %d", failed.Op, failed.Name, mode), p, &rec)
+	}
+}
+
+// checkReads: reading goes on. An open that was under way while the fault was
+// there may still report it, once.
+func checkReads(t *testing.T, e kv.Engine) {
+	t.Helper()
+	var err error
+	for range 5 {
+		err = e.View(context.Background(), func(r kv.Reader) error {
+			return r.Scan(nil, nil, func(k, v []byte) (bool, error) { return true, nil })
+		})
+		if err == nil {
+			return
+		}
+	}
+	t.Errorf("reading after the fault ended: %v", err)
+}
+
+// checkRefusal: once one writer was refused, all are, with the same kind.
+func checkRefusal(t *testing.T, e kv.Engine, errs []error, failed osfs.Call) {
+	t.Helper()
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		if k := fsapi.KindOf(err); k != fsapi.IO && k != fsapi.NoSpace {
+			t.Errorf("%s %s failed: Update says %v", failed.Op, failed.Name, err)
+		}
+		if err.Error() != again(e).Error() {
+			t.Errorf("%s %s failed: Update said %v, then %v", failed.Op, failed.Name, err, again(e))
+		}
+		if s := e.Sync(context.Background()); s == nil && e.DurableSeq() < e.LastSeq() {
+			t.Errorf("%s %s failed: Update said %v, but Sync nothing", failed.Op, failed.Name, err)
+		}
+	}
+}
+
+func again(e kv.Engine) error {
+	_, err := e.Update(context.Background(), kv.UpdateOptions{}, func(tx kv.Tx) error { tx.Put([]byte("k"), nil); return nil })
+	if err == nil {
+		return errors.New("nothing")
+	}
+	return err
+}
+
+// quick is the machine's clock without its patience.
+type quick struct{ clock.Clock }
+
+func (quick) After(time.Duration) <-chan time.Time { return time.After(time.Millisecond) }
+
+// TestTablesDoNotFit: as long as tables cannot be written, writers are told so
+// once memory is full, and go on when it ends.
+func TestTablesDoNotFit(t *testing.T) {
+	fault := osfs.NewFault(osfs.NewMem(osfs.MemOptions{}), nil)
+	e, err := Open(tiny(fault))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	fault.SetRule(func(c osfs.Call) osfs.Outcome {
+		if c.Op == osfs.OpWrite && isTable(c.Name) {
+			return osfs.Outcome{Err: syscall.ENOSPC}
+		}
+		return osfs.Outcome{}
+	})
+	rng := rand.New(rand.NewPCG(1, 1))
+	for err = nil; err == nil; {
+		err = randomUpdate(e, rng, func(kv.Seq) {})
+	}
+	if fsapi.KindOf(err) != fsapi.NoSpace {
+		t.Fatalf("Update says %v, want NoSpace", err)
+	}
+	fault.SetRule(nil)
+	deadline := time.Now().Add(10 * time.Second)
+	for err != nil {
+		if time.Now().After(deadline) {
+			t.Fatalf("still refused after the fault ended: %v", err)
+		}
+		err = randomUpdate(e, rng, func(kv.Seq) {})
+	}
+	if err := e.Sync(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestBusy: a directory has one engine.
+func TestBusy(t *testing.T) {
+	for _, fs := range []osfs.FS{osfs.NewMem(osfs.MemOptions{}), osfs.OS{}} {
+		o := small(fs, t.TempDir()+"/kv")
+		if _, ok := fs.(*osfs.Mem); ok {
+			o.Dir = "/kv"
+		}
+		e, err := Open(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(o); err == nil || fsapi.KindOf(err) != fsapi.Busy {
+			t.Errorf("%T: opened twice: %v", fs, err)
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
