@@ -290,7 +290,7 @@ func (tx *Tx) TruncateExtents(in *Inode, size int64, limit int) (int64, error) {
 	if err := checkRange(size, size); err != nil {
 		return 0, err
 	}
-	olds, last, err := tx.lastExtents(in.Ino, size, max(limit, 1))
+	olds, last, err := tx.lastExtents(in.Ino, size, min(max(limit, 1), 1<<30))
 	if err != nil || len(olds) == 0 {
 		return size, err
 	}

@@ -1,0 +1,3 @@
+package meta
+
+func (f *fixture) clean() {}
