@@ -187,16 +187,11 @@ func (tx *Tx) ReadDir(dir fsapi.Ino, afterName string, limit int) ([]fsapi.Diren
 
 // attrOf completes a dentry whose inode is kept by number.
 func (tx *Tx) attrOf(e *dentry) error {
-	tx.key = inoKey(tx.key, tabInode, tx.vol, e.Ino)
-	v, ok, err := tx.r.Get(tx.key)
+	p, err := tx.inodeValue(e.Ino)
 	if err != nil {
-		return err
-	}
-	if !ok {
-		return corrupt(tx.key, "a name refers to this inode, which is not there")
-	}
-	p, err := decodeInode(tx.key, v, e.Ino)
-	if err != nil {
+		if fsapi.KindOf(err) == fsapi.Stale {
+			err = corrupt(tx.key, "a name refers to this inode, which is not there")
+		}
 		return err
 	}
 	if p.in == nil {

@@ -126,26 +126,33 @@ func (tx *Tx) Inode(ino fsapi.Ino) (*Inode, error) {
 	if in := tx.known(ino); in != nil {
 		return in, nil
 	}
+	in, err := tx.load(ino)
+	if err == nil {
+		tx.know(in)
+	}
+	return in, err
+}
+
+// load reads an inode from where it is kept.
+func (tx *Tx) load(ino fsapi.Ino) (*Inode, error) {
+	p, err := tx.inodeValue(ino)
+	if err != nil || p.in != nil {
+		return p.in, err
+	}
+	return tx.follow(ino, p)
+}
+
+// inodeValue reads what is kept by an inode's number.
+func (tx *Tx) inodeValue(ino fsapi.Ino) (inodeValue, error) {
 	tx.key = inoKey(tx.key, tabInode, tx.vol, ino)
 	v, ok, err := tx.r.Get(tx.key)
 	if err != nil {
-		return nil, err
+		return inodeValue{}, err
 	}
 	if !ok {
-		return nil, fsapi.Errorf(fsapi.Stale, "inode %d of volume %d is gone", ino, tx.vol)
+		return inodeValue{}, fsapi.Errorf(fsapi.Stale, "inode %d of volume %d is gone", ino, tx.vol)
 	}
-	p, err := decodeInode(tx.key, v, ino)
-	if err != nil {
-		return nil, err
-	}
-	in := p.in
-	if in == nil {
-		if in, err = tx.follow(ino, p); err != nil {
-			return nil, err
-		}
-	}
-	tx.know(in)
-	return in, nil
+	return decodeInode(tx.key, v, ino)
 }
 
 // follow reads an inode at the dentry that holds it.
@@ -175,15 +182,7 @@ func (tx *Tx) parent(ino fsapi.Ino) (fsapi.Ino, error) {
 	if in := tx.known(ino); in != nil {
 		return in.Parent, nil
 	}
-	tx.key = inoKey(tx.key, tabInode, tx.vol, ino)
-	v, ok, err := tx.r.Get(tx.key)
-	if err != nil {
-		return 0, err
-	}
-	if !ok {
-		return 0, fsapi.Errorf(fsapi.Stale, "inode %d of volume %d is gone", ino, tx.vol)
-	}
-	p, err := decodeInode(tx.key, v, ino)
+	p, err := tx.inodeValue(ino)
 	if err != nil {
 		return 0, err
 	}
