@@ -2,12 +2,20 @@ package blob
 
 import (
 	"context"
+	"crypto/rand"
 	"io"
 	"log/slog"
+	"runtime"
+	"sync"
 
+	"github.com/strakefs/strake/internal/blob/cache"
+	"github.com/strakefs/strake/internal/blob/chunker"
+	"github.com/strakefs/strake/internal/blob/frame"
+	"github.com/strakefs/strake/internal/blob/segment"
+	"github.com/strakefs/strake/internal/blob/slab"
 	"github.com/strakefs/strake/internal/clock"
-	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/policy"
 )
 
 // Options of New. Index, Keys and Drives must be set; zero fields of the rest
@@ -18,17 +26,17 @@ type Options struct {
 	Drives Drives
 
 	CacheBytes   int64 // decoded chunks kept in memory; 128 MiB
-	SegmentBytes int64 // sealed bytes after which a segment is closed and the next begun; 64 MiB
-	JournalMax   int64 // sealed bytes that one Auto batch may journal; 512 KiB
+	SegmentBytes int64 // sealed bytes after which a segment is closed and the next begun; 64 MiB, at most 512 MiB
+	JournalMax   int   // sealed bytes that one Auto batch may journal; 512 KiB
 	InlineMax    int   // sealed bytes of an inline frame; 2048
-	Workers      int   // goroutines that hash, compress and seal, for all batches; GOMAXPROCS
-	Prefetch     int64 // bytes of chunks being prefetched at one time; 16 MiB
+	Workers      int   // goroutines that hash, compress or seal at a time; GOMAXPROCS
+	Prefetch     int64 // bytes of chunks being prefetched at one time; 16 MiB; negative: none
 
 	Clock clock.Clock  // clock.Real
 	Rand  io.Reader    // crypto/rand.Reader
 	Log   *slog.Logger // discards
 
-	// Bad, where set, is told of each bad replica found by a read, after the
+	// Bad, where set, is told of each bad replica that a read met, after the
 	// attempt to repair it. It must not block.
 	Bad func(BadReplica)
 }
@@ -41,136 +49,161 @@ type BadReplica struct {
 	Repaired bool
 }
 
-// Store is the one door to file bytes. Safe for concurrent use.
-type Store struct{}
+// Store is the one way to file bytes. Safe for concurrent use.
+type Store struct {
+	o       Options
+	ids     segmentIDs
+	journal journal
+	keys    *keyCache
+	codecs  *frame.Codecs
+	pool    *slab.Pool
+	cache   *cache.Cache
+	loads   loads
+	places  places
+	repairs repairs
+	stats   counters
 
-// New makes a store. It starts its workers, which Close ends.
-func New(o Options) (*Store, error) { panic("todo") }
+	cpu        chan struct{} // one token for each goroutine that computes
+	prefetches chan struct{} // one token for each prefetch under way
 
-// Close ends the workers and drops the caches. Batches in progress fail with
-// fsapi.Closed. The drives are not closed.
-func (s *Store) Close() error { panic("todo") }
+	ctx    context.Context // ends with Close; of goroutines that no caller waits for
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // of those goroutines
 
-// ReadExtent fills p with the extent's bytes from off, relative to the extent;
-// [off, off+len(p)) lies within [0, ext.Len). Data and inline extents only.
-func (s *Store) ReadExtent(ctx context.Context, vol fsapi.VolumeID, ext *fsapi.Extent, off int64, p []byte) error {
-	panic("todo")
+	mu       sync.Mutex
+	closed   bool                           // guarded by mu
+	prefetch int64                          // bytes being prefetched; guarded by mu
+	hashers  map[fsapi.VolumeID]*hasher     // guarded by mu
+	cutters  map[cutterName]*chunker.Cutter // guarded by mu
 }
 
-// Prefetch starts loading the chunks of extents into the cache, as many as
-// Options.Prefetch allows; it does not block.
-func (s *Store) Prefetch(vol fsapi.VolumeID, exts []fsapi.Extent) { panic("todo") }
+type cutterName struct {
+	volume   fsapi.VolumeID
+	chunking policy.Chunking
+}
+
+// maxCutters bounds the cutters kept, of 2 KiB each.
+const maxCutters = 256
+
+// New makes a store. Close it.
+func New(o Options) (*Store, error) {
+	if o.Index == nil || o.Keys == nil || o.Drives == nil {
+		return nil, fsapi.Errorf(fsapi.Invalid, "blob: Index, Keys and Drives must be given")
+	}
+	o.defaults()
+	if o.SegmentBytes > segment.MaxSize/2 {
+		return nil, fsapi.Errorf(fsapi.Invalid, "blob: segments of %d bytes: want at most %d", o.SegmentBytes, segment.MaxSize/2)
+	}
+	codecs, err := frame.NewCodecs(o.Workers)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		o: o, keys: newKeyCache(o.Keys), codecs: codecs, pool: &slab.Pool{},
+		cpu: make(chan struct{}, o.Workers), prefetches: make(chan struct{}, maxPrefetches),
+		hashers: make(map[fsapi.VolumeID]*hasher), cutters: make(map[cutterName]*chunker.Cutter),
+	}
+	s.ids.clock, s.ids.rand = o.Clock, o.Rand
+	s.journal.ids = &s.ids
+	s.cache = cache.New(o.CacheBytes, s.pool)
+	s.loads.m = make(map[cache.Key]*load)
+	s.places.m = make(map[fsapi.SegmentID][]fsapi.DriveID)
+	s.repairs.busy = make(map[BadName]bool)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+func (o *Options) defaults() {
+	orDefault(&o.CacheBytes, 128<<20)
+	orDefault(&o.SegmentBytes, 64<<20)
+	orDefault(&o.JournalMax, 512<<10)
+	orDefault(&o.InlineMax, 2048)
+	orDefault(&o.Workers, runtime.GOMAXPROCS(0))
+	orDefault(&o.Prefetch, 16<<20)
+	if o.Clock == nil {
+		o.Clock = clock.Real
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+func orDefault[T int | int64](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+// Close ends what goes on in the background and drops the caches. Batches in
+// progress fail with fsapi.Closed. The drives are not closed.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cancel()
+	s.wg.Wait()
+	s.cache.Clear()
+	s.codecs.Close()
+	return nil
+}
+
+// background runs fn in a goroutine that Close waits for; false after Close.
+func (s *Store) background(fn func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.wg.Go(fn)
+	return true
+}
 
 // DropCaches forgets all decoded chunks.
-func (s *Store) DropCaches() { panic("todo") }
+func (s *Store) DropCaches() { s.cache.Clear() }
 
-// Stats are counters since New. All but the Cache* gauges only grow.
-type Stats struct {
-	ChunksAdded  uint64 // chunks cut, duplicates included
-	BytesAdded   uint64 // their plaintext bytes
-	ChunksDup    uint64 // found as duplicates
-	BytesDup     uint64
-	BytesZero    uint64 // left out as holes
-	FramesSealed uint64
-	BytesSealed  uint64 // sealed bytes of new frames
-	BytesJournal uint64 // of these, to the journal
-	BytesInline  uint64 // of these, inline
-	Segments     uint64 // made durable
-	SegmentBytes uint64 // written to drives, replicas counted each
-	WriteFails   uint64 // drives that failed while a segment was written
-	FramesRead   uint64 // read from drives or the journal and decoded
-	BytesRead    uint64 // their sealed bytes
-	BytesServed  uint64 // given to readers
-	CacheHits    uint64
-	CacheMisses  uint64
-	Prefetched   uint64 // chunks
-	BadReplicas  uint64
-	Repaired     uint64
-	CacheBytes   int64 // now in the cache
-	CacheChunks  int64
+// hasher is the hasher of a volume.
+func (s *Store) hasher(vol fsapi.VolumeID) (*hasher, error) {
+	s.mu.Lock()
+	h := s.hashers[vol]
+	s.mu.Unlock()
+	if h != nil {
+		return h, nil
+	}
+	key, err := s.o.Keys.IDKey(vol)
+	if err != nil {
+		return nil, err
+	}
+	h = newHasher(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hashers[vol] = h
+	return h, nil
 }
 
-// Stats reads the counters.
-func (s *Store) Stats() Stats { panic("todo") }
-
-// NewBatch starts a batch for one volume and class.
-func (s *Store) NewBatch(ctx context.Context, vol fsapi.VolumeID, c Class) *Batch { panic("todo") }
-
-// Batch gathers data of one volume. Not for concurrent use.
-type Batch struct{}
-
-// Add stores the bytes of ino's range that starts at off. Cuts start at
-// data[0]; the end of data ends a chunk unless hold is true, in which case less
-// than one largest chunk of trailing bytes may be left out: n is how many
-// bytes were taken. data belongs to the batch until Finish or Abort has
-// returned and must not change. Add blocks for back-pressure. A chunk of
-// zeros becomes a hole: it gives no extent.
-func (b *Batch) Add(ctx context.Context, ino fsapi.Ino, off int64, data []byte, hold bool) (n int, err error) {
-	panic("todo")
+// cutter is the cutter of a volume for a chunking.
+func (s *Store) cutter(vol fsapi.VolumeID, c policy.Chunking) (*chunker.Cutter, error) {
+	n := cutterName{vol, c}
+	s.mu.Lock()
+	k := s.cutters[n]
+	s.mu.Unlock()
+	if k != nil {
+		return k, nil
+	}
+	key, err := s.o.Keys.IDKey(vol)
+	if err != nil {
+		return nil, err
+	}
+	if k, err = chunker.New(c, key); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.cutters) >= maxCutters {
+		clear(s.cutters)
+	}
+	s.cutters[n] = k
+	return k, nil
 }
-
-// AddNew is Add without looking for duplicates in the index: for the second
-// attempt after fsapi.Conflict from meta, when a duplicate was swept.
-func (b *Batch) AddNew(ctx context.Context, ino fsapi.Ino, off int64, data []byte, hold bool) (n int, err error) {
-	panic("todo")
-}
-
-// AddInline stores a whole small file as an inline frame, or as Add does where
-// its frame is over Options.InlineMax.
-func (b *Batch) AddInline(ctx context.Context, ino fsapi.Ino, data []byte) error { panic("todo") }
-
-// Size is the sealed bytes so far, so that the caller can Finish at about
-// Options.SegmentBytes.
-func (b *Batch) Size() int64 { panic("todo") }
-
-// Finish makes everything durable on its copies, or returns journal frames and
-// inline extents that become durable with the caller's transaction. After an
-// error nothing may be recorded; what was written is swept later. The result's
-// slices belong to the caller. The batch is done either way.
-func (b *Batch) Finish(ctx context.Context, mode Mode) (*fsapi.Stored, error) { panic("todo") }
-
-// Abort drops what was added. It may be called after Finish, and does nothing
-// then.
-func (b *Batch) Abort() { panic("todo") }
-
-// SegmentName is the name of a segment's blob on its drives.
-func SegmentName(id fsapi.SegmentID) string {
-	h := id.String()
-	return "seg/" + h[len(h)-4:len(h)-2] + "/" + h
-}
-
-// DirEntry is one frame in a segment's directory.
-type DirEntry struct {
-	Chunk   fsapi.ChunkID
-	Offset  uint32    // of the frame's header in the file
-	Length  uint32    // of the whole frame
-	Len     uint32    // plaintext bytes
-	Ino     fsapi.Ino // the first owner, or 0 where it is not known
-	FileOff int64     // where in the first owner's file
-	Volume  fsapi.VolumeID
-}
-
-// SegmentReader reads one replica of a segment by what it says of itself.
-// Safe for concurrent use.
-type SegmentReader struct{}
-
-// OpenSegment reads and verifies a segment's header, footer and directory on
-// one drive. Errors: fsapi.NotExist, fsapi.Corrupt, and the drive's.
-func OpenSegment(ctx context.Context, d drive.Drive, id fsapi.SegmentID, keys Keys) (*SegmentReader, error) {
-	panic("todo")
-}
-
-// Directory is the entries in the order of their offsets. It must not be
-// changed.
-func (r *SegmentReader) Directory() []DirEntry { panic("todo") }
-
-// Verify checks the segment; deep reads and opens every frame. fn, where not
-// nil, is called for each frame with what is wrong with it or nil. The result
-// is the first thing wrong.
-func (r *SegmentReader) Verify(ctx context.Context, deep bool, fn func(DirEntry, error)) error {
-	panic("todo")
-}
-
-// ReadFrame reads, opens and decodes one frame: the chunk's plaintext, which
-// the caller owns.
-func (r *SegmentReader) ReadFrame(ctx context.Context, e DirEntry) ([]byte, error) { panic("todo") }

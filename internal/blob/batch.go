@@ -1,0 +1,250 @@
+package blob
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/strakefs/strake/internal/blob/chunker"
+	"github.com/strakefs/strake/internal/blob/frame"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/policy"
+)
+
+// Batch gathers data of one volume. Not for concurrent use; inside, chunks are
+// hashed, compressed and sealed in parallel, and get their places in the order
+// in which they were added: each item waits for its turn.
+type Batch struct {
+	st     *Store
+	ctx    context.Context // ends with Abort, Finish, or Close of the store
+	cancel context.CancelFunc
+	unhook func() bool
+
+	vol     fsapi.VolumeID
+	class   Class
+	hash    *hasher
+	cut     *chunker.Cutter
+	comp    *frame.Compressor
+	version fsapi.KeyVersion
+	cipher  Cipher
+
+	items    []*item
+	deferred *item         // the newest, not yet started: Finish does it without a goroutine
+	last     chan struct{} // closed when the newest started item has its place
+	inflight chan struct{} // one token for each item under way
+	wg       sync.WaitGroup
+	done     bool
+	size     atomic.Int64 // bytes of frames placed
+	out      output       // of whoever has the turn
+
+	mu    sync.Mutex
+	first map[fsapi.ChunkID]*item // which item stores a chunk; guarded by mu
+	err   error                   // the first; guarded by mu
+}
+
+// item is one chunk of a batch.
+type item struct {
+	ino   fsapi.Ino
+	off   int64
+	data  []byte
+	id    fsapi.ChunkID
+	known bool // id was given
+	fresh bool // the index is not asked
+	bare  bool // makes no extent
+
+	loc    fsapi.Location
+	inline []byte
+	same   *item // the item of the batch that stores the same chunk
+	stored bool  // loc is from the index
+
+	body    []byte // compressed
+	codec   frame.Codec
+	scratch *slabBuf
+
+	turn, next chan struct{} // closed when the item may be placed, when it has been
+}
+
+// NewBatch starts a batch for one volume and class. Finish or Abort it.
+func (s *Store) NewBatch(ctx context.Context, vol fsapi.VolumeID, c Class) *Batch {
+	return s.newBatch(ctx, vol, c, false)
+}
+
+// NewRepack is NewBatch for data that is rewritten in the background: what is
+// compressed automatically is compressed harder.
+func (s *Store) NewRepack(ctx context.Context, vol fsapi.VolumeID, c Class) *Batch {
+	return s.newBatch(ctx, vol, c, true)
+}
+
+func (s *Store) newBatch(ctx context.Context, vol fsapi.VolumeID, c Class, cold bool) *Batch {
+	b := &Batch{st: s, vol: vol, class: c, first: make(map[fsapi.ChunkID]*item), inflight: make(chan struct{}, 2*s.o.Workers+2)}
+	b.ctx, b.cancel = context.WithCancel(ctx)
+	b.unhook = context.AfterFunc(s.ctx, func() {
+		b.fail(fsapi.Errorf(fsapi.Closed, "store data: the store is closed"))
+		b.cancel()
+	})
+	b.out.b = b
+	b.out.tokens = make(chan struct{}, maxBlocks)
+	if err := b.setup(cold); err != nil {
+		b.fail(err)
+	}
+	return b
+}
+
+func (b *Batch) setup(cold bool) (err error) {
+	s := b.st
+	if len(b.class.Copies) == 0 {
+		return fsapi.Errorf(fsapi.Invalid, "store data: the policy has no copies")
+	}
+	if b.version, b.cipher, err = s.o.Keys.Current(b.vol); err != nil {
+		return err
+	}
+	if b.hash, err = s.hasher(b.vol); err != nil {
+		return err
+	}
+	if b.cut, err = s.cutter(b.vol, b.class.Chunking); err != nil {
+		return err
+	}
+	b.comp, err = s.codecs.Compressor(b.class.Compression, cold)
+	return err
+}
+
+// Add stores the bytes of ino's range that starts at off. Cuts start at
+// data[0]; the end of data ends a chunk unless hold is true, in which case less
+// than one largest chunk of trailing bytes may be left out: n is how many
+// bytes were taken. data belongs to the batch until Finish or Abort has
+// returned and must not change. Add blocks for back-pressure. A chunk of
+// zeros becomes a hole: it gives no extent.
+func (b *Batch) Add(ctx context.Context, ino fsapi.Ino, off int64, data []byte, hold bool) (n int, err error) {
+	return b.add(ctx, item{ino: ino, off: off}, data, hold)
+}
+
+// AddNew is Add without looking for duplicates in the index: for the second
+// attempt after fsapi.Conflict from meta, when a duplicate was swept.
+func (b *Batch) AddNew(ctx context.Context, ino fsapi.Ino, off int64, data []byte, hold bool) (n int, err error) {
+	return b.add(ctx, item{ino: ino, off: off, fresh: true}, data, hold)
+}
+
+// AddChunk stores a whole chunk that exists already, whose frame is to be
+// written anew: it makes no extent, and is looked up nowhere. ino and off are
+// its first owner's, for the directory. data that does not have this id fails
+// the batch with fsapi.Corrupt.
+func (b *Batch) AddChunk(ctx context.Context, id fsapi.ChunkID, ino fsapi.Ino, off int64, data []byte) error {
+	if err := b.ready(ctx); err != nil {
+		return err
+	}
+	if len(data) == 0 || len(data) > policy.MaxChunk {
+		return b.fail(fsapi.Errorf(fsapi.Corrupt, "chunk %v has %d bytes", id, len(data)))
+	}
+	return b.push(ctx, &item{ino: ino, off: off, id: id, known: true, fresh: true, bare: true, data: data})
+}
+
+// add cuts data. like is what the items share.
+func (b *Batch) add(ctx context.Context, like item, data []byte, hold bool) (n int, err error) {
+	if err := b.ready(ctx); err != nil {
+		return 0, err
+	}
+	for n < len(data) {
+		rest := data[n:]
+		cut := b.cut.Cut(rest)
+		if hold && cut == len(rest) && cut < b.cut.Max() {
+			break
+		}
+		it := like
+		it.off, it.data = like.off+int64(n), rest[:cut:cut]
+		b.st.stats.chunksAdded.Add(1)
+		b.st.stats.bytesAdded.Add(uint64(cut))
+		if isZero(it.data) {
+			b.st.stats.bytesZero.Add(uint64(cut))
+		} else if err := b.push(ctx, &it); err != nil {
+			return n, err
+		}
+		n += cut
+	}
+	return n, nil
+}
+
+// isZero compares data with itself one byte on, which runs as fast as memory.
+func isZero(data []byte) bool {
+	return len(data) > 0 && data[0] == 0 && bytes.Equal(data[1:], data[:len(data)-1])
+}
+
+// AddInline stores a whole small file as an inline frame, or as Add does where
+// its frame is over Options.InlineMax.
+func (b *Batch) AddInline(ctx context.Context, ino fsapi.Ino, data []byte) error {
+	if err := b.ready(ctx); err != nil || len(data) == 0 {
+		return err
+	}
+	if len(data) <= policy.MaxChunk && len(data) <= 64*b.st.o.InlineMax && !isZero(data) {
+		it := &item{ino: ino, data: data}
+		ok, err := b.inline(it)
+		if err != nil {
+			return b.fail(err)
+		}
+		if ok {
+			b.items = append(b.items, it)
+			return nil
+		}
+	}
+	_, err := b.Add(ctx, ino, 0, data, false)
+	return err
+}
+
+// ready is why nothing can be added, or nil.
+func (b *Batch) ready(ctx context.Context) error {
+	if b.done {
+		return fsapi.Errorf(fsapi.Invalid, "store data: the batch is finished")
+	}
+	if err := ctx.Err(); err != nil {
+		return fsapi.Wrap(fsapi.KindOf(err), err, "store data")
+	}
+	return b.failed()
+}
+
+// push starts the deferred item and defers it, so that a batch of one chunk
+// needs no goroutine.
+func (b *Batch) push(ctx context.Context, it *item) error {
+	b.items = append(b.items, it)
+	prev := b.deferred
+	b.deferred = it
+	if prev == nil {
+		return nil
+	}
+	select {
+	case b.inflight <- struct{}{}:
+	case <-ctx.Done():
+		err := fsapi.Wrap(fsapi.KindOf(ctx.Err()), ctx.Err(), "store data")
+		return b.fail(err)
+	}
+	b.order(prev)
+	b.wg.Go(func() {
+		b.run(prev)
+		<-b.inflight
+	})
+	return b.failed()
+}
+
+// order gives an item its turn after the one before it.
+func (b *Batch) order(it *item) {
+	it.turn, it.next = b.last, make(chan struct{})
+	b.last = it.next
+}
+
+// Size is the bytes of frames so far, without those under way.
+func (b *Batch) Size() int64 { return b.size.Load() }
+
+// fail keeps the first error and returns it.
+func (b *Batch) fail(err error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err == nil {
+		b.err = err
+	}
+	return b.err
+}
+
+func (b *Batch) failed() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}
