@@ -147,7 +147,11 @@ func (c *check) relink(ino fsapi.Ino) func(tx *Tx) error {
 
 // belongings checks what an inode is said to have.
 func (c *check) belongings(in *Inode) error {
-	if in.Used > 0 || in.Type == fsapi.TypeSymlink && in.Size != int64(len(in.Target)) {
+	if in.Type == fsapi.TypeSymlink && in.Size != int64(len(in.Target)) {
+		c.bad(ProblemInode, c.fix(in.Ino, func(in *Inode) { in.Size = int64(len(in.Target)) }),
+			"symlink %d points to %d bytes and has size %d", in.Ino, len(in.Target), in.Size)
+	}
+	if in.Used > 0 {
 		ok, err := c.any(inoKey(nil, tabExtent, c.tx.vol, in.Ino))
 		if err != nil {
 			return err
