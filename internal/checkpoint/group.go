@@ -1,0 +1,154 @@
+package checkpoint
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"slices"
+
+	"github.com/strakefs/strake/internal/clock"
+	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/kv"
+)
+
+// shipped is the newest batch in a group. REQUIRES busy.
+func (s *Shipper) shipped() kv.Seq {
+	if len(s.pend.data) > 0 {
+		return s.pend.first - 1
+	}
+	return s.last
+}
+
+// ship makes a group of the pending batches, on every drive that takes it, and
+// brings drives that are behind up. Without pending batches it does only the
+// latter. It fails where no drive takes the group; the batches stay pending
+// then. REQUIRES busy.
+//
+// The keyring goes first: a group may speak of a volume whose keys it holds.
+func (s *Shipper) ship(ctx context.Context) error {
+	s.refresh()
+	s.catchUp(ctx)
+	s.syncKeyrings(ctx)
+	if len(s.pend.data) == 0 {
+		return nil
+	}
+	// What a crash of the engine would take back must not be on the drives.
+	if err := s.o.Engine.Sync(ctx); err != nil {
+		return err
+	}
+	whole, merged := s.merge()
+	o := object{kindGroup, s.epoch, whole.first, whole.last}
+	blob := s.seal(o, whole)
+	good := tryAll(s.up(), func(p *place) error { return s.put(ctx, p.d, o, blob) })
+	if len(good) == 0 {
+		return s.nowhere()
+	}
+	s.settle(ctx, good, o, whole, merged, int64(len(blob)))
+	return nil
+}
+
+// nowhere is the error of a group that no drive took.
+func (s *Shipper) nowhere() error {
+	var errs []error
+	for _, p := range s.sorted() {
+		errs = append(errs, p.err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fsapi.Wrap(fsapi.IO, err, "no drive takes the metadata")
+	}
+	return fsapi.Errorf(fsapi.NoSpace, "no drive is there to take the metadata")
+}
+
+// syncKeyrings renews the copies of the keyring. REQUIRES busy.
+func (s *Shipper) syncKeyrings(ctx context.Context) {
+	tryAll(s.up(), func(p *place) error { return s.copyKeyring(ctx, p) })
+}
+
+// merge joins the pending batches with the newest groups that are no larger,
+// so that however few batches come at a time, the number of groups grows with
+// the logarithm of their bytes only, and each byte is written as many times.
+// REQUIRES busy.
+func (s *Shipper) merge() (whole piece, merged int) {
+	total := len(s.pend.data)
+	for merged < len(s.open) && len(s.open[len(s.open)-1-merged].data) <= total {
+		merged++
+		total += len(s.open[len(s.open)-merged].data)
+	}
+	if merged == 0 {
+		return s.pend, 0
+	}
+	parts := append(s.open[len(s.open)-merged:len(s.open):len(s.open)], s.pend)
+	whole = piece{first: parts[0].first, last: s.pend.last, stamp: s.pend.stamp, data: make([]byte, 0, total)}
+	for _, p := range parts {
+		whole.data = append(whole.data, p.data...)
+	}
+	return whole, merged
+}
+
+// settle takes note of a group that is on drives, and removes those that were
+// merged into it. REQUIRES busy.
+func (s *Shipper) settle(ctx context.Context, good []*place, o object, whole piece, merged int, size int64) {
+	n := len(s.groups) - merged
+	old := slices.Clone(s.groups[n:])
+	s.groups = append(s.groups[:n], group{o, size})
+	s.open = append(s.open[:len(s.open)-merged], whole)
+	s.since += size
+	for _, g := range old {
+		s.since -= g.size
+	}
+	if int64(len(whole.data)) >= s.o.GroupBytes {
+		s.open = nil
+	}
+	s.pend = piece{}
+	for _, p := range tryAll(good, func(p *place) error {
+		var errs []error
+		for _, g := range old {
+			errs = append(errs, remove(ctx, p.d, g.object))
+		}
+		return errors.Join(errs...)
+	}) {
+		p.seq = s.last
+		p.healed()
+	}
+}
+
+// seal makes the bytes of a group.
+func (s *Shipper) seal(o object, p piece) []byte {
+	h := newHeader(o, p.stamp)
+	return newSealer(s.o.Key, &h).appendBlock(nil, p.data, true)
+}
+
+func newHeader(o object, stamp clock.Stamp) header {
+	h := header{object: o, stamp: stamp}
+	rand.Read(h.salt[:])
+	return h
+}
+
+// put writes a blob to a drive. Where a former attempt left one of the same
+// name, it is as good if it verifies: the name fixes what is in it.
+func (s *Shipper) put(ctx context.Context, d drive.Drive, o object, blob []byte) error {
+	err := create(ctx, d, o, blob)
+	if !errors.Is(err, fsapi.Exist) {
+		return err
+	}
+	if verify(ctx, d, o, s.o.Key) == nil {
+		return nil
+	}
+	if err := remove(ctx, d, o); err != nil {
+		return err
+	}
+	return create(ctx, d, o, blob)
+}
+
+func create(ctx context.Context, d drive.Drive, o object, blob []byte) error {
+	w, err := d.Create(ctx, o.name(), int64(len(blob)))
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	if _, err := w.Write(blob); err != nil {
+		return err
+	}
+	return w.Commit(ctx)
+}

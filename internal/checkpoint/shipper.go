@@ -1,0 +1,304 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/strakefs/strake/internal/clock"
+	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/kv"
+)
+
+// Defaults of Options.
+const (
+	DefaultGroupBytes      = 1 << 20
+	DefaultGroupAge        = 10 * time.Second
+	DefaultCheckpointBytes = 64 << 20
+)
+
+// Pauses after a failure, which double from the first to the last.
+const (
+	firstPause = time.Second
+	lastPause  = 5 * time.Minute
+)
+
+// Options of New. Engine, Drives, Key and IsCounter must be set; a zero field
+// of the rest takes its default.
+type Options struct {
+	Engine kv.Engine
+	// Drives are the drives there are now. Asked before each write.
+	Drives func() []drive.Drive
+	// Key is the store key, 32 bytes.
+	Key []byte
+	// IsCounter tells counters from values: a snapshot shows them alike.
+	IsCounter func(key []byte) bool
+	// Keyring is the wrapped keyring as it is now, kept on each drive; nil:
+	// none is kept.
+	Keyring func() []byte
+
+	GroupBytes      int64         // bytes of batches written together; DefaultGroupBytes
+	GroupAge        time.Duration // age at which fewer are written; DefaultGroupAge
+	CheckpointBytes int64         // bytes of batches, or the size of the last checkpoint if that is more, after which a new one is made; DefaultCheckpointBytes
+
+	Log *slog.Logger // discards
+}
+
+func (o *Options) setDefaults() error {
+	if o.Engine == nil || o.Drives == nil || o.IsCounter == nil || len(o.Key) != 32 {
+		return fsapi.Errorf(fsapi.Invalid, "checkpoint: Engine, Drives, IsCounter and a Key of 32 bytes must be set")
+	}
+	if o.GroupBytes <= 0 {
+		o.GroupBytes = DefaultGroupBytes
+	}
+	if o.GroupAge <= 0 {
+		o.GroupAge = DefaultGroupAge
+	}
+	if o.CheckpointBytes <= 0 {
+		o.CheckpointBytes = DefaultCheckpointBytes
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// Shipper brings the metadata of an engine to drives. Flush and Status may be
+// called concurrently with Run and with each other.
+type Shipper struct {
+	o      Options
+	making chan struct{} // holds a token while a checkpoint is made
+	busy   chan struct{} // holds a token while the fields down to makeRetry are used
+
+	resumed bool
+	epoch   uint64
+	base    *object // the newest verified checkpoint of the epoch; nil: one must be made
+	size    int64   // bytes of base
+	groups  []group // that continue base, or will continue the checkpoint being made
+	since   int64   // bytes of groups
+	open    []piece // the newest of groups, still small
+	pend    piece   // batches in no group yet; empty where data is
+	last    kv.Seq  // the newest batch in pend or a group
+	gap     kv.Seq  // batches before and at it may be in no group
+	places  map[fsapi.DriveID]*place
+
+	launched  bool // Run has a checkpoint being made
+	makePause time.Duration
+	makeRetry time.Time // Run starts none before
+
+	mu     sync.Mutex
+	status Status // guarded by mu
+}
+
+// group is a group on the drives.
+type group struct {
+	object
+	size int64
+}
+
+// piece is a run of batches, encoded.
+type piece struct {
+	first, last kv.Seq
+	stamp       clock.Stamp // of last
+	data        []byte
+	since       time.Time // when the first batch came
+}
+
+// place is what is known of one drive.
+type place struct {
+	d       drive.Drive
+	behind  bool   // it may lack blobs, or have some it should not
+	keyring string // the copy on it; "" while not known
+	seq     kv.Seq // all batches up to it are there
+	err     error  // of the last attempt
+	pause   time.Duration
+	retry   time.Time // no attempt before
+}
+
+// Status is how far the drives are.
+type Status struct {
+	Epoch      uint64
+	Seq        kv.Seq // every drive has all batches up to here
+	Checkpoint kv.Seq // the batch of the newest verified checkpoint; 0 where there is none yet
+	Size       int64  // bytes of that checkpoint
+	Since      int64  // bytes of groups after it
+	Making     bool   // a checkpoint is being written
+	Err        error  // why following the engine failed last; nil while all is well
+	Drives     []DriveStatus
+}
+
+// DriveStatus is how far one drive is.
+type DriveStatus struct {
+	ID     fsapi.DriveID
+	Name   string
+	Seq    kv.Seq
+	Behind bool
+	Err    error // of the last attempt; nil where it went well
+}
+
+// New makes a shipper. It does no I/O.
+func New(o Options) (*Shipper, error) {
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	return &Shipper{
+		o: o, making: make(chan struct{}, 1), busy: make(chan struct{}, 1),
+		places: map[fsapi.DriveID]*place{},
+	}, nil
+}
+
+// Status says how far the drives are. It does no I/O.
+func (s *Shipper) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.status
+	st.Drives = append([]DriveStatus(nil), st.Drives...)
+	return st
+}
+
+// Flush brings everything that is committed, and the keyring, to every drive.
+// It works with and without Run. The error names the drives that lack
+// something; the others have all of it.
+func (s *Shipper) Flush(ctx context.Context) error {
+	if err := lock(ctx, s.busy); err != nil {
+		return err
+	}
+	err := s.flush(ctx)
+	needsBase := s.base == nil
+	unlock(s.busy)
+	if err != nil {
+		return err
+	}
+	if needsBase {
+		if err := s.checkpoint(ctx); err != nil {
+			return err
+		}
+	}
+	return s.behind()
+}
+
+// flush writes what the engine has to groups. REQUIRES busy.
+func (s *Shipper) flush(ctx context.Context) error {
+	defer s.report(nil)
+	if err := s.resume(ctx); err != nil {
+		return err
+	}
+	target := s.o.Engine.LastSeq()
+	err := s.pull(ctx, target)
+	if errors.Is(err, fsapi.NotExist) {
+		s.restart("the engine no longer retains the batches to go on from")
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, p := range s.places {
+		p.retry = time.Time{}
+	}
+	return s.ship(ctx)
+}
+
+// pull takes batches up to target out of the engine's tail. REQUIRES busy.
+func (s *Shipper) pull(ctx context.Context, target kv.Seq) error {
+	if s.last >= target {
+		return nil
+	}
+	tail, err := s.o.Engine.Tail(s.last + 1)
+	if err != nil {
+		return err
+	}
+	defer tail.Close()
+	for s.last < target {
+		b, err := tail.Next(ctx)
+		if err != nil {
+			return err
+		}
+		s.add(b)
+		if int64(len(s.pend.data)) >= s.o.GroupBytes {
+			if err := s.ship(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// add takes one batch, unless it was taken before. REQUIRES busy.
+func (s *Shipper) add(b kv.Batch) {
+	if b.Seq <= s.last {
+		return
+	}
+	if len(s.pend.data) == 0 {
+		s.pend.first, s.pend.since = b.Seq, time.Now()
+	}
+	s.pend.data = kv.AppendBatch(s.pend.data, b)
+	s.pend.last, s.pend.stamp = b.Seq, b.Stamp
+	s.last = b.Seq
+}
+
+// restart gives up following the log where it is, as batches were missed: what
+// comes after the gap is of use with a new checkpoint only. REQUIRES busy.
+func (s *Shipper) restart(why string) {
+	s.o.Log.Info("metadata checkpoint needed", "why", why, "epoch", s.epoch)
+	s.base, s.groups, s.open, s.since = nil, nil, nil, 0
+	s.pend = piece{}
+	s.last = s.o.Engine.LastSeq()
+	s.gap = s.last
+}
+
+// begin starts a new epoch above another. REQUIRES busy.
+func (s *Shipper) begin(above uint64, why string) {
+	s.epoch = max(above+1, uint64(time.Now().UnixMilli()))
+	s.restart(why)
+}
+
+// report publishes the status. REQUIRES busy.
+func (s *Shipper) report(err error) {
+	st := Status{Epoch: s.epoch, Size: s.size, Since: s.since, Seq: s.last, Err: err}
+	if len(s.pend.data) > 0 {
+		st.Seq = s.pend.first - 1
+	}
+	if s.base != nil {
+		st.Checkpoint = s.base.last
+	} else {
+		st.Seq = 0
+	}
+	for _, p := range s.sorted() {
+		in := p.d.Info()
+		st.Drives = append(st.Drives, DriveStatus{ID: in.ID, Name: in.Name, Seq: p.seq, Behind: p.behind, Err: p.err})
+		st.Seq = min(st.Seq, p.seq)
+	}
+	if len(st.Drives) == 0 {
+		st.Seq = 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.Making = s.status.Making
+	s.status = st
+}
+
+// behind is an error that names the drives that lack something.
+func (s *Shipper) behind() error {
+	var errs []error
+	for _, d := range s.Status().Drives {
+		if d.Err != nil {
+			errs = append(errs, fsapi.Wrap(fsapi.KindOf(d.Err), d.Err, "metadata on drive "+d.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// lock takes the token of a one-place channel.
+func lock(ctx context.Context, c chan struct{}) error {
+	select {
+	case c <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fsapi.Errorf(fsapi.Interrupted, "checkpoint: %w", context.Cause(ctx))
+	}
+}
+
+func unlock(c chan struct{}) { <-c }
