@@ -193,9 +193,11 @@ func (tx *Tx) SetExtents(in *Inode, off, end int64, ext []fsapi.Extent) error {
 	if err != nil {
 		return err
 	}
-	olds, _, err := tx.collect(in.Ino, off, end, 0)
-	if err != nil {
-		return err
+	var olds []fsapi.Extent
+	if in.Used > 0 { // else there are none
+		if olds, _, err = tx.collect(in.Ino, off, end, 0); err != nil {
+			return err
+		}
 	}
 	grow := added
 	for i := range olds {

@@ -135,11 +135,21 @@ func (tx *Tx) Inode(ino fsapi.Ino) (*Inode, error) {
 
 // load reads an inode from where it is kept.
 func (tx *Tx) load(ino fsapi.Ino) (*Inode, error) {
+	if h := tx.s.homes.get(tx.vol, ino); h != nil {
+		e, ok, err := tx.dentry(h.dir, h.name)
+		if err == nil && ok && e.embedded && e.Ino == ino {
+			return e.inode(h.dir, h.name), nil
+		}
+	}
 	p, err := tx.inodeValue(ino)
 	if err != nil || p.in != nil {
 		return p.in, err
 	}
-	return tx.follow(ino, p)
+	in, err := tx.follow(ino, p)
+	if err == nil {
+		tx.s.homes.put(tx.vol, in)
+	}
+	return in, err
 }
 
 // inodeValue reads what is kept by an inode's number.

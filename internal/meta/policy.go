@@ -122,6 +122,9 @@ func (tx *Tx) SetPolicy(in *Inode, p policy.Policy) error {
 	if err := tx.writable(); err != nil {
 		return err
 	}
+	if err := tx.needGate(); err != nil {
+		return err
+	}
 	key := inoKey(nil, tabPolicy, tx.vol, in.Ino)
 	_, had, err := tx.r.Get(key)
 	if err != nil {

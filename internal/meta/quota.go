@@ -51,8 +51,8 @@ func (tx *Tx) Quota(dir fsapi.Ino) (Quota, error) {
 }
 
 // SetQuota sets the quota of a directory (zero removes it), or for the root
-// the volume's. It counts the subtree as it stands: the caller keeps everybody
-// else from changing the volume meanwhile. What is over a new quota stays.
+// the volume's. It counts the subtree as it stands, which holds up every
+// other Update of the volume. What is over a new quota stays.
 func (tx *Tx) SetQuota(dir *Inode, q Quota) error {
 	switch err := tx.writable(); {
 	case err != nil:
@@ -61,6 +61,9 @@ func (tx *Tx) SetQuota(dir *Inode, q Quota) error {
 		return fsapi.Errorf(fsapi.NotDir, "inode %d is no directory with a name; a quota needs one", dir.Ino)
 	case q.Bytes < 0 || q.Inodes < 0:
 		return fsapi.Errorf(fsapi.Invalid, "a quota of %d bytes and %d inodes is negative", q.Bytes, q.Inodes)
+	}
+	if err := tx.needGate(); err != nil {
+		return err
 	}
 	if dir.Ino == fsapi.RootIno {
 		tx.volume.Quota = q

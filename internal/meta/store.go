@@ -11,7 +11,8 @@ import (
 	"github.com/strakefs/strake/internal/kv"
 )
 
-// Store is the metadata of all volumes on one engine. Safe for concurrent use.
+// Store is the metadata of all volumes on one engine, of which it is the only
+// writer. Safe for concurrent use.
 type Store struct {
 	e     kv.Engine
 	clock clock.Clock
@@ -21,6 +22,7 @@ type Store struct {
 	mu      sync.Mutex
 	volumes map[fsapi.VolumeID]*volumeState // guarded by mu
 
+	homes    *homes
 	chains   chains       // quotas above directories
 	policies policies     // policies of directories
 	moved    atomic.Int64 // counts what may change an inherited policy
@@ -38,7 +40,7 @@ func Open(ctx context.Context, e kv.Engine, o Options) (*Store, error) {
 	if o.Clock == nil {
 		o.Clock = clock.Real
 	}
-	s := &Store{e: e, clock: o.Clock, volumes: map[fsapi.VolumeID]*volumeState{}}
+	s := &Store{homes: new(homes), e: e, clock: o.Clock, volumes: map[fsapi.VolumeID]*volumeState{}}
 	s.txs.New = func() any { return &Tx{s: s} }
 	_, err := e.Update(ctx, kv.UpdateOptions{}, func(w kv.Tx) error {
 		key := []byte{tabFormat}
@@ -88,8 +90,8 @@ func (s *Store) View(ctx context.Context, vol fsapi.VolumeID, fn func(tx *Tx) er
 	})
 }
 
-// Update runs fn as one transaction on a volume; fn may run several times. It
-// fails with fsapi.NotExist where the volume is not there or being deleted.
+// Update runs fn as one transaction on a volume; fn may run several times, must
+// not keep tx, and must not call Update. It fails with fsapi.NotExist where the volume is not there or being deleted.
 func (s *Store) Update(ctx context.Context, vol fsapi.VolumeID, o kv.UpdateOptions, fn func(tx *Tx) error) (kv.Seq, error) {
 	v, err := s.state(ctx, vol)
 	if err != nil {
@@ -97,34 +99,61 @@ func (s *Store) Update(ctx context.Context, vol fsapi.VolumeID, o kv.UpdateOptio
 	}
 	tx := s.txs.Get().(*Tx)
 	defer s.release(tx)
-	for need := numbersLow; ; need *= 8 {
+	tx.alone = false
+	for need := numbersLow; ; {
 		if err := s.reserve(ctx, v, need); err != nil {
 			return 0, err
 		}
-		tx.starved = false
-		seq, err := s.e.Update(ctx, o, func(w kv.Tx) error { return tx.run(v, w, fn) })
-		if tx.starved {
-			continue
+		tx.starved, tx.wantGate = false, false
+		seq, err := tx.update(ctx, v, fn)
+		switch {
+		case tx.starved:
+			need *= 8
+		case tx.wantGate && !tx.alone:
+			tx.alone = true
+		case err == nil && o.Sync && seq != 0:
+			return seq, s.e.Sync(ctx)
+		default:
+			return seq, err
 		}
-		if err == nil {
-			tx.publish()
-		}
+	}
+}
+
+// update is one commit, or an attempt that shows what it would take.
+func (tx *Tx) update(ctx context.Context, v *volumeState, fn func(tx *Tx) error) (kv.Seq, error) {
+	if tx.alone {
+		v.gate.Lock()
+		defer v.gate.Unlock()
+	} else {
+		v.gate.RLock()
+		defer v.gate.RUnlock()
+	}
+	seq, err := tx.s.e.Update(ctx, kv.UpdateOptions{}, func(w kv.Tx) error { return tx.run(v, w, fn) })
+	if err != nil {
 		return seq, err
 	}
+	if tx.alone {
+		v.rec = tx.volume
+	}
+	tx.publish()
+	return seq, nil
 }
 
 // run is one attempt of an Update.
 func (tx *Tx) run(v *volumeState, w kv.Tx, fn func(tx *Tx) error) error {
 	tx.begin(v.id, w, w)
-	tx.numbers = &v.numbers
-	if err := tx.openVolume(); err != nil {
-		return err
+	tx.numbers, tx.volume, tx.haveVolume = &v.numbers, v.rec, true
+	if tx.volume.Deleting {
+		return errDeleting(tx.volume.Name)
 	}
-	if err := fn(tx); err != nil {
-		return err
-	}
-	if tx.starved {
+	err := fn(tx)
+	switch {
+	case tx.starved:
 		return errStarved
+	case tx.wantGate && !tx.alone:
+		return errGate
+	case err != nil:
+		return err
 	}
 	return tx.finish()
 }

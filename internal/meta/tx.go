@@ -21,6 +21,8 @@ type Tx struct {
 	haveVolume bool
 	numbers    *numbers
 	starved    bool // ran out of numbers: Update reserves more and runs again
+	alone      bool // has the volume's gate alone
+	wantGate   bool // changes the volume's record
 
 	few    []*Inode             // inodes read or made, while they are few
 	many   map[fsapi.Ino]*Inode // beyond that

@@ -3,7 +3,8 @@ package meta
 import (
 	"bytes"
 	"context"
-	"sync/atomic"
+	"errors"
+	"sync"
 	"time"
 
 	"github.com/strakefs/strake/internal/fsapi"
@@ -12,8 +13,7 @@ import (
 )
 
 // volumeRecord is a volume with what transactions need to know about all of
-// it. Every Update reads the record, so that a change of it conflicts with
-// whatever relies on it.
+// it.
 type volumeRecord struct {
 	Volume
 	epoch    uint64 // counts changes of directory quotas
@@ -21,17 +21,15 @@ type volumeRecord struct {
 	policies uint64 // inodes with a policy of their own
 }
 
-// volumeState is what a Store keeps in memory of a volume.
+// volumeState is what a Store keeps in memory of a volume. Every Update of the
+// volume holds the gate: shared, or alone where it changes the record, so that
+// rec is always the record as it is stored and need not be read each time.
 type volumeState struct {
 	id      fsapi.VolumeID
 	numbers numbers
-	decoded atomic.Pointer[decodedVolume]
-}
 
-// decodedVolume saves decoding the same record for each transaction.
-type decodedVolume struct {
-	raw []byte
-	rec volumeRecord
+	gate sync.RWMutex
+	rec  volumeRecord // guarded by gate
 }
 
 const volumeForm = 1
@@ -88,67 +86,56 @@ func (s *Store) state(ctx context.Context, id fsapi.VolumeID) (*volumeState, err
 	if v != nil {
 		return v, nil
 	}
-	if _, err := s.Volume(ctx, id); err != nil {
+	var rec volumeRecord
+	err := s.e.View(ctx, func(r kv.Reader) (err error) {
+		rec, err = readVolume(r, id)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	// Whoever changes the record comes here first, so one that is in the map
+	// by now is at least as new.
 	if v = s.volumes[id]; v == nil {
-		v = &volumeState{id: id}
+		v = &volumeState{id: id, rec: rec}
 		s.volumes[id] = v
 	}
 	return v, nil
 }
 
-// openVolume reads the volume's record and refuses one that is going.
-func (tx *Tx) openVolume() error {
-	if err := tx.readVolume(); err != nil {
-		return err
-	}
-	if tx.volume.Deleting {
-		return fsapi.Errorf(fsapi.NotExist, "volume %q is being deleted", tx.volume.Name)
-	}
-	return nil
+func errDeleting(name string) error {
+	return fsapi.Errorf(fsapi.NotExist, "volume %q is being deleted", name)
 }
 
+// readVolume makes tx.volume the volume's record.
 func (tx *Tx) readVolume() error {
 	if tx.haveVolume {
 		return nil
 	}
-	tx.key = volKey(tx.key, tabVolume, tx.vol)
-	raw, ok, err := tx.r.Get(tx.key)
-	if err != nil {
-		return err
+	rec, err := readVolume(tx.r, tx.vol)
+	if err == nil {
+		tx.volume, tx.haveVolume = rec, true
 	}
-	if !ok {
-		return errNoVolume(tx.vol)
-	}
-	st := tx.s.known(tx.vol)
-	if st != nil {
-		if d := st.decoded.Load(); d != nil && bytes.Equal(d.raw, raw) {
-			tx.volume, tx.haveVolume = d.rec, true
-			return nil
-		}
-	}
-	rec, err := decodeVolume(tx.key, raw, tx.vol)
-	if err != nil {
-		return err
-	}
-	if st != nil {
-		st.decoded.Store(&decodedVolume{raw: bytes.Clone(raw), rec: rec})
-	}
-	tx.volume, tx.haveVolume = rec, true
-	return nil
+	return err
 }
 
-func (s *Store) known(id fsapi.VolumeID) *volumeState {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.volumes[id]
+// needGate ends an attempt that changes the volume's record without having the
+// gate alone; Update runs it again with.
+func (tx *Tx) needGate() error {
+	if tx.alone {
+		return nil
+	}
+	tx.wantGate = true
+	return errGate
 }
+
+var errGate = errors.New("the volume's record changes: run again alone")
 
 // putVolume writes the volume's record back.
 func (tx *Tx) putVolume() {
+	tx.wantGate = true
 	tx.key = volKey(tx.key, tabVolume, tx.vol)
 	tx.val = appendVolume(tx.val[:0], &tx.volume)
 	tx.w.Put(tx.key, tx.val)
@@ -338,20 +325,29 @@ func (s *Store) DeleteVolume(ctx context.Context, id fsapi.VolumeID) error {
 }
 
 func (s *Store) changeVolume(ctx context.Context, id fsapi.VolumeID, fn func(w kv.Tx, rec *volumeRecord) error) error {
-	return s.update(ctx, kv.UpdateOptions{Sync: true}, func(w kv.Tx) error {
-		rec, err := readVolume(w, id)
-		if err != nil {
-			return err
-		}
-		if rec.Deleting {
-			return fsapi.Errorf(fsapi.NotExist, "volume %q is being deleted", rec.Name)
-		}
+	v, err := s.state(ctx, id)
+	if err != nil {
+		return err
+	}
+	v.gate.Lock()
+	defer v.gate.Unlock()
+	if v.rec.Deleting {
+		return errDeleting(v.rec.Name)
+	}
+	var rec volumeRecord
+	err = s.update(ctx, kv.UpdateOptions{}, func(w kv.Tx) error {
+		rec = v.rec
 		if err := fn(w, &rec); err != nil {
 			return err
 		}
 		w.Put(volKey(nil, tabVolume, id), appendVolume(nil, &rec))
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	v.rec = rec
+	return s.Sync(ctx)
 }
 
 // volumeTables are the tables a volume has records in, in the order
