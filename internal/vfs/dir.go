@@ -1,0 +1,194 @@
+package vfs
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/meta"
+)
+
+// The cookies of the two entries that are not stored.
+const (
+	cookieDot    = 1
+	cookieDotDot = 2
+)
+
+// dirPage is how many entries are read at a time.
+const dirPage = 512
+
+// dirHandle is an open directory. It holds its node.
+type dirHandle struct {
+	fs     *Local
+	n      *node
+	closed atomic.Bool
+
+	mu    sync.Mutex
+	attrs bool // buf has attributes
+	buf   []fsapi.Dirent
+	first string // the name after which buf begins
+	start uint64 // its cookie; 0: the beginning
+	end   bool   // nothing comes after buf
+}
+
+var _ Dir = (*dirHandle)(nil)
+
+// OpenDir implements FS.
+func (fs *Local) OpenDir(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino) (Dir, error) {
+	if ino >= fsapi.VirtualIno {
+		return fs.virt.openDir(ctx, c, ino)
+	}
+	n, err := fs.dir(ctx, ino)
+	if err != nil {
+		return nil, err
+	}
+	if err := fs.permit(ctx, c, n, mayRead); err != nil {
+		n.release()
+		return nil, err
+	}
+	return &dirHandle{fs: fs, n: n}, nil
+}
+
+// Read implements Dir.
+func (h *dirHandle) Read(ctx context.Context, cookie uint64, attrs bool, fn func(fsapi.Dirent) bool) error {
+	if h.closed.Load() {
+		return fsapi.Errorf(fsapi.BadHandle, "the handle of directory %d is closed", h.n.ino)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fs.accessed(h.n)
+	if cookie < cookieDotDot {
+		more, err := h.dots(ctx, cookie, attrs, fn)
+		if err != nil || !more {
+			return err
+		}
+		cookie = cookieDotDot
+	}
+	for {
+		rest, err := h.after(ctx, cookie, attrs)
+		if err != nil {
+			return err
+		}
+		for _, e := range rest {
+			if h.n.ino == fsapi.RootIno && e.Name == VirtualName {
+				continue
+			}
+			if attrs {
+				h.fs.freshen(&e)
+			}
+			if !fn(e) {
+				return nil
+			}
+		}
+		if h.end {
+			return nil
+		}
+		if len(h.buf) > 0 {
+			cookie = h.buf[len(h.buf)-1].Cookie
+		}
+	}
+}
+
+// freshen puts what is in memory of an inode in place of what is stored.
+func (fs *Local) freshen(e *fsapi.Dirent) {
+	if a, ok := fs.nodes.getattr(e.Ino); ok {
+		e.Attr = a
+	}
+}
+
+// dots gives "." and "..".
+func (h *dirHandle) dots(ctx context.Context, cookie uint64, attrs bool, fn func(fsapi.Dirent) bool) (more bool, err error) {
+	self := h.n.attr()
+	if cookie < cookieDot && !fn(fsapi.Dirent{Name: ".", Ino: h.n.ino, Type: fsapi.TypeDirectory, Cookie: cookieDot, Attr: self}) {
+		return false, nil
+	}
+	up := fsapi.Dirent{Name: "..", Ino: h.n.parent(), Type: fsapi.TypeDirectory, Cookie: cookieDotDot}
+	if attrs {
+		if up.Attr, err = h.fs.Getattr(ctx, up.Ino); err != nil {
+			up.Attr = self // the directory, or the one above, was removed
+		}
+	}
+	return fn(up), nil
+}
+
+// after returns the entries of the buffer after cookie, reading on where there
+// are none. The result is not empty unless h.end.
+func (h *dirHandle) after(ctx context.Context, cookie uint64, attrs bool) ([]fsapi.Dirent, error) {
+	name := ""
+	if cookie > cookieDotDot {
+		i, ok := h.find(cookie)
+		if ok && i+1 < len(h.buf) && (h.attrs || !attrs) {
+			return h.buf[i+1:], nil
+		}
+		switch {
+		case ok && h.end && i+1 == len(h.buf):
+			return nil, nil
+		case ok:
+			name = h.buf[i].Name
+		case cookie == h.start && h.first != "":
+			name = h.first
+		default:
+			var err error
+			if name, err = h.nameAt(ctx, cookie); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := h.fill(ctx, cookie, name, attrs); err != nil {
+		return nil, err
+	}
+	return h.buf, nil
+}
+
+func (h *dirHandle) find(cookie uint64) (int, bool) {
+	for i := range h.buf {
+		if h.buf[i].Cookie == cookie {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// nameAt finds the name that a cookie of another handle stands for.
+func (h *dirHandle) nameAt(ctx context.Context, cookie uint64) (name string, err error) {
+	err = h.fs.view(ctx, func(tx *meta.Tx) (err error) {
+		name, err = tx.NameAt(h.n.ino, cookie)
+		return err
+	})
+	return name, err
+}
+
+// fill reads the entries after name.
+func (h *dirHandle) fill(ctx context.Context, cookie uint64, name string, attrs bool) error {
+	var es []fsapi.Dirent
+	err := h.fs.view(ctx, func(tx *meta.Tx) (err error) {
+		es, err = tx.ReadDir(h.n.ino, name, dirPage)
+		return err
+	})
+	if err != nil {
+		if fsapi.KindOf(err) != fsapi.Stale {
+			return err
+		}
+		es = nil // removed while it was open: empty
+	}
+	h.buf, h.first, h.start, h.attrs, h.end = es, name, cookie, attrs, len(es) < dirPage
+	return nil
+}
+
+// Sync implements Dir.
+func (h *dirHandle) Sync(ctx context.Context) error {
+	if h.closed.Load() {
+		return fsapi.Errorf(fsapi.BadHandle, "the handle of directory %d is closed", h.n.ino)
+	}
+	return h.fs.syncNode(ctx, h.n)
+}
+
+// Close implements Dir.
+func (h *dirHandle) Close() error {
+	if h.closed.Swap(true) {
+		return fsapi.Errorf(fsapi.BadHandle, "the handle of directory %d is closed", h.n.ino)
+	}
+	h.n.release()
+	return nil
+}

@@ -1,0 +1,589 @@
+package vfs
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/kv"
+)
+
+// errEnough ends a transaction that is not to be committed.
+var errEnough = errors.New("enough")
+
+const (
+	streamMin = 8 << 20  // dirty bytes of one file at which it is streamed
+	groupFile = 1 << 20  // dirty bytes up to which a file is gathered with others
+	groupSum  = 32 << 20 // dirty bytes of one gathered flight
+
+	firstBackoff = 500 * time.Millisecond
+	lastBackoff  = 30 * time.Second
+)
+
+// failure is what is known of a node's failed write-back (errseq_t in Linux).
+type failure struct {
+	seq     uint64 // counts errors
+	err     error  // the newest
+	retry   time.Time
+	backoff time.Duration
+}
+
+// flusher is one goroutine of write-back.
+func (fs *Local) flusher() {
+	for {
+		w, ok := fs.queue.next()
+		switch {
+		case !ok:
+			return
+		case w.stream != nil:
+			fs.stream(w.stream)
+			w.stream.release()
+		default:
+			fs.flushGroup(w.group)
+			fs.queue.finish(w)
+		}
+	}
+}
+
+// ticker wakes the flushers in time for what becomes due.
+func (fs *Local) ticker() {
+	for {
+		select {
+		case <-fs.o.Clock.After(max(fs.o.FlushAge/5, 10*time.Millisecond)):
+			fs.queue.tick()
+		case <-fs.ctx.Done():
+			return
+		}
+	}
+}
+
+// stream moves what a big writer has written into its open flight.
+func (fs *Local) stream(n *node) {
+	n.fl.Lock()
+	defer n.fl.Unlock()
+	n.mu.Lock()
+	n.stream = false
+	n.mu.Unlock()
+	_ = fs.fill(n, false) // settle has recorded the error
+}
+
+// fill moves dirty data of n into flights: all of it, or, unless all is true,
+// while there is much, leaving a flight open. A full flight is made durable
+// while the next is being filled. REQUIRES n.fl.
+func (fs *Local) fill(n *node, all bool) error {
+	class, err := fs.effective(fs.ctx, n)
+	if err != nil {
+		return fs.failed(n, err)
+	}
+	slab := max(slabSize, 2*int64(max(class.Policy.Chunking.Max, class.Policy.Chunking.Fixed)))
+	slab = min(slab, maxPage)
+	for {
+		f, l := fs.openFlight(n, class)
+		n.mu.Lock()
+		staged, res := l.stageLocked(&fs.pages, slab)
+		size := n.in.Size
+		idle := n.data == nil || n.data.bytes < streamMin/2
+		n.mu.Unlock()
+		took, err := fs.add(f, l, staged, func(p *piece) bool {
+			return res == stagedPart || !all && p.end() >= size
+		}, all && len(l.pieces) == len(staged) && res == stagedAll)
+		if err != nil {
+			fs.abort(n, f, err)
+			return err
+		}
+		switch {
+		case res == stagedFull, f.bytes >= fs.o.Segment:
+			if err := fs.launch(n, f); err != nil {
+				return err
+			}
+		case res == stagedAll && all, !all && (idle || took == 0):
+			return nil
+		}
+	}
+}
+
+// openFlight is n's flight that takes data.
+func (fs *Local) openFlight(n *node, class *effective) (*flight, *leg) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if f := n.open; f != nil {
+		return f, f.legs[0]
+	}
+	f := fs.newFlight(class)
+	f.prev = n.last
+	l := f.boardLocked(n)
+	n.open = f
+	return f, l
+}
+
+// add gives staged pieces to blob. hold says of the last piece whether bytes at
+// its end may be left out; they become dirty again. whole says that the pieces
+// are all there is to the flight, which may be a whole small file.
+func (fs *Local) add(f *flight, l *leg, staged []piece, hold func(*piece) bool, whole bool) (took int64, err error) {
+	for i := range staged {
+		p := &staged[i]
+		if whole && len(staged) == 1 && fs.inlineable(l, p) {
+			err = f.batch.AddInline(fs.ctx, l.n.ino, p.data)
+			f.bytes += int64(len(p.data))
+			return took + int64(len(p.data)), err
+		}
+		last := i == len(staged)-1
+		n, err := f.batch.Add(fs.ctx, l.n.ino, p.off, p.data, last && hold(p))
+		if err != nil {
+			return took, err
+		}
+		took += int64(n)
+		f.bytes += int64(n)
+		if n < len(p.data) {
+			l.giveBack(&fs.pages, n)
+		}
+	}
+	return took, nil
+}
+
+// inlineable reports whether p is the whole content of a small file.
+func (fs *Local) inlineable(l *leg, p *piece) bool {
+	if p.off != 0 || len(p.data) > fs.o.InlineMax {
+		return false
+	}
+	l.n.mu.RLock()
+	defer l.n.mu.RUnlock()
+	return int64(len(p.data)) == l.n.in.Size && (l.cut == 0 || l.n.ssize <= l.n.in.Size)
+}
+
+// seal fixes what the flight stores and lets the next one begin. REQUIRES fl
+// of its nodes.
+func (fs *Local) seal(f *flight) {
+	for _, l := range f.legs {
+		l.n.mu.Lock()
+		l.sealLocked()
+		if l.n.open == f {
+			l.n.open = nil
+		}
+		l.n.mu.Unlock()
+	}
+}
+
+// launch seals a full flight and lets it run while the next is filled, after
+// the one before it has landed.
+func (fs *Local) launch(n *node, f *flight) error {
+	if f.prev != nil {
+		<-f.prev.done
+		if f.prev.err != nil {
+			fs.abort(n, f, f.prev.err)
+			return f.err
+		}
+	}
+	fs.seal(f)
+	n.last = f
+	fs.tasks.Go(func() { f.run(blob.Segment) })
+	return nil
+}
+
+// abort gives up a flight that could not be filled.
+func (fs *Local) abort(n *node, f *flight, err error) {
+	fs.seal(f)
+	f.batch.Abort()
+	if f.prev != nil {
+		<-f.prev.done
+	}
+	f.err = err
+	n.last = nil
+	for _, l := range f.legs {
+		fs.settle(l, 0, err)
+	}
+	close(f.done)
+}
+
+// flushNode stores everything that is dirty in n when it is called, without
+// making the log durable.
+func (fs *Local) flushNode(n *node) error {
+	n.fl.Lock()
+	defer n.fl.Unlock()
+	return fs.flushNodeLocked(n)
+}
+
+// flushNodeLocked is flushNode. REQUIRES n.fl.
+func (fs *Local) flushNodeLocked(n *node) error {
+	if !fs.needsFlush(n) {
+		return fs.landed(n)
+	}
+	if err := fs.fill(n, true); err != nil {
+		return err
+	}
+	f := n.open
+	fs.seal(f)
+	if f.empty() {
+		fs.unbegin(f)
+		return fs.landed(n)
+	}
+	n.last = nil
+	f.run(blob.Auto)
+	return f.err
+}
+
+// unbegin drops a flight with nothing in it.
+func (fs *Local) unbegin(f *flight) {
+	f.batch.Abort()
+	for _, l := range f.legs {
+		l.n.mu.Lock()
+		l.leaveLocked()
+		l.n.mu.Unlock()
+	}
+	close(f.done)
+}
+
+// landed waits for the flights of n that were launched.
+func (fs *Local) landed(n *node) error {
+	f := n.last
+	if f == nil {
+		return nil
+	}
+	<-f.done
+	n.last = nil
+	return f.err
+}
+
+func (fs *Local) needsFlush(n *node) bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if n.gone {
+		return false
+	}
+	return n.dirtyLocked()
+}
+
+// flushGroup writes back nodes taken from the queue: small ones together, big
+// ones each alone.
+func (fs *Local) flushGroup(group []*node) {
+	g := gatherer{fs: fs}
+	for _, n := range group {
+		n.mu.Lock()
+		n.queued = false
+		gone := n.gone
+		small := len(n.flights) == 0 && (n.data == nil || n.data.bytes <= groupFile)
+		n.mu.Unlock()
+		switch {
+		case gone:
+		case small:
+			g.take(n)
+		default:
+			fs.flushAged(n)
+		}
+	}
+	g.flush()
+	for _, n := range group {
+		fs.requeue(n)
+		n.release()
+	}
+}
+
+// flushAged stores a big node; where it is still being written from one end to
+// the other, its last bytes stay for the chunk that they will be part of.
+func (fs *Local) flushAged(n *node) {
+	n.fl.Lock()
+	defer n.fl.Unlock()
+	n.mu.RLock()
+	busy := fs.now().Sub(n.wrote) < fs.o.FlushAge/5
+	n.mu.RUnlock()
+	if !busy {
+		_ = fs.flushNodeLocked(n)
+		return
+	}
+	if fs.fill(n, false) != nil {
+		return
+	}
+	if f := n.open; f != nil && fs.now().Sub(f.begun) >= fs.o.FlushAge {
+		_ = fs.launch(n, f)
+	}
+}
+
+// requeue puts back a node that is dirty still or again.
+func (fs *Local) requeue(n *node) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.gone || n.queued {
+		return
+	}
+	if n.dirtyLocked() {
+		fs.queue.pushLocked(n, fs.now())
+	}
+}
+
+// gatherer puts many small nodes into one flight.
+type gatherer struct {
+	fs *Local
+	f  *flight
+	in []*node // in f, their fl held
+}
+
+// take adds n, unless somebody else is flushing it.
+func (g *gatherer) take(n *node) {
+	fs := g.fs
+	if !n.fl.TryLock() {
+		return
+	}
+	if n.last != nil || n.open != nil {
+		_ = fs.flushNodeLocked(n)
+		n.fl.Unlock()
+		return
+	}
+	class, err := fs.effective(fs.ctx, n)
+	if err != nil {
+		_ = fs.failed(n, err)
+		n.fl.Unlock()
+		return
+	}
+	if g.f != nil && (g.f.class.key != class.key || g.f.bytes >= groupSum) {
+		g.flush()
+	}
+	if g.f == nil {
+		g.f = fs.newFlight(class)
+	}
+	n.mu.Lock()
+	l := g.f.boardLocked(n)
+	staged, res := l.stageLocked(&fs.pages, slabSize)
+	n.mu.Unlock()
+	g.in = append(g.in, n)
+	if _, err := fs.add(g.f, l, staged, func(*piece) bool { return false }, res == stagedAll); err != nil {
+		g.fail(err)
+	}
+}
+
+func (g *gatherer) flush() {
+	f, fs := g.f, g.fs
+	if f == nil {
+		return
+	}
+	fs.seal(f)
+	f.quiet = len(f.legs) > 1
+	f.run(blob.Auto)
+	g.unlock()
+	if f.err == nil || !f.quiet {
+		return
+	}
+	// One node may have failed all: each is tried, and reported, by itself
+	// where that can help.
+	switch fsapi.KindOf(f.err) {
+	case fsapi.IO, fsapi.NoSpace, fsapi.Closed, fsapi.Interrupted, fsapi.Fenced:
+		for _, l := range f.legs {
+			_ = fs.failed(l.n, f.err)
+		}
+	default:
+		for _, l := range f.legs {
+			_ = fs.flushNode(l.n)
+		}
+	}
+}
+
+// fail gives up the flight that could not be filled.
+func (g *gatherer) fail(err error) {
+	f, fs := g.f, g.fs
+	fs.seal(f)
+	f.batch.Abort()
+	f.err = err
+	for _, l := range f.legs {
+		fs.settle(l, 0, err)
+	}
+	close(f.done)
+	g.unlock()
+}
+
+func (g *gatherer) unlock() {
+	for _, n := range g.in {
+		n.fl.Unlock()
+	}
+	g.f, g.in = nil, nil
+}
+
+// settle ends a leg: what it carried is stored, or dirty again.
+func (fs *Local) settle(l *leg, seq kv.Seq, err error) {
+	n := l.n
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l.leaveLocked()
+	for i := range l.pieces {
+		fs.pages.put(l.pieces[i].pg)
+	}
+	switch {
+	case err != nil && !n.gone:
+		l.returnLocked()
+		if !l.f.quiet {
+			fs.failLocked(n, err)
+		}
+	case l.stored == nil: // the inode has gone
+		fs.discardLocked(n)
+	default:
+		fs.landLocked(l, seq)
+	}
+	l.pieces, l.blocks = nil, nil
+}
+
+// leaveLocked takes the leg off its node. REQUIRES n.mu.
+func (l *leg) leaveLocked() {
+	if l.n.open == l.f {
+		l.n.open = nil
+	}
+	l.n.flights = slices.DeleteFunc(l.n.flights, func(x *leg) bool { return x == l })
+}
+
+// landLocked drops the blocks that are stored. REQUIRES n.mu.
+func (fs *Local) landLocked(l *leg, seq kv.Seq) {
+	n := l.n
+	for _, b := range l.blocks {
+		if b.leg != l || b.gone {
+			continue
+		}
+		b.leg = nil
+		if !b.dirty {
+			n.data.drop(&fs.pages, b)
+		}
+	}
+	n.installLocked(l.stored, seq)
+	n.extents.clear()
+	n.fail = n.fail.succeeded()
+	if n.data != nil && n.data.clean() && len(n.flights) == 0 {
+		n.data = nil
+	}
+}
+
+// succeeded keeps an error that a handle may yet have to report, without
+// holding back the next attempt.
+func (f *failure) succeeded() *failure {
+	if f != nil {
+		f.retry, f.backoff = time.Time{}, 0
+	}
+	return f
+}
+
+// returnLocked makes dirty again what the leg carried. REQUIRES n.mu.
+func (l *leg) returnLocked() {
+	n, d := l.n, l.n.data
+	n.pend |= l.set
+	if d == nil {
+		return
+	}
+	d.cut = min(d.cut, l.cut)
+	for _, b := range l.blocks {
+		if b.leg != l || b.gone {
+			continue
+		}
+		b.leg = nil
+		if b.dirty {
+			d.bytes -= b.fresh()
+		}
+		b.done = 0
+		d.soil(b)
+		d.bytes += b.fresh()
+	}
+}
+
+// failed records a write-back error of n, for its handles to report, and
+// returns it.
+func (fs *Local) failed(n *node, err error) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	fs.failLocked(n, err)
+	return err
+}
+
+func (fs *Local) failLocked(n *node, err error) {
+	f := n.fail
+	if f == nil {
+		f = &failure{}
+		n.fail = f
+	}
+	f.seq++
+	f.err = err
+	f.backoff = min(max(2*f.backoff, firstBackoff), lastBackoff)
+	f.retry = fs.now().Add(f.backoff)
+	fs.budget.failed(err)
+	fs.o.Log.Warn("write-back failed; the data stays in memory and is tried again", "ino", n.ino, "retry", f.backoff, "err", err)
+	if !n.queued {
+		fs.queue.pushLocked(n, fs.now())
+	}
+}
+
+// discardLocked drops everything dirty of an inode that has gone. REQUIRES
+// n.mu.
+func (fs *Local) discardLocked(n *node) {
+	n.pend = 0
+	d := n.data
+	if d == nil {
+		return
+	}
+	for _, b := range d.blocks {
+		d.drop(&fs.pages, b)
+	}
+	d.cut, d.fresh = noCut, nil
+}
+
+// barrier stores everything that is dirty in the volume when it is called.
+func (fs *Local) barrier() error {
+	all, busy := fs.queue.takeAll()
+	err := fs.flushAll(all)
+	if len(busy) == 0 {
+		return err
+	}
+	for _, done := range busy {
+		<-done
+	}
+	// What the flushers had could not be stored, or has become dirty again.
+	all, _ = fs.queue.takeAll()
+	return cmpErr(err, fs.flushAll(all))
+}
+
+// flushAll stores all of nodes taken from the queue, in parallel.
+func (fs *Local) flushAll(all []*node) (first error) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	next := make(chan []*node)
+	for range min(fs.o.Flushers, len(all)/groupMax+1) {
+		wg.Go(func() {
+			for group := range next {
+				err := fs.flushGroupAll(group)
+				mu.Lock()
+				first = cmpErr(first, err)
+				mu.Unlock()
+			}
+		})
+	}
+	for group := range slices.Chunk(all, groupMax) {
+		next <- group
+	}
+	close(next)
+	wg.Wait()
+	return first
+}
+
+// flushGroupAll is flushGroup that leaves nothing, and tells what went wrong.
+func (fs *Local) flushGroupAll(group []*node) (first error) {
+	for _, n := range group {
+		n.hold()
+	}
+	fs.flushGroup(group)
+	for _, n := range group {
+		first = cmpErr(first, fs.flushNode(n))
+		n.release()
+	}
+	return first
+}
+
+func cmpErr(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// Syncfs implements FS.
+func (fs *Local) Syncfs(ctx context.Context) error {
+	if err := fs.barrier(); err != nil {
+		return err
+	}
+	return fs.o.Meta.Sync(ctx)
+}

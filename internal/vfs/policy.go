@@ -1,0 +1,124 @@
+package vfs
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/policy"
+)
+
+// PolicyXattr is the extended attribute that holds a policy as text.
+const PolicyXattr = "user.strake.policy"
+
+// effective is a policy with everything inherited, shared by the nodes it
+// holds for.
+type effective struct {
+	policy.Policy
+	class blob.Class
+	key   string // text form
+	gen   uint64
+}
+
+// policies shares effective policies among nodes. A change of any policy
+// begins a generation, and makes nodes ask again.
+type policies struct {
+	gen atomic.Uint64
+	mu  sync.Mutex
+	all map[string]*effective // of the generation, by text
+}
+
+func (ps *policies) share(p policy.Policy, gen uint64) *effective {
+	key := p.String()
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if e := ps.all[key]; e != nil && e.gen == gen {
+		return e
+	}
+	if ps.all == nil || len(ps.all) > 1000 {
+		ps.all = map[string]*effective{}
+	}
+	e := &effective{
+		Policy: p, key: key, gen: gen,
+		class: blob.Class{Copies: p.Copies, Compression: p.Compression, Chunking: p.Chunking},
+	}
+	ps.all[key] = e
+	return e
+}
+
+// effective is the policy that holds for n.
+func (fs *Local) effective(ctx context.Context, n *node) (*effective, error) {
+	gen := fs.policies.gen.Load()
+	n.mu.RLock()
+	e := n.pol
+	n.mu.RUnlock()
+	if e != nil && e.gen == gen {
+		return e, nil
+	}
+	var p policy.Policy
+	err := fs.view(ctx, func(tx *meta.Tx) error {
+		in, err := tx.Inode(n.ino)
+		if err != nil {
+			return err
+		}
+		p, err = tx.EffectivePolicy(in)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	e = fs.policies.share(p, gen)
+	n.mu.Lock()
+	n.pol = e
+	n.mu.Unlock()
+	return e, nil
+}
+
+// EffectivePolicy implements Admin.
+func (fs *Local) EffectivePolicy(ctx context.Context, ino fsapi.Ino) (own, effective policy.Policy, err error) {
+	n, err := fs.node(ctx, ino)
+	if err != nil {
+		return own, effective, err
+	}
+	defer n.release()
+	err = fs.view(ctx, func(tx *meta.Tx) error {
+		in, err := tx.Inode(ino)
+		if err != nil {
+			return err
+		}
+		if own, err = tx.Policy(ino); err != nil {
+			return err
+		}
+		effective, err = tx.EffectivePolicy(in)
+		return err
+	})
+	return own, effective, err
+}
+
+// SetPolicy implements Admin.
+func (fs *Local) SetPolicy(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino, p policy.Policy) error {
+	n, err := fs.node(ctx, ino)
+	if err != nil {
+		return err
+	}
+	defer n.release()
+	if err := fs.mustOwn(c, n); err != nil {
+		return err
+	}
+	if err := p.Validate(); err != nil {
+		return err
+	}
+	return fs.setPolicy(c, n, p)
+}
+
+func (fs *Local) setPolicy(c *fsapi.Cred, n *node, p policy.Policy) error {
+	err := fs.change(c, n, func(tx *meta.Tx, in *meta.Inode) error {
+		in.Ctime = tx.Now()
+		return tx.SetPolicy(in, p)
+	})
+	fs.policies.gen.Add(1)
+	return err
+}

@@ -1,0 +1,207 @@
+package vfs
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/policy"
+)
+
+// ReadAt implements File.
+func (f *file) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	if err := f.usable(OpenRead | OpenExec); err != nil {
+		return 0, err
+	}
+	if off < 0 {
+		return 0, fsapi.Errorf(fsapi.Invalid, "offset %d is negative", off)
+	}
+	n, seq, err := f.fs.read(ctx, f.n, p, off, f.sequential(off, len(p)))
+	if err != nil {
+		return 0, err
+	}
+	if n > 0 && seq {
+		f.readAhead(ctx, off+int64(n))
+	}
+	f.fs.stats.read.Add(int64(n))
+	if f.flags&OpenNoTime == 0 {
+		f.fs.accessed(f.n)
+	}
+	return n, nil
+}
+
+// read fills p from off. seq says that the reader goes from one end to the
+// other; the result says whether anything came from storage.
+func (fs *Local) read(ctx context.Context, n *node, p []byte, off int64, seq bool) (int, bool, error) {
+	n.io.RLock()
+	defer n.io.RUnlock()
+	var gapBuf [4]gap
+	n.mu.RLock()
+	if off >= n.in.Size {
+		n.mu.RUnlock()
+		return 0, false, nil
+	}
+	p = p[:min(int64(len(p)), n.in.Size-off)]
+	gaps := append(gapBuf[:0], gap{off, off + int64(len(p))})
+	if n.data != nil {
+		gaps = n.data.read(p, off, gapBuf[:0])
+	}
+	mask := n.mask()
+	n.mu.RUnlock()
+	for _, g := range gaps {
+		stored := min(g.end, max(mask, g.off))
+		if err := fs.readStored(ctx, n, p[g.off-off:stored-off], g.off, seq); err != nil {
+			return 0, false, err
+		}
+		clear(p[stored-off : g.end-off])
+	}
+	return len(p), seq && len(gaps) > 0, nil
+}
+
+// readStored fills p from stored extents, and with zeros where there are none.
+func (fs *Local) readStored(ctx context.Context, n *node, p []byte, off int64, seq bool) error {
+	for len(p) > 0 {
+		exts, end, err := fs.extentsAt(ctx, n, off, off+int64(len(p)), seq)
+		if err != nil {
+			return err
+		}
+		part := p[:min(end-off, int64(len(p)))]
+		if err := fs.readExtents(ctx, n, exts, part, off); err != nil {
+			return err
+		}
+		p, off = p[len(part):], off+int64(len(part))
+	}
+	return nil
+}
+
+// readExtents fills p, whose range exts map wholly.
+func (fs *Local) readExtents(ctx context.Context, n *node, exts []fsapi.Extent, p []byte, off int64) error {
+	end := off + int64(len(p))
+	if len(exts) > 1 {
+		fs.o.Blob.Prefetch(fs.vol, exts[1:])
+	}
+	at := off
+	for i := range exts {
+		e := &exts[i]
+		lo, hi := max(e.Off, off), min(e.End(), end)
+		if lo >= hi {
+			continue
+		}
+		clear(p[at-off : lo-off])
+		at = hi
+		if e.Kind == fsapi.ExtentUnwritten {
+			clear(p[lo-off : hi-off])
+			continue
+		}
+		if err := fs.readExtent(ctx, n, e, lo, p[lo-off:hi-off]); err != nil {
+			return err
+		}
+	}
+	clear(p[at-off:])
+	return nil
+}
+
+// readExtent reads from one extent. One that was replaced since it was looked
+// up may have lost its chunk: then it is looked up again.
+func (fs *Local) readExtent(ctx context.Context, n *node, e *fsapi.Extent, at int64, p []byte) error {
+	err := fs.o.Blob.ReadExtent(ctx, fs.vol, e, at-e.Off, p)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	now, lookErr := fs.lookExtents(ctx, n, at, at+int64(len(p)), 2)
+	if lookErr != nil || len(now) == 1 && now[0].Off == e.Off && now[0].Chunk == e.Chunk && now[0].Loc == e.Loc {
+		return fsapi.Wrap(fsapi.KindOf(err), err, "read inode "+itoa(uint64(n.ino)))
+	}
+	n.mu.Lock()
+	n.extents.clear()
+	n.mu.Unlock()
+	return fs.readStored(ctx, n, p, at, false)
+}
+
+// readAhead watches a handle for reading from one end to the other.
+type readAhead struct {
+	mu   sync.Mutex
+	next int64 // where a sequential read would go on
+	runs int   // sequential reads up to here
+	upto int64 // prefetched up to here
+}
+
+// sequential notes a read and says whether it goes on where another ended.
+func (f *file) sequential(off int64, n int) bool {
+	a := &f.ahead
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	// The kernel's own read-ahead may arrive a little out of order.
+	if off >= a.next-1<<20 && off <= a.next+1<<20 && (a.runs > 0 || off == a.next) {
+		a.runs++
+	} else {
+		a.runs, a.upto = 0, 0
+	}
+	a.next = off + int64(n)
+	return a.runs > 0
+}
+
+// readAhead asks blob for the chunks that follow at, when half of what was
+// asked for before has been read.
+func (f *file) readAhead(ctx context.Context, at int64) {
+	window := f.fs.o.ReadAhead
+	if window <= 0 || f.flags&OpenDirect != 0 {
+		return
+	}
+	a := &f.ahead
+	a.mu.Lock()
+	from := max(a.upto, at)
+	if from-at > window/2 {
+		a.mu.Unlock()
+		return
+	}
+	a.upto = at + window
+	a.mu.Unlock()
+	exts, _, err := f.fs.extentsAt(ctx, f.n, from, at+window, true)
+	if err == nil && len(exts) > 0 {
+		f.fs.o.Blob.Prefetch(f.fs.vol, exts)
+	}
+}
+
+// accessed sets the access time as the policy says, in memory; it is stored
+// with other changes, or by age.
+func (fs *Local) accessed(n *node) {
+	now := fs.now()
+	n.mu.RLock()
+	pol := n.pol
+	due := n.atimeDue(now)
+	n.mu.RUnlock()
+	if !due {
+		return
+	}
+	if pol == nil || pol.gen != fs.policies.gen.Load() {
+		var err error
+		if pol, err = fs.effective(fs.ctx, n); err != nil {
+			return
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.gone || pol.Atime == policy.NoAtime || !n.atimeDue(now) {
+		return
+	}
+	n.in.Atime = now
+	n.pend |= fAtime
+	fs.queue.pushLocked(n, now)
+}
+
+// atimeDue is relatime's rule (mount(8)), or, under strictatime, whether the
+// time has changed at all. REQUIRES n.mu.
+func (n *node) atimeDue(now time.Time) bool {
+	a := n.in.Atime
+	if n.pol != nil {
+		switch n.pol.Atime {
+		case policy.NoAtime:
+			return false
+		case policy.StrictAtime:
+			return now.After(a)
+		}
+	}
+	return !a.After(n.in.Mtime) || !a.After(n.in.Ctime) || now.Sub(a) >= 24*time.Hour
+}
