@@ -18,7 +18,9 @@ import (
 //
 // Errors: fsapi.Closed after Close; fsapi.IO, NoSpace where the log cannot be
 // written (the engine then refuses every later Update with the same error
-// until it is opened again: what was acknowledged stays); fsapi.Fenced where
+// until it is opened again: what was acknowledged stays, and the one batch that
+// was on its way into the log when it failed may turn out to be there); Busy
+// where a directory is open elsewhere; fsapi.Fenced where
 // another writer took over; fsapi.Interrupted where ctx ended before commit.
 type Engine interface {
 	// View runs fn on one consistent snapshot. fn must not keep r.

@@ -16,3 +16,13 @@ func TestConformance(t *testing.T) {
 		return e
 	}})
 }
+
+func BenchmarkMem(b *testing.B) {
+	kvtest.Bench(b, func(b *testing.B) kv.Engine {
+		e, err := Open(Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return e
+	})
+}

@@ -128,6 +128,7 @@ func open(o Options, fs vfs.FS) (kv.Engine, error) {
 	if err != nil {
 		return nil, openError(o.Dir, cmp.Or(s.guard.failure(), err))
 	}
+	s.counters = newCounters(s.db)
 	s.guard.opened.Store(true)
 	if err := s.guard.failure(); err != nil {
 		return nil, openError(o.Dir, cmp.Or(s.Close(), err))
@@ -171,7 +172,6 @@ func (s *store) engine(o Options, recovered []kv.Batch) (kv.Engine, error) {
 	if n := len(recovered); n > 0 && recovered[n-1].Seq == c.Last.Seq {
 		c.Recovered = recovered
 	}
-	s.refresh()
 	return kv.NewEngine(s, c)
 }
 

@@ -30,3 +30,13 @@ func TestConformance(t *testing.T) {
 		Durable: func(t *testing.T) kvtest.Place { return place{small(osfs.OS{}, t.TempDir()+"/kv")} },
 	})
 }
+
+func BenchmarkPebble(b *testing.B) {
+	kvtest.Bench(b, func(b *testing.B) kv.Engine {
+		e, err := Open(Options{FS: osfs.OS{}, Dir: b.TempDir() + "/kv"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return e
+	})
+}

@@ -19,6 +19,8 @@ type store struct {
 	dir   string
 	log   *slog.Logger
 
+	counters *counters // used by Apply only
+
 	applied atomic.Uint64           // seq of the newest batch applied
 	shared  atomic.Pointer[pin]     // the snapshot that readers share
 	rotated atomic.Bool             // a memtable was rotated: let go of shared if it is old
@@ -42,7 +44,7 @@ func (s *store) Apply(c kv.Commit) error {
 	}
 	b := s.db.NewBatchWithSize(len(c.Ops) + 64)
 	defer b.Close()
-	if err := fill(b, c.Ops); err != nil {
+	if err := s.counters.fill(b, c.Ops); err != nil {
 		return err
 	}
 	if s.rotated.Load() && s.rotated.CompareAndSwap(true, false) {
@@ -53,32 +55,6 @@ func (s *store) Apply(c kv.Commit) error {
 	}
 	s.applied.Store(uint64(c.Seq))
 	return s.guard.failure()
-}
-
-// fill copies encoded operations into a batch of Pebble.
-func fill(b *pebble.Batch, enc []byte) error {
-	ops := kv.ReadOps(enc)
-	for ops.Next() {
-		op := &ops.Op
-		var d *pebble.DeferredBatchOp
-		switch op.Kind {
-		case kv.OpPut:
-			d = b.SetDeferred(len(op.Key), 1+len(op.Value))
-			d.Value[0] = tagValue
-			copy(d.Value[1:], op.Value)
-		case kv.OpDelete:
-			d = b.DeleteDeferred(len(op.Key))
-		case kv.OpAdd:
-			d = b.MergeDeferred(len(op.Key), counterLen)
-			d.Value[0] = tagCounter
-			kv.AppendCounter(d.Value[:1], op.Delta)
-		}
-		copy(d.Key, op.Key)
-		if err := d.Finish(); err != nil {
-			return err
-		}
-	}
-	return ops.Err()
 }
 
 // Sync implements kv.Store: an empty record that is waited for. What was
@@ -112,9 +88,13 @@ const flushPatience = 5
 // load is what decides whether writers must wait: how many bytes of memtables
 // there are and how many sublevels level 0 has. It is read anew after an event
 // that may have changed it.
+//
+// Locks: reading, then Pebble's, then mu.
 type load struct {
-	stale   atomic.Bool
-	mem, l0 atomic.Int64
+	stale atomic.Bool // an event came since it was read
+	high  atomic.Bool // as it was read, writers must wait
+
+	reading sync.Mutex // held while it is read and judged
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed at the next event; nil while nobody waits; guarded by mu
@@ -122,37 +102,36 @@ type load struct {
 	failures int           // flushes that failed one after another; guarded by mu
 }
 
-// refresh reads the load.
-func (s *store) refresh() {
-	if !s.load.stale.CompareAndSwap(true, false) {
-		return
-	}
-	m := s.db.Metrics()
-	s.load.mem.Store(int64(m.MemTable.Size))
-	s.load.l0.Store(int64(m.Levels[0].Sublevels))
-}
-
 // pressure is nil where writers may go on, or a channel that is closed when it
 // is worth asking again, or the reason why the memtables do not drain.
 func (s *store) pressure() (<-chan struct{}, error) {
-	s.refresh()
-	if s.load.mem.Load() <= s.limits.mem && s.load.l0.Load() <= s.limits.l0 {
+	l := &s.load
+	if !l.stale.Load() && !l.high.Load() {
 		return nil, nil
 	}
-	s.load.mu.Lock()
-	defer s.load.mu.Unlock()
-	if s.load.stale.Load() { // an event came since refresh
-		c := make(chan struct{})
-		close(c)
-		return c, nil
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	for l.stale.CompareAndSwap(true, false) {
+		m := s.db.Metrics()
+		l.high.Store(int64(m.MemTable.Size) > s.limits.mem || int64(m.Levels[0].Sublevels) > s.limits.l0)
 	}
-	if err := s.load.flushErr; s.load.failures >= flushPatience {
+	if !l.high.Load() {
+		return nil, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.flushErr; l.failures >= flushPatience {
 		return nil, fsapi.Wrap(errKind(err), err, "kv: memory is full and cannot be written to "+s.dir)
 	}
-	if s.load.changed == nil {
-		s.load.changed = make(chan struct{})
+	if l.changed == nil {
+		c := make(chan struct{})
+		if l.stale.Load() { // an event came since it was read: ask again at once
+			close(c)
+			return c, nil
+		}
+		l.changed = c
 	}
-	return s.load.changed, nil
+	return l.changed, nil
 }
 
 // event wakes those who wait for a change of the load. Called with Pebble's

@@ -71,6 +71,10 @@ func decode(repr []byte) (b kv.Batch, ok bool, err error) {
 		op := kv.Op{Key: key}
 		switch kind {
 		case pebble.InternalKeyKindSet:
+			if len(value) == totalLen && value[0] == tagTotal {
+				op.Kind, op.Delta = kv.OpAdd, kv.DecodeCounter(value[counterLen:])
+				break
+			}
 			if value, _, err = decodeValue(value); err != nil {
 				return b, false, err
 			}
