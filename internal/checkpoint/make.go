@@ -31,7 +31,7 @@ func (s *Shipper) checkpoint(ctx context.Context) error {
 	if err := lock(ctx, s.busy); err != nil {
 		return err
 	}
-	due, epoch, drives := s.due(), s.epoch, s.targets(ctx)
+	due, epoch, drives := s.due(), s.epoch, s.targets()
 	unlock(s.busy)
 	if !due {
 		return nil
@@ -50,12 +50,12 @@ func (s *Shipper) checkpoint(ctx context.Context) error {
 	return s.install(ctx, m)
 }
 
-// targets are the drives that take part. REQUIRES busy.
-func (s *Shipper) targets(ctx context.Context) []drive.Drive {
+// targets are the drives that take part: also those that are behind, as a
+// checkpoint needs nothing of what they lack. REQUIRES busy.
+func (s *Shipper) targets() []drive.Drive {
 	s.refresh()
-	s.catchUp(ctx)
 	var list []drive.Drive
-	for _, p := range s.up() {
+	for _, p := range s.sorted() {
 		list = append(list, p.d)
 	}
 	return list
@@ -222,6 +222,9 @@ func (d *dumper) flush(final bool) error {
 	d.plain = kv.AppendBatch(d.plain[:0], d.batch)
 	d.blob = d.seal.appendBlock(d.blob[:0], d.plain, final)
 	d.batch.Ops, d.arena = d.batch.Ops[:0], d.arena[:0]
+	if cap(d.arena) > blockBytes { // it held one that is larger
+		d.arena = make([]byte, 0, blockBytes)
+	}
 	return d.write(d.blob)
 }
 
@@ -229,7 +232,7 @@ func (d *dumper) flush(final bool) error {
 // REQUIRES busy.
 func (s *Shipper) install(ctx context.Context, m *made) error {
 	var errs []error
-	good := 0
+	var good []*place
 	for i, d := range m.drives {
 		switch p := s.places[d.Info().ID]; {
 		case p == nil || p.d != d: // gone
@@ -237,22 +240,22 @@ func (s *Shipper) install(ctx context.Context, m *made) error {
 			p.failed(m.errs[i])
 			errs = append(errs, m.errs[i])
 		default:
-			good++
+			good = append(good, p)
 		}
 	}
 	switch {
-	case good == 0:
+	case len(good) == 0:
 		return none(errs)
 	case m.epoch != s.epoch || m.last < s.gap:
 		return nil // batches after it were missed meanwhile: it is of no use
 	}
 	s.adopt(m)
-	for _, p := range s.up() { // those that are behind will get it from them
+	for _, p := range good { // the others will get it from them
 		if err := s.reconcile(ctx, p); err != nil {
 			p.failed(err)
 		}
 	}
-	s.o.Log.Info("metadata checkpoint", "batch", uint64(m.last), "bytes", m.size, "drives", good)
+	s.o.Log.Info("metadata checkpoint", "batch", uint64(m.last), "bytes", m.size, "drives", len(good))
 	return nil
 }
 

@@ -118,7 +118,11 @@ func (s *Shipper) reconcile(ctx context.Context, p *place) error {
 		if have[o] {
 			continue
 		}
-		if err := s.fetch(ctx, p, o); err != nil {
+		err := s.fetch(ctx, p, o)
+		if errors.Is(err, errLost) {
+			return s.reconcile(ctx, p) // nothing is wanted now
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -158,8 +162,11 @@ func (s *Shipper) fetch(ctx context.Context, to *place, o object) error {
 		return errors.Join(errs...) // a drive that cannot be read now may have it
 	}
 	s.restart("no drive has " + o.name() + " whole")
-	return fsapi.Errorf(fsapi.Corrupt, "metadata blob %s is on no drive: a new checkpoint will take its place", o.name())
+	return errLost
 }
+
+// errLost says that the log was broken, and restarted.
+var errLost = errors.New("no drive has a blob of the log")
 
 // onlyMissing reports whether errs say that a blob is lost, and not that a
 // drive cannot be reached.

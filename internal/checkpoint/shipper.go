@@ -186,17 +186,16 @@ func (s *Shipper) flush(ctx context.Context) error {
 	if err := s.resume(ctx); err != nil {
 		return err
 	}
-	target := s.o.Engine.LastSeq()
-	err := s.pull(ctx, target)
+	for _, p := range s.places {
+		p.retry = time.Time{}
+	}
+	err := s.pull(ctx, s.o.Engine.LastSeq())
 	if errors.Is(err, fsapi.NotExist) {
 		s.restart("the engine no longer retains the batches to go on from")
 		err = nil
 	}
 	if err != nil {
 		return err
-	}
-	for _, p := range s.places {
-		p.retry = time.Time{}
 	}
 	return s.ship(ctx)
 }
