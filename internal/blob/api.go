@@ -70,6 +70,9 @@ type Class struct {
 	Chunking    policy.Chunking
 }
 
+// MaxChunk is the largest chunk in bytes.
+const MaxChunk = policy.MaxChunk
+
 // Mode says how Batch.Finish makes data durable.
 type Mode uint8
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -13,8 +14,14 @@ import (
 type segmentIDs struct {
 	clock clock.Clock
 	mu    sync.Mutex
-	rand  io.Reader // guarded by mu
+	rand  io.Reader                     // guarded by mu
+	made  map[fsapi.SegmentID]time.Time // the newest maxMade stored ones; guarded by mu
+	order []fsapi.SegmentID             // of made, oldest first; guarded by mu
 }
+
+// maxMade is how many ids are remembered: far more than segments can be under
+// way.
+const maxMade = 1 << 16
 
 // next is a new id. fsapi.IO where there is no randomness.
 func (g *segmentIDs) next(journal bool) (fsapi.SegmentID, error) {
@@ -31,8 +38,38 @@ func (g *segmentIDs) next(journal bool) (fsapi.SegmentID, error) {
 	id[15] &^= 1
 	if journal {
 		id[15] |= 1
+	} else {
+		g.remember(id)
 	}
 	return id, nil
+}
+
+func (g *segmentIDs) remember(id fsapi.SegmentID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.order) >= maxMade {
+		delete(g.made, g.order[0])
+		g.order = g.order[1:]
+	}
+	g.made[id] = g.clock.Now()
+	g.order = append(g.order, id)
+}
+
+// Made is when a segment was begun by this store, by a clock that does not
+// jump; ok is false where it was not, or is none of the newest 65,536. Such a
+// segment may still be on its way into the metadata.
+func (s *Store) Made(id fsapi.SegmentID) (at time.Time, ok bool) {
+	s.ids.mu.Lock()
+	defer s.ids.mu.Unlock()
+	at, ok = s.ids.made[id]
+	return at, ok
+}
+
+// SegmentTime is when a segment's id was made, by the clock of its writer.
+func SegmentTime(id fsapi.SegmentID) time.Time {
+	var b [8]byte
+	copy(b[2:], id[:6])
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(b[:])))
 }
 
 // SegmentName is the name of a segment's blob on its drives: SegmentPrefix, two

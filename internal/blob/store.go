@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/strakefs/strake/internal/blob/cache"
 	"github.com/strakefs/strake/internal/blob/chunker"
@@ -103,7 +104,7 @@ func New(o Options) (*Store, error) {
 		cpu: make(chan struct{}, o.Workers), prefetches: make(chan struct{}, maxPrefetches),
 		hashers: make(map[fsapi.VolumeID]*hasher), cutters: make(map[cutterName]*chunker.Cutter),
 	}
-	s.ids.clock, s.ids.rand = o.Clock, o.Rand
+	s.ids.clock, s.ids.rand, s.ids.made = o.Clock, o.Rand, make(map[fsapi.SegmentID]time.Time)
 	s.journal.ids = &s.ids
 	s.cache = cache.New(o.CacheBytes, s.pool)
 	s.loads.m = make(map[cache.Key]*load)
@@ -160,6 +161,9 @@ func (s *Store) background(fn func()) bool {
 	s.wg.Go(fn)
 	return true
 }
+
+// Options are the store's, with defaults filled in.
+func (s *Store) Options() Options { return s.o }
 
 // DropCaches forgets all decoded chunks.
 func (s *Store) DropCaches() { s.cache.Clear() }

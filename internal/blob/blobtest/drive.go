@@ -29,6 +29,7 @@ type Drive struct {
 	mu    sync.Mutex
 	blobs map[string]stored // guarded by mu
 	avail int64             // guarded by mu
+	spare [][]byte          // guarded by mu
 }
 
 type stored struct {
@@ -74,6 +75,16 @@ func (d *Drive) Put(name string, data []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.blobs[name] = stored{slices.Clone(data), d.now()}
+}
+
+// Clear removes all blobs. The writers that come next use their memory again.
+func (d *Drive) Clear() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for n, b := range d.blobs {
+		d.spare = append(d.spare, b.data[:0])
+		delete(d.blobs, n)
+	}
 }
 
 // Names are the names of all blobs, sorted.
@@ -210,7 +221,13 @@ func (d *Drive) Create(_ context.Context, name string, _ int64) (drive.Writer, e
 	if err := d.fail("Create", name); err != nil {
 		return nil, err
 	}
-	return &writer{d: d, name: name}, nil
+	w := &writer{d: d, name: name}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n := len(d.spare); n > 0 {
+		w.data, d.spare = d.spare[n-1], d.spare[:n-1]
+	}
+	return w, nil
 }
 
 type writer struct {

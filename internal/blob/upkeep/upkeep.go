@@ -1,17 +1,27 @@
 // Package upkeep keeps stored bytes in order while nobody waits: it packs the
-// journal into segments, sweeps chunks without references, compacts, deletes
-// what is proven dead (D4), sweeps orphans and scrubs.
+// journal into segments, sweeps chunks without references, compacts segments
+// that are mostly dead, deletes those that are proven dead (D4), sweeps
+// orphans, and scrubs.
 //
 // It owns: when and how fast these run, and what must hold before anything is
 // deleted. It must not know names, paths or key layout; metadata it asks for
 // through Meta.
+//
+// Run has three goroutines, which it waits for: one packs, one sweeps, compacts
+// and deletes, one scrubs. Of each of these kinds one step runs at a time,
+// whoever called it: it holds the kind's turn. Turns are never held together,
+// and the only lock below them is the pacer's.
 package upkeep
 
 import (
 	"context"
+	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/clock"
+	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
 )
@@ -29,16 +39,161 @@ type Meta interface {
 	Condemn(ctx context.Context, id fsapi.SegmentID) error
 	Absolve(ctx context.Context, id fsapi.SegmentID) error
 	DropSegment(ctx context.Context, id fsapi.SegmentID, chunks []fsapi.ChunkID) error
+	// Sync makes durable what was committed before: nothing that metadata
+	// ceased to need is deleted from a drive before that.
+	Sync(ctx context.Context) error
 }
 
 var _ Meta = (*meta.Store)(nil)
 
-// Drives is the drives as upkeep sees them: all of them.
+// Drives is all drives there are.
 type Drives interface {
 	blob.Drives
+	All() []drive.Drive
 }
 
-// Options of New.
+var _ Drives = (*blob.DriveSet)(nil)
+
+// Options of New. Store, Meta and Drives must be set; zero fields of the rest
+// take the defaults named.
 type Options struct {
-	Delay time.Duration // between condemning a segment and deleting it; 10 minutes
+	Store  *blob.Store
+	Meta   Meta
+	Drives Drives
+
+	Delay       time.Duration // between condemning a segment and deleting it; 10 minutes
+	OrphanDelay time.Duration // age from which a blob without a record is an orphan; 1 hour
+	JournalMax  int64         // bytes in the journal from which it is packed; 32 MiB
+	JournalAge  time.Duration // after which a smaller journal is packed too; 5 minutes
+	LiveRatio   float64       // live bytes below which a segment is compacted; 0.5
+	BatchBytes  int64         // plaintext gathered for one rewrite: what bounds memory; 64 MiB
+
+	Tick        time.Duration // between looks at the journal in Run; 2 seconds
+	GCEvery     time.Duration // between sweeps, compactions and deletions in Run; 1 minute
+	OrphanEvery time.Duration // between orphan sweeps in Run; 24 hours
+	ScrubEvery  time.Duration // between shallow scrubs in Run; 24 hours
+	DeepEvery   time.Duration // between deep scrubs in Run; 30 days
+	Rate        int64         // bytes per second that compaction and scrub read; 64 MiB; negative: no limit
+
+	Clock clock.Clock  // clock.Real
+	Log   *slog.Logger // discards
+}
+
+func (o *Options) defaults() {
+	for p, d := range map[*time.Duration]time.Duration{
+		&o.Delay: 10 * time.Minute, &o.OrphanDelay: time.Hour, &o.JournalAge: 5 * time.Minute, &o.Tick: 2 * time.Second,
+		&o.GCEvery: time.Minute, &o.OrphanEvery: 24 * time.Hour, &o.ScrubEvery: 24 * time.Hour, &o.DeepEvery: 30 * 24 * time.Hour,
+	} {
+		if *p == 0 {
+			*p = d
+		}
+	}
+	for p, d := range map[*int64]int64{&o.JournalMax: 32 << 20, &o.BatchBytes: 64 << 20, &o.Rate: 64 << 20} {
+		if *p == 0 {
+			*p = d
+		}
+	}
+	if o.LiveRatio == 0 {
+		o.LiveRatio = 0.5
+	}
+	if o.Clock == nil {
+		o.Clock = clock.Real
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Upkeep does the steps. Safe for concurrent use; they take turns.
+type Upkeep struct {
+	o       Options
+	packing turn // Pack
+	ridding turn // Sweep, Compact, Collect, SweepOrphans, GC
+	looking turn // Scrub
+	pace    pacer
+	started time.Time
+	count   counters
+}
+
+// New makes an upkeep, which does nothing by itself: see Run.
+func New(o Options) (*Upkeep, error) {
+	if o.Store == nil || o.Meta == nil || o.Drives == nil {
+		return nil, fsapi.Errorf(fsapi.Invalid, "upkeep: Store, Meta and Drives must be given")
+	}
+	o.defaults()
+	u := &Upkeep{o: o, packing: make(turn, 1), ridding: make(turn, 1), looking: make(turn, 1), started: o.Clock.Now()}
+	u.pace = pacer{clock: o.Clock, rate: o.Rate}
+	return u, nil
+}
+
+// turn lets one step of a kind run at a time.
+type turn chan struct{}
+
+// take waits for the turn; give it back with the result.
+func (t turn) take(ctx context.Context) (give func(), err error) {
+	select {
+	case t <- struct{}{}:
+		return func() { <-t }, nil
+	case <-ctx.Done():
+		return nil, fsapi.Wrap(fsapi.KindOf(ctx.Err()), ctx.Err(), "wait for another upkeep step")
+	}
+}
+
+// Run does the steps as they fall due until ctx ends. A step that fails is
+// logged and tried again when it is due next.
+func (u *Upkeep) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, jobs := range u.jobs() {
+		wg.Go(func() { u.loop(ctx, jobs) })
+	}
+	wg.Wait()
+}
+
+// job is a step of Run.
+type job struct {
+	name  string
+	every time.Duration
+	last  time.Time
+	do    func(context.Context) error
+}
+
+// jobs are the steps of each goroutine.
+func (u *Upkeep) jobs() [][]job {
+	return [][]job{{
+		{name: "pack a large journal", every: u.o.Tick, do: u.packLarge},
+		{name: "pack an old journal", every: u.o.JournalAge, do: func(ctx context.Context) error { _, err := u.Pack(ctx); return err }},
+	}, {
+		{name: "gc", every: u.o.GCEvery, do: func(ctx context.Context) error { _, err := u.gc(ctx, GCOptions{}, false); return err }},
+		{name: "orphan sweep", every: u.o.OrphanEvery, do: func(ctx context.Context) error { _, err := u.SweepOrphans(ctx, GCOptions{}); return err }},
+	}, {
+		{name: "scrub", every: u.o.ScrubEvery, do: func(ctx context.Context) error { _, err := u.Scrub(ctx, false); return err }},
+		{name: "deep scrub", every: u.o.DeepEvery, do: func(ctx context.Context) error { _, err := u.Scrub(ctx, true); return err }},
+	}}
+}
+
+func (u *Upkeep) loop(ctx context.Context, jobs []job) {
+	for i := range jobs {
+		jobs[i].last = u.o.Clock.Now()
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-u.o.Clock.After(u.o.Tick):
+		}
+		for i := range jobs {
+			u.runDue(ctx, &jobs[i])
+		}
+	}
+}
+
+func (u *Upkeep) runDue(ctx context.Context, j *job) {
+	now := u.o.Clock.Now()
+	if age := now.Sub(j.last); age >= 0 && age < j.every || ctx.Err() != nil {
+		return
+	}
+	j.last = now
+	if err := j.do(ctx); err != nil && ctx.Err() == nil {
+		u.o.Log.Error("an upkeep step failed; it is tried again when it is due", "step", j.name, "err", err)
+	}
 }

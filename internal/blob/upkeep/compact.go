@@ -1,0 +1,186 @@
+package upkeep
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/policy"
+)
+
+// maxCandidates bounds the segments compacted in one run.
+const maxCandidates = 1024
+
+// CompactReport is what Compact did.
+type CompactReport struct {
+	Segments int   // whose live frames were moved
+	Chunks   int   // moved
+	Bytes    int64 // plaintext of these
+	Doubts   []Doubt
+}
+
+// Compact moves the live frames out of segments that are mostly dead, so that
+// nothing lives in them and Collect can delete them.
+func (u *Upkeep) Compact(ctx context.Context) (CompactReport, error) {
+	var r CompactReport
+	give, err := u.ridding.take(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer give()
+	err = u.compact(ctx, &r)
+	return r, err
+}
+
+func (u *Upkeep) compact(ctx context.Context, r *CompactReport) error {
+	cands, err := u.sparse(ctx)
+	if err != nil {
+		return err
+	}
+	for len(cands) > 0 {
+		n := sameHome(cands)
+		if err := u.compactGroup(ctx, cands[:n], r); err != nil {
+			return err
+		}
+		cands = cands[n:]
+	}
+	return nil
+}
+
+// sparse lists segments to compact, those of one volume and with the same
+// copies next to each other.
+func (u *Upkeep) sparse(ctx context.Context) ([]meta.SegmentUse, error) {
+	var cands []meta.SegmentUse
+	err := u.o.Meta.Segments(ctx, fsapi.SegmentID{}, func(s meta.SegmentUse) bool {
+		if s.Live > 0 && float64(s.Live) < u.o.LiveRatio*float64(s.Payload) {
+			cands = append(cands, s)
+		}
+		return len(cands) < maxCandidates
+	})
+	slices.SortStableFunc(cands, func(a, b meta.SegmentUse) int {
+		if a.Volume != b.Volume {
+			return int(a.Volume) - int(b.Volume)
+		}
+		return slices.Compare(tiers(a.Copies), tiers(b.Copies))
+	})
+	return cands, err
+}
+
+// tiers is a comparable form of where copies are.
+func tiers(copies []fsapi.CopyPlace) []string {
+	var t []string
+	for _, c := range copies {
+		for range c.Drives {
+			t = append(t, c.Tier)
+		}
+	}
+	return t
+}
+
+func sameHome(cands []meta.SegmentUse) int {
+	n := 1
+	for n < len(cands) && cands[n].Volume == cands[0].Volume && slices.Equal(tiers(cands[n].Copies), tiers(cands[0].Copies)) {
+		n++
+	}
+	return n
+}
+
+// compactGroup rewrites segments that may share new ones. New copies are like
+// the old: a directory's policy may differ from its volume's.
+func (u *Upkeep) compactGroup(ctx context.Context, group []meta.SegmentUse, r *CompactReport) error {
+	class, err := u.classOf(ctx, group[0].Volume)
+	if err != nil {
+		return err
+	}
+	class.Copies = class.Copies[:0:0]
+	for _, c := range group[0].Copies {
+		class.Copies = append(class.Copies, policy.Copy{Tier: c.Tier, Replicas: len(c.Drives)})
+	}
+	w := u.rewriter(group[0].Volume, class)
+	defer w.abort()
+	for _, s := range group {
+		err := u.empty(ctx, w, s, r)
+		if errors.Is(err, fsapi.Corrupt) || errors.Is(err, fsapi.NotExist) {
+			u.doubt(&r.Doubts, Doubt{Segment: s.ID, Err: err})
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		r.Segments++
+		u.count.compacted.Add(1)
+	}
+	err = w.flush(ctx)
+	r.Chunks += w.moved
+	return err
+}
+
+// empty hands the live frames of a segment to the rewriter.
+func (u *Upkeep) empty(ctx context.Context, w *rewriter, s meta.SegmentUse, r *CompactReport) error {
+	dir, err := u.directory(ctx, s.Segment)
+	if err != nil {
+		return err
+	}
+	for _, e := range dir {
+		c, err := u.o.Meta.Chunk(ctx, s.Volume, e.Chunk)
+		if errors.Is(err, fsapi.NotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if c.Loc != (fsapi.Location{Segment: s.ID, Offset: e.Offset, Length: e.Length}) {
+			continue
+		}
+		data, err := u.o.Store.ReadChunk(ctx, s.Volume, c)
+		if err == nil {
+			err = w.add(ctx, e.Chunk, c.Loc, e.Ino, e.FileOff, data)
+		}
+		if err == nil {
+			err = u.pace.wait(ctx, int64(e.Length))
+		}
+		if err != nil {
+			return err
+		}
+		r.Bytes += int64(len(data))
+	}
+	return nil
+}
+
+// directory is what a segment says it holds, from the first replica that opens
+// and agrees with the record.
+func (u *Upkeep) directory(ctx context.Context, s fsapi.Segment) ([]blob.DirEntry, error) {
+	var errs []error
+	for _, c := range s.Copies {
+		for _, id := range c.Drives {
+			dir, err := u.directoryOn(ctx, s, id)
+			if err == nil {
+				return dir, nil
+			}
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) == 0 {
+		return nil, fsapi.Errorf(fsapi.Corrupt, "segment %v has no replicas on record", s.ID)
+	}
+	return nil, fsapi.Wrap(fsapi.KindOf(errs[0]), errors.Join(errs...), "read the directory of segment "+s.ID.String())
+}
+
+func (u *Upkeep) directoryOn(ctx context.Context, s fsapi.Segment, id fsapi.DriveID) ([]blob.DirEntry, error) {
+	d, err := u.o.Drives.Drive(id)
+	if err != nil {
+		return nil, err
+	}
+	r, err := u.o.Store.OpenSegment(ctx, d, s.ID)
+	if err != nil {
+		return nil, err
+	}
+	if is := r.Record(); is.Volume != s.Volume || is.Size != s.Size || is.Payload != s.Payload || is.Frames != s.Frames {
+		return nil, fsapi.Errorf(fsapi.Corrupt, "segment %v on drive %v says volume %d, %d bytes, %d frames; its record says volume %d, %d bytes, %d frames",
+			s.ID, id, is.Volume, is.Size, is.Frames, s.Volume, s.Size, s.Frames)
+	}
+	return r.Directory(), nil
+}

@@ -1,0 +1,119 @@
+package upkeep
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/policy"
+)
+
+// rewriter gathers chunks of one volume and class, writes them as new segments
+// and points their records there.
+type rewriter struct {
+	u     *Upkeep
+	vol   fsapi.VolumeID
+	class blob.Class
+	b     *blob.Batch
+	bytes int64 // plaintext in b
+	from  map[fsapi.ChunkID]fsapi.Location
+	moved int
+}
+
+func (u *Upkeep) rewriter(vol fsapi.VolumeID, class blob.Class) *rewriter {
+	return &rewriter{u: u, vol: vol, class: class}
+}
+
+// add takes a chunk that lies at from. data is the rewriter's from then on.
+func (w *rewriter) add(ctx context.Context, id fsapi.ChunkID, from fsapi.Location, ino fsapi.Ino, off int64, data []byte) error {
+	if w.b == nil {
+		w.b = w.u.o.Store.NewRepack(ctx, w.vol, w.class)
+		w.from = make(map[fsapi.ChunkID]fsapi.Location)
+	}
+	if _, ok := w.from[id]; ok {
+		return nil
+	}
+	if err := w.b.AddChunk(ctx, id, ino, off, data); err != nil {
+		w.abort()
+		return err
+	}
+	w.from[id] = from
+	w.bytes += int64(len(data))
+	w.u.count.bytesMoved.Add(uint64(len(data)))
+	if w.bytes >= w.u.o.BatchBytes {
+		return w.flush(ctx)
+	}
+	return nil
+}
+
+// flush makes what was gathered durable and relocates it.
+func (w *rewriter) flush(ctx context.Context) error {
+	if w.b == nil {
+		return nil
+	}
+	b := w.b
+	w.b, w.bytes = nil, 0
+	st, err := b.Finish(ctx, blob.Segment)
+	if err != nil {
+		return err
+	}
+	moves := make([]meta.Moved, 0, len(st.Chunks))
+	for _, c := range st.Chunks {
+		moves = append(moves, meta.Moved{Chunk: c.ID, From: w.from[c.ID], To: c.Loc})
+	}
+	n, err := w.u.o.Meta.Relocate(ctx, w.vol, st.Segments, moves)
+	w.moved += n
+	return err
+}
+
+// abort drops what was gathered.
+func (w *rewriter) abort() {
+	if w.b != nil {
+		w.b.Abort()
+		w.b, w.bytes = nil, 0
+	}
+}
+
+// classOf is how a volume wants data stored, or the default where it is gone
+// already.
+func (u *Upkeep) classOf(ctx context.Context, vol fsapi.VolumeID) (blob.Class, error) {
+	vols, err := u.o.Meta.Volumes(ctx)
+	if err != nil {
+		return blob.Class{}, err
+	}
+	p := policy.Default()
+	for _, v := range vols {
+		if v.ID == vol {
+			p = v.Policy.Or(p)
+		}
+	}
+	return blob.Class{Copies: p.Copies, Compression: p.Compression, Chunking: p.Chunking}, nil
+}
+
+// Doubt is something that was kept because it could not be proven dead.
+type Doubt struct {
+	Segment fsapi.SegmentID // zero where the name is none of a segment
+	Drive   fsapi.DriveID   // zero where it is not about one drive
+	Name    string          // of the blob, where Segment is zero
+	Err     error
+}
+
+// String says what was kept and why.
+func (d Doubt) String() string {
+	what := d.Name
+	if !d.Segment.IsZero() {
+		what = "segment " + d.Segment.String()
+	}
+	if d.Drive != 0 {
+		what += fmt.Sprintf(" on drive %v", d.Drive)
+	}
+	return what + ": " + d.Err.Error()
+}
+
+func (u *Upkeep) doubt(list *[]Doubt, d Doubt) {
+	u.count.doubts.Add(1)
+	u.o.Log.Warn("kept because of a doubt", "what", d.String())
+	*list = append(*list, d)
+}
