@@ -15,7 +15,9 @@ import (
 )
 
 // Drive stores blobs under names. A name is one to four slash-separated parts
-// of [a-zA-Z0-9._-], none of them starting with a dot, at most 200 bytes.
+// of [a-zA-Z0-9._-], none of them starting with a dot, at most 200 bytes
+// (CheckName). No blob's name may be a leading part of another's, as "a" is of
+// "a/b"; which of the two calls fails then, and how, is not specified.
 // Every method may be called concurrently. Implementations pass drivetest.
 //
 // Errors: fsapi.NotExist for a name that is not there; fsapi.Exist from Commit
@@ -46,6 +48,27 @@ type Drive interface {
 	Replace(ctx context.Context, name string, data []byte) error
 	// Close releases the drive. Writers not committed are aborted.
 	Close() error
+}
+
+// BatchDeleter is a Drive that removes many blobs at less cost than one by one.
+type BatchDeleter interface {
+	// DeleteMany removes blobs durably. Names that are not there are passed
+	// over. After an error any of them may be gone.
+	DeleteMany(ctx context.Context, names []string) error
+}
+
+// DeleteMany removes blobs with d's own DeleteMany or one by one. Names that
+// are not there are passed over.
+func DeleteMany(ctx context.Context, d Drive, names []string) error {
+	if b, ok := d.(BatchDeleter); ok {
+		return b.DeleteMany(ctx, names)
+	}
+	for _, name := range names {
+		if err := d.Delete(ctx, name); err != nil && fsapi.KindOf(err) != fsapi.NotExist {
+			return err
+		}
+	}
+	return nil
 }
 
 // Writer writes one blob from its start to its end. One goroutine at a time.

@@ -13,7 +13,7 @@ import (
 // name must not overlap; one left by a crash is overwritten.
 func ReplaceFile(fsys FS, name string, data []byte, perm fs.FileMode) error {
 	tmp := name + ".tmp"
-	err := writeSynced(fsys, tmp, data, perm)
+	err := WriteSynced(fsys, tmp, data, perm)
 	if err == nil {
 		err = fsys.Rename(tmp, name)
 	}
@@ -26,8 +26,9 @@ func ReplaceFile(fsys FS, name string, data []byte, perm fs.FileMode) error {
 	return fsys.SyncDir(path.Dir(name))
 }
 
-// writeSynced makes a file with durable contents.
-func writeSynced(fsys FS, name string, data []byte, perm fs.FileMode) error {
+// WriteSynced writes a file, made or emptied first, and makes its contents
+// durable; its name is not, before SyncDir. What it made stays after an error.
+func WriteSynced(fsys FS, name string, data []byte, perm fs.FileMode) error {
 	f, err := fsys.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
 	if err != nil {
 		return err

@@ -1,0 +1,341 @@
+// Package dir is a drive in a directory of a local disk or of a NAS mount.
+//
+// It owns: the layout of the directory, the drive's identity file, how blobs
+// are written, and the open descriptors. It must not know what is in the blobs.
+//
+// Layout: a blob is the file of its name below the root. Names of blobs have no
+// part that starts with a dot; .strake holds what is not a blob: drive (the
+// identity), lock (held while open), tmp (blobs being written, emptied at
+// Open).
+//
+// Locks: Drive.mu guards descriptors and commits in progress and is never held
+// during I/O; writer.mu comes before it. Goroutines: a writer has at most one,
+// writing a buffer out; Commit, Abort and Close wait for it.
+package dir
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/osfs"
+)
+
+const (
+	privateDir   = ".strake"
+	identityFile = "drive"
+	lockFile     = "lock"
+	tempDir      = "tmp"
+)
+
+// WriteMode is how blobs reach the disk.
+type WriteMode int
+
+// The modes.
+const (
+	// WriteDirect bypasses the page cache with O_DIRECT, or is WriteBuffered
+	// where the file system refuses that. Its speed and its cost in CPU do not
+	// depend on how much free memory the host has at hand.
+	WriteDirect WriteMode = iota
+	// WriteBuffered goes through the page cache, starting write-out early so
+	// that the final fdatasync is short.
+	WriteBuffered
+)
+
+// Defaults of Options.
+const (
+	DefaultReserve   = 256 << 20 // bytes
+	DefaultOpenFiles = 256
+	DefaultBuffer    = 2 << 20 // bytes
+)
+
+// Options say which directory, and how.
+type Options struct {
+	FS   osfs.FS // nil: osfs.OS
+	Path string
+	// Expect is the id the directory must have; zero: any.
+	Expect fsapi.DriveID
+	// Name, Tier and Domain go into Info.
+	Name, Tier, Domain string
+	// Reserve is bytes of the file system that blobs must leave free; zero:
+	// DefaultReserve; negative: none. Replace may use them.
+	Reserve int64
+	Write   WriteMode
+	// OpenFiles bounds the descriptors kept open for reading, besides those in
+	// use at the moment; zero: DefaultOpenFiles.
+	OpenFiles int
+	// Buffer is bytes of each of the two buffers a writer has, rounded up to
+	// osfs.DirectAlign; zero: DefaultBuffer.
+	Buffer int
+	// DropCache makes the host forget pages after buffered writes and after
+	// reads of 1 MiB and more.
+	DropCache bool
+}
+
+func (o *Options) fill() {
+	if o.FS == nil {
+		o.FS = osfs.OS{}
+	}
+	if o.Reserve == 0 {
+		o.Reserve = DefaultReserve
+	}
+	if o.OpenFiles == 0 {
+		o.OpenFiles = DefaultOpenFiles
+	}
+	if o.Buffer == 0 {
+		o.Buffer = DefaultBuffer
+	}
+	o.Buffer = roundUp(o.Buffer)
+	o.Reserve = max(o.Reserve, 0)
+}
+
+func roundUp(n int) int { return (n + osfs.DirectAlign - 1) / osfs.DirectAlign * osfs.DirectAlign }
+
+// Drive is a directory that is open as a drive. Safe for concurrent use.
+type Drive struct {
+	opts    Options
+	fs      osfs.FS
+	info    drive.Info
+	lock    io.Closer // nil where the file system has no locks
+	direct  bool
+	links   atomic.Bool // hard links work, as far as is known
+	temps   atomic.Uint64
+	buffers chan []byte // free buffers of opts.Buffer bytes
+	handles handles
+
+	mu sync.Mutex
+	// All below is guarded by mu.
+	closed  bool
+	calls   int                // running
+	idle    chan struct{}      // closed when closed and no calls run
+	commits map[string]*commit // running, by blob
+	lost    map[string]bool    // hidden until the next Open: neither made durable nor removed
+	synced  map[string]bool    // directories whose names are durable
+	writers map[*writer]struct{}
+}
+
+var (
+	_ drive.Drive        = (*Drive)(nil)
+	_ drive.BatchDeleter = (*Drive)(nil)
+)
+
+// Open opens the drive in a directory that Init made one. fsapi.NotExist: there
+// is none; fsapi.Stale: it is another one than expected; fsapi.Busy: a process
+// has it open; fsapi.Corrupt: its identity is damaged.
+func Open(o Options) (*Drive, error) {
+	o.fill()
+	id, err := ReadIdentity(o.FS, o.Path)
+	if err != nil {
+		return nil, err
+	}
+	if o.Expect != 0 && o.Expect != id.ID {
+		return nil, fsapi.Errorf(fsapi.Stale, "%s holds drive %s, not %s: another disk is mounted there", o.Path, id.ID, o.Expect)
+	}
+	d := &Drive{
+		opts: o, fs: o.FS,
+		info: drive.Info{ID: id.ID, Name: o.Name, Kind: "dir", Where: o.Path, Tier: o.Tier, Domain: o.Domain},
+
+		buffers: make(chan []byte, 8), idle: make(chan struct{}),
+		handles: newHandles(o.OpenFiles),
+		commits: map[string]*commit{}, lost: map[string]bool{}, synced: map[string]bool{}, writers: map[*writer]struct{}{},
+	}
+	d.links.Store(true)
+	if err := d.takeLock(); err != nil {
+		return nil, err
+	}
+	if err := d.clearTemps(); err != nil {
+		return nil, errors.Join(err, d.unlock())
+	}
+	d.direct = o.Write == WriteDirect && d.probeDirect()
+	return d, nil
+}
+
+func (d *Drive) takeLock() error {
+	lock, err := d.fs.Lock(path.Join(d.opts.Path, privateDir, lockFile))
+	switch {
+	case err == nil:
+		d.lock = lock
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		return fsapi.Errorf(fsapi.Busy, "drive %s in %s is in use by another process", d.info.ID, d.opts.Path)
+	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, syscall.ENOLCK):
+		// Some NAS mounts have no locks.
+	default:
+		return d.fail(err, "lock", "")
+	}
+	return nil
+}
+
+func (d *Drive) unlock() error {
+	if d.lock == nil {
+		return nil
+	}
+	return d.lock.Close()
+}
+
+// clearTemps removes what a crash left of blobs never committed.
+func (d *Drive) clearTemps() error {
+	tmp := path.Join(d.opts.Path, privateDir, tempDir)
+	if err := d.fs.MkdirAll(tmp, 0o700); err != nil {
+		return d.fail(err, "open", "")
+	}
+	names, err := d.fs.ReadDir(tmp)
+	if err != nil {
+		return d.fail(err, "open", "")
+	}
+	for _, name := range names {
+		if err := d.fs.Remove(path.Join(tmp, name)); err != nil {
+			return d.fail(err, "remove what a crash left of", name)
+		}
+	}
+	return nil
+}
+
+// probeDirect writes a little with O_DIRECT: some file systems refuse the open,
+// some the write.
+func (d *Drive) probeDirect() bool {
+	name := d.tempName()
+	f, err := d.fs.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|osfs.DirectIO, 0o600)
+	if err != nil {
+		return false
+	}
+	_, err = f.Write(osfs.DirectBuffer(osfs.DirectAlign))
+	err = errors.Join(err, f.Close(), d.fs.Remove(name))
+	return err == nil
+}
+
+func (d *Drive) tempName() string {
+	var digits [16]byte
+	n := d.temps.Add(1)
+	for i := range digits {
+		digits[i] = "0123456789abcdef"[n>>(60-4*i)&15]
+	}
+	return path.Join(d.opts.Path, privateDir, tempDir, string(digits[:]))
+}
+
+// enter begins a call unless the drive is closed or ctx has ended; leave ends
+// it.
+func (d *Drive) enter(ctx context.Context, verb, name string) error {
+	if err := ctx.Err(); err != nil {
+		return d.fail(err, verb, name)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return fsapi.Errorf(fsapi.Closed, "drive %s: %s %s: the drive is closed", d.label(), verb, name)
+	}
+	d.calls++
+	return nil
+}
+
+func (d *Drive) leave() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.calls--
+	if d.closed && d.calls == 0 {
+		close(d.idle)
+	}
+}
+
+// enterBlob is enter for a call that names a blob.
+func (d *Drive) enterBlob(ctx context.Context, verb, name string) error {
+	if err := drive.CheckName(name); err != nil {
+		return fsapi.Wrap(fsapi.Invalid, err, "drive "+d.label()+": "+verb)
+	}
+	return d.enter(ctx, verb, name)
+}
+
+// Info implements drive.Drive.
+func (d *Drive) Info() drive.Info { return d.info }
+
+// Direct says whether blobs are written with O_DIRECT.
+func (d *Drive) Direct() bool { return d.direct }
+
+func (d *Drive) label() string {
+	if d.info.Name != "" {
+		return d.info.Name
+	}
+	return d.info.ID.String()
+}
+
+// fail gives an error of the file system its kind and names drive and blob.
+func (d *Drive) fail(err error, verb, name string) error {
+	kind := kindOf(err)
+	if kind == fsapi.NotExist && name != "" {
+		return fsapi.Errorf(kind, "drive %s: %s %s: no such blob", d.label(), verb, name)
+	}
+	return fsapi.Errorf(kind, "drive %s: %s %s: %w", d.label(), verb, name, err)
+}
+
+// kindOf is the kind of an error of osfs.
+func kindOf(err error) fsapi.Kind {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return fsapi.NotExist
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fsapi.NoSpace
+	case errors.Is(err, syscall.ETIMEDOUT):
+		return fsapi.TimedOut
+	}
+	if k := fsapi.KindOf(err); k != fsapi.Other {
+		return k
+	}
+	return fsapi.IO
+}
+
+func (d *Drive) file(name string) string { return path.Join(d.opts.Path, name) }
+
+// Capacity implements drive.Drive.
+func (d *Drive) Capacity(ctx context.Context) (drive.Capacity, error) {
+	if err := d.enter(ctx, "measure", ""); err != nil {
+		return drive.Capacity{}, err
+	}
+	defer d.leave()
+	return d.capacity()
+}
+
+func (d *Drive) capacity() (drive.Capacity, error) {
+	c, err := d.fs.StatFS(d.opts.Path)
+	if err != nil {
+		return drive.Capacity{}, fsapi.Errorf(fsapi.IO, "drive %s: measure: %w", d.label(), err)
+	}
+	return drive.Capacity{Total: c.Total, Used: c.Total - c.Free, Avail: max(c.Avail-d.opts.Reserve, 0)}, nil
+}
+
+// Close implements drive.Drive. It waits for running calls.
+func (d *Drive) Close() error {
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		return nil
+	}
+	d.closed = true
+	if d.calls == 0 {
+		close(d.idle)
+	}
+	d.mu.Unlock()
+	<-d.idle
+	for _, w := range d.openWriters() {
+		w.Abort()
+	}
+	err := errors.Join(d.handles.closeAll(), d.unlock())
+	if err != nil {
+		return d.fail(err, "close", "")
+	}
+	return nil
+}
+
+func (d *Drive) openWriters() []*writer {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Keys(d.writers))
+}
