@@ -35,16 +35,23 @@ type acl []aclEntry
 // parseACL reads the extended attribute's form. An ACL without entries is nil.
 func parseACL(b []byte) (acl, error) {
 	bad := fsapi.Errorf(fsapi.Invalid, "not an ACL in the kernel's form")
+	if len(b) == 0 {
+		return nil, nil
+	}
 	if len(b) < 4 || (len(b)-4)%8 != 0 || binary.LittleEndian.Uint32(b) != aclVersion {
 		return nil, bad
 	}
 	var a acl
 	for b = b[4:]; len(b) > 0; b = b[8:] {
-		a = append(a, aclEntry{
+		e := aclEntry{
 			tag:  binary.LittleEndian.Uint16(b),
 			perm: binary.LittleEndian.Uint16(b[2:]),
-			id:   binary.LittleEndian.Uint32(b[4:]),
-		})
+			id:   noID,
+		}
+		if e.tag == tagUser || e.tag == tagGroup {
+			e.id = binary.LittleEndian.Uint32(b[4:])
+		}
+		a = append(a, e)
 	}
 	if a != nil && !a.valid() {
 		return nil, bad
@@ -52,11 +59,10 @@ func parseACL(b []byte) (acl, error) {
 	return a, nil
 }
 
-// valid is acl_valid(3): tags in order, one each of the three owners, a mask
-// where there are named entries, no id twice.
+// valid is Linux's posix_acl_valid: tags in order, one each of the three
+// owners, a mask where there are named entries.
 func (a acl) valid() bool {
 	count := map[uint16]int{}
-	seen := map[aclEntry]bool{}
 	last := uint16(0)
 	for _, e := range a {
 		if e.tag < last || e.perm > 7 {
@@ -64,13 +70,6 @@ func (a acl) valid() bool {
 		}
 		last = e.tag
 		count[e.tag]++
-		who := aclEntry{tag: e.tag, id: e.id}
-		if e.tag == tagUser || e.tag == tagGroup {
-			if seen[who] || e.id == noID {
-				return false
-			}
-			seen[who] = true
-		}
 	}
 	named := count[tagUser] + count[tagGroup]
 	total := named + count[tagMask] + 3
@@ -123,29 +122,27 @@ func (a acl) chmod(mode uint32) {
 }
 
 // permits is the access check algorithm of acl(5) for everybody but the owner.
-// Where several group entries match, each alone may grant; the set of all they
-// grant singly is returned only for sets that one of them holds whole.
-func (a acl) permits(c *fsapi.Cred, gid uint32) uint32 {
+// Where several group entries match, one of them must grant all of want.
+func (a acl) permits(c *fsapi.Cred, gid, want uint32) bool {
 	mask := uint32(7)
 	if m := a.find(tagMask); m != nil {
 		mask = uint32(m.perm)
 	}
 	for _, e := range a {
 		if e.tag == tagUser && e.id == c.Uid {
-			return uint32(e.perm) & mask
+			return uint32(e.perm)&mask&want == want
 		}
 	}
-	matched, best := false, uint32(0)
+	matched := false
 	for _, e := range a {
 		if e.tag == tagGroupObj && c.InGroup(gid) || e.tag == tagGroup && c.InGroup(e.id) {
 			matched = true
-			best |= uint32(e.perm) & mask
+			if uint32(e.perm)&mask&want == want {
+				return true
+			}
 		}
 	}
-	if matched {
-		return best
-	}
-	return uint32(a.find(tagOther).perm)
+	return !matched && uint32(a.find(tagOther).perm)&want == want
 }
 
 // inherit is what a new object below a directory with default ACL a gets: the

@@ -110,11 +110,12 @@ func (f *FS) do(c *fsapi.Cred, op vfs.Op) (*node, error) {
 	return nil, fsapi.Errorf(fsapi.Invalid, "%d is not an operation", op.Kind)
 }
 
-// precondition is IfAbsent and IfChange.
+// precondition is IfAbsent, IfChange and IfIno.
 func (f *FS) precondition(n *node, op vfs.Op) error {
-	absent := op.IfAbsent && n != nil
+	present := op.IfAbsent && n != nil
 	changed := op.IfChange != 0 && (n == nil || n.attr.Change != op.IfChange)
-	if absent || changed {
+	other := op.IfIno != 0 && (n == nil || n.attr.Ino != op.IfIno)
+	if present || changed || other {
 		return fsapi.Errorf(fsapi.Precondition, "%q is not as the request expects", op.Path)
 	}
 	return nil

@@ -20,29 +20,27 @@ func privileged(c *fsapi.Cred) bool { return c.Checked || c.Uid == 0 }
 // may is the file access check of POSIX.1-2017 section 4.5, with ACLs as of
 // acl(5).
 func (f *FS) may(c *fsapi.Cred, n *node, want uint32) error {
-	if c.Checked || n.permits(c)&want == want {
+	if c.Checked || n.permits(c, want) {
 		return nil
 	}
 	return fsapi.Errorf(fsapi.Access, "user %d has no permission on inode %d", c.Uid, n.attr.Ino)
 }
 
-// permits is the set of permissions c has on n.
-func (n *node) permits(c *fsapi.Cred) uint32 {
+// permits reports whether c has all permissions of want on n.
+func (n *node) permits(c *fsapi.Cred, want uint32) bool {
 	a := &n.attr
+	bits := a.Mode
 	switch {
 	case c.Uid == 0:
-		if a.Type == fsapi.TypeDirectory || a.Mode&0o111 != 0 {
-			return read | write | execute
-		}
-		return read | write
+		return want&execute == 0 || a.Type == fsapi.TypeDirectory || a.Mode&0o111 != 0
 	case c.Uid == a.Uid:
-		return a.Mode >> 6 & 7
+		bits >>= 6
 	case n.access != nil:
-		return n.access.permits(c, a.Gid)
+		return n.access.permits(c, a.Gid, want)
 	case c.InGroup(a.Gid):
-		return a.Mode >> 3 & 7
+		bits >>= 3
 	}
-	return a.Mode & 7
+	return bits&want == want
 }
 
 // owns says whether c may change what belongs to n's owner.
