@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,27 +49,34 @@ func newWorld(t testing.TB, drives int) *world {
 	return w
 }
 
-// later is a clock that runs ahead.
-type later struct {
+// ticking is a clock on which every look takes a millisecond, as the real one
+// may not in a fast test.
+type ticking struct {
 	clock.Clock
-	by time.Duration
+	ms atomic.Int64
 }
 
-func (l later) Now() time.Time { return l.Clock.Now().Add(l.by) }
+func (c *ticking) Now() time.Time { return time.UnixMilli(c.ms.Add(1)) }
+
+func tickingFrom(ms int64) *ticking {
+	c := &ticking{Clock: clock.Real}
+	c.ms.Store(ms)
+	return c
+}
 
 // fork is a world with another history on the same drives.
 func (w *world) fork(seed uint64) *world {
 	f := newWorld(w.t, 0)
 	f.r = rand.New(rand.NewPCG(seed, seed))
 	f.drives = w.drives
-	e, err := mem.Open(mem.Options{Clock: later{clock.Real, time.Hour}})
+	e, err := mem.Open(mem.Options{Clock: tickingFrom(2_000_000_000_000)})
 	must(w.t, err)
 	f.e = e
 	return f
 }
 
 func (w *world) engine() kv.Engine {
-	e, err := mem.Open(mem.Options{})
+	e, err := mem.Open(mem.Options{Clock: tickingFrom(1_000_000_000_000)})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -293,7 +301,7 @@ func TestRun(t *testing.T) {
 		go func() { done <- s.Run(ctx) }()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if got := w.check(w.drives, 0); got.Checkpoint != 0 || got.Epoch == 0 {
+		if got := w.check(w.drives, 0); got.Checkpoint != 0 || got.Epoch == 0 || !s.Status().Based {
 			t.Errorf("at the start: %+v", got)
 		}
 

@@ -75,7 +75,9 @@ func (s *Shipper) resume(ctx context.Context) error {
 		return errors.Join(c.errs...)
 	}
 	if why := s.pickUp(ctx, c); why != "" {
-		s.begin(c.epoch, why)
+		if err := s.begin(c.epoch, why); err != nil {
+			return err
+		}
 	}
 	s.resumed = true
 	return nil

@@ -122,7 +122,8 @@ type place struct {
 type Status struct {
 	Epoch      uint64
 	Seq        kv.Seq // every drive has all batches up to here
-	Checkpoint kv.Seq // the batch of the newest verified checkpoint; 0 where there is none yet
+	Based      bool   // the drives have a verified checkpoint that can be gone on from
+	Checkpoint kv.Seq // the batch of that checkpoint
 	Size       int64  // bytes of that checkpoint
 	Since      int64  // bytes of groups after it
 	Making     bool   // a checkpoint is being written
@@ -167,18 +168,24 @@ func (s *Shipper) Flush(ctx context.Context) error {
 		return err
 	}
 	err := s.flush(ctx)
-	needsBase := s.base == nil
 	unlock(s.busy)
 	if err != nil {
 		return err
 	}
-	if needsBase {
+	for range maxMakes {
+		if s.Status().Based {
+			return s.behind()
+		}
 		if err := s.checkpoint(ctx); err != nil {
 			return err
 		}
 	}
-	return s.behind()
+	return fsapi.Errorf(fsapi.Busy, "the metadata changes faster than a checkpoint of it can be written to the drives")
 }
+
+// maxMakes is how often Flush makes a checkpoint that batches outrun: those
+// between it and the engine's oldest retained one are missed.
+const maxMakes = 3
 
 // flush writes what the engine has to groups. REQUIRES busy.
 func (s *Shipper) flush(ctx context.Context) error {
@@ -248,10 +255,20 @@ func (s *Shipper) restart(why string) {
 	s.gap = s.last
 }
 
-// begin starts a new epoch above another. REQUIRES busy.
-func (s *Shipper) begin(above uint64, why string) {
-	s.epoch = max(above+1, uint64(time.Now().UnixMilli()))
+// begin starts a new epoch above another, and at or above the engine's newest
+// stamp: so it is also above the epochs that this engine began earlier on
+// drives that cannot be seen now, even if the wall clock was set back. Where
+// nothing was committed since, such an epoch may get the same number, which
+// does no harm: the history is the same. REQUIRES busy.
+func (s *Shipper) begin(above uint64, why string) error {
+	snap, err := s.o.Engine.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer snap.Close()
+	s.epoch = max(above+1, uint64(snap.Stamp()))
 	s.restart(why)
+	return nil
 }
 
 // report publishes the status. REQUIRES busy.
@@ -261,7 +278,7 @@ func (s *Shipper) report(err error) {
 		st.Seq = s.pend.first - 1
 	}
 	if s.base != nil {
-		st.Checkpoint = s.base.last
+		st.Based, st.Checkpoint = true, s.base.last
 	} else {
 		st.Seq = 0
 	}
