@@ -16,7 +16,7 @@ func (c *check) extents() error {
 		if ino == 0 {
 			return nil
 		}
-		return c.file(ino, used)
+		return c.file(ino, at, used)
 	}
 	err := c.table(tabExtent, extentKeyLen, func(k, v []byte) error {
 		if n := keyIno(k); n != ino {
@@ -59,8 +59,9 @@ func (c *check) extentChunk(ino fsapi.Ino, e *fsapi.Extent) error {
 	return nil
 }
 
-// file compares Used with what the extents add up to.
-func (c *check) file(ino fsapi.Ino, used int64) error {
+// file compares Used with what the extents, the last of which ends at size,
+// add up to.
+func (c *check) file(ino fsapi.Ino, size, used int64) error {
 	in, err := c.tx.load(ino)
 	switch {
 	case err == nil && in.Type != fsapi.TypeRegular:
@@ -77,7 +78,7 @@ func (c *check) file(ino fsapi.Ino, used int64) error {
 			return err
 		}
 		if !waiting {
-			c.bad(ProblemExtent, putKey(key), "inode %d, which is not there, has extents", ino)
+			c.bad(ProblemExtent, refound(ino, fsapi.TypeRegular, size, used), "inode %d, which is not there, has extents", ino)
 		}
 	}
 	return nil

@@ -129,19 +129,21 @@ func (c *check) relink(ino fsapi.Ino) func(tx *Tx) error {
 			return err
 		}
 		in.Nlink = n
-		if n == 0 {
+		switch {
+		case n == 0:
 			in.Flags |= Orphan
 			in.Parent, in.Name = 0, ""
 			tx.w.Put(inoKey(nil, tabOrphan, tx.vol, ino), nil)
-			tx.store(in)
-			return nil
+		case n == 1:
+			in.Nlink++
+			return tx.dropLink(0, "", in)
+		case !primary:
+			if in.Parent, in.Name, err = tx.firstLink(ino); err != nil {
+				return err
+			}
 		}
-		if n > 1 && primary {
-			tx.store(in)
-			return nil
-		}
-		in.Nlink++
-		return tx.dropLink(0, "", in)
+		tx.store(in)
+		return nil
 	}
 }
 

@@ -149,7 +149,7 @@ func (c *check) endGroup() error {
 	in, err := c.tx.load(g.dir)
 	switch {
 	case err != nil && fsapi.KindOf(err) == fsapi.Stale:
-		c.bad(ProblemName, nil, "there are names in directory %d, which is not there", g.dir)
+		c.bad(ProblemName, refound(g.dir, fsapi.TypeDirectory, 0, 0), "there are names in directory %d, which is not there", g.dir)
 		return nil
 	case err != nil:
 		return c.damaged(err)
