@@ -77,6 +77,13 @@ func (d *Drive) Put(name string, data []byte) {
 	d.blobs[name] = stored{slices.Clone(data), d.now()}
 }
 
+// Remove loses a blob.
+func (d *Drive) Remove(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.blobs, name)
+}
+
 // Clear removes all blobs. The writers that come next use their memory again.
 func (d *Drive) Clear() {
 	d.mu.Lock()
