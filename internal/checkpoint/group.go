@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"slices"
 
 	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/drive"
@@ -90,24 +89,19 @@ func (s *Shipper) merge() (whole piece, merged int) {
 // merged into it. REQUIRES busy.
 func (s *Shipper) settle(ctx context.Context, good []*place, o object, whole piece, merged int, size int64) {
 	n := len(s.groups) - merged
-	old := slices.Clone(s.groups[n:])
+	var names []string
+	for _, g := range s.groups[n:] {
+		names = append(names, g.name())
+		s.since -= g.size
+	}
 	s.groups = append(s.groups[:n], group{o, size})
 	s.open = append(s.open[:len(s.open)-merged], whole)
 	s.since += size
-	for _, g := range old {
-		s.since -= g.size
-	}
 	if int64(len(whole.data)) >= s.o.GroupBytes {
 		s.open = nil
 	}
 	s.pend = piece{}
-	for _, p := range tryAll(good, func(p *place) error {
-		var errs []error
-		for _, g := range old {
-			errs = append(errs, remove(ctx, p.d, g.object))
-		}
-		return errors.Join(errs...)
-	}) {
+	for _, p := range tryAll(good, func(p *place) error { return drive.DeleteMany(ctx, p.d, names) }) {
 		p.seq = s.last
 		p.healed()
 	}
@@ -135,7 +129,7 @@ func (s *Shipper) put(ctx context.Context, d drive.Drive, o object, blob []byte)
 	if verify(ctx, d, o, s.o.Key) == nil {
 		return nil
 	}
-	if err := remove(ctx, d, o); err != nil {
+	if err := drive.DeleteMany(ctx, d, []string{o.name()}); err != nil {
 		return err
 	}
 	return create(ctx, d, o, blob)

@@ -114,7 +114,7 @@ func (s *Shipper) newFan(ctx context.Context, m *made) *fan {
 	}
 	f.each(func(i int) (err error) {
 		// One of the same name was never made use of, or it would be base.
-		if err = remove(ctx, m.drives[i], m.object); err == nil {
+		if err = drive.DeleteMany(ctx, m.drives[i], []string{m.name()}); err == nil {
 			f.w[i], err = m.drives[i].Create(ctx, m.name(), 0)
 		}
 		return err

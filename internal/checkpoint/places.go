@@ -127,13 +127,14 @@ func (s *Shipper) reconcile(ctx context.Context, p *place) error {
 		}
 	}
 	if s.base != nil {
+		var old []string
 		for o := range have {
-			if want[o] {
-				continue
+			if !want[o] {
+				old = append(old, o.name())
 			}
-			if err := remove(ctx, p.d, o); err != nil {
-				return err
-			}
+		}
+		if err := drive.DeleteMany(ctx, p.d, old); err != nil {
+			return err
 		}
 		p.seq = s.shipped()
 	}
@@ -237,12 +238,4 @@ func list(ctx context.Context, d drive.Drive, fn func(object, int64)) error {
 		}
 		return nil
 	})
-}
-
-func remove(ctx context.Context, d drive.Drive, o object) error {
-	err := d.Delete(ctx, o.name())
-	if errors.Is(err, fsapi.NotExist) {
-		return nil
-	}
-	return err
 }
