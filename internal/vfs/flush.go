@@ -55,7 +55,7 @@ func (fs *Local) ticker() {
 		select {
 		case <-fs.o.Clock.After(max(fs.o.FlushAge/5, 10*time.Millisecond)):
 			fs.queue.tick()
-		case <-fs.ctx.Done():
+		case <-fs.stop:
 			return
 		}
 	}

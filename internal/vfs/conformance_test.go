@@ -1,0 +1,12 @@
+package vfs_test
+
+import (
+	"testing"
+
+	"github.com/strakefs/strake/internal/vfs"
+	"github.com/strakefs/strake/internal/vfs/vfstest"
+)
+
+func TestConformance(t *testing.T) {
+	vfstest.Run(t, func(t *testing.T) vfs.FS { return newRig(t, rigOptions{}).fs }, vfstest.Caps{})
+}
