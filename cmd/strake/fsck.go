@@ -12,11 +12,11 @@ import (
 
 type fsckCmd struct {
 	configFlags
-	Shallow bool `help:"Check records and presence only; do not read every stored byte."`
-	Repair  bool `help:"Mend what can be mended without losing anything."`
-	Rebuild bool `help:"Make the metadata anew from the drives alone; needs no server."`
+	Shallow bool     `help:"Check records and presence only; do not read every stored byte."`
+	Repair  bool     `help:"Mend what can be mended without losing anything."`
+	Rebuild bool     `help:"Make the metadata anew from the drives alone; needs no server."`
 	From    []string `help:"With --rebuild: directories of drives to read (default: those the data directory knows)." type:"path" placeholder:"DIR"`
-	Online  bool `help:"Ask the running server instead of opening the data directory."`
+	Online  bool     `help:"Ask the running server instead of opening the data directory."`
 }
 
 func (c *fsckCmd) Run(g *globals) error {

@@ -1,0 +1,249 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+
+	"github.com/strakefs/strake/internal/api"
+	"github.com/strakefs/strake/internal/door/rest"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/keyring"
+	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/policy"
+)
+
+// endpoints is the table of administration.
+func (s *server) endpoints() []rest.Endpoint {
+	n := s.n
+	const read, write, admin = rest.RoleRead, rest.RoleWrite, rest.RoleAdmin
+	return []rest.Endpoint{
+		rest.JSON("GET", "/v1/status", read, "How the server is.", s.status),
+
+		rest.JSON("GET", "/v1/admin/volumes", read, "List volumes.", n.listVolumes),
+		rest.JSON("GET", "/v1/admin/volumes/show", read, "Show one volume.", n.showVolume),
+		rest.JSON("POST", "/v1/admin/volumes", admin, "Make a volume.", n.createVolume),
+		rest.JSON("POST", "/v1/admin/volumes/set", admin, "Change a volume.", n.setVolume),
+		rest.JSON("POST", "/v1/admin/volumes/delete", admin, "Delete a volume with everything in it.", s.deleteVolume),
+
+		rest.JSON("GET", "/v1/admin/drives", read, "List drives.", n.listDrives),
+		rest.JSON("GET", "/v1/admin/drives/show", read, "Show one drive.", n.showDrive),
+		rest.JSON("POST", "/v1/admin/drives", admin, "Add a directory as a drive.", n.addDrive),
+
+		rest.JSON("GET", "/v1/admin/policy", read, "A path's own policy and what holds for it.", n.showPolicy),
+		rest.JSON("POST", "/v1/admin/policy", write, "Set or (empty) unset a path's policy.", n.setPolicy),
+		rest.JSON("GET", "/v1/admin/quota", read, "A directory's quota and use.", n.showQuota),
+		rest.JSON("POST", "/v1/admin/quota", admin, "Set or (zeros) unset a directory's quota.", n.setQuota),
+
+		rest.JSON("GET", "/v1/admin/trash", read, "List deleted files, the oldest first.", n.listTrash),
+		rest.JSON("POST", "/v1/admin/trash/restore", write, "Bring a deleted file back.", n.restoreTrash),
+		rest.JSON("POST", "/v1/admin/trash/empty", admin, "Give up deleted files for good.", n.emptyTrash),
+
+		rest.JSON("GET", "/v1/admin/du", read, "What a subtree holds.", n.du),
+		rest.JSON("GET", "/v1/admin/info", read, "What a path is, for people.", n.info),
+		rest.JSON("GET", "/v1/admin/explain", read, "Where every byte of a file lies.", n.explain),
+
+		rest.JSON("GET", "/v1/admin/keys", admin, "List the versions of data keys.", n.listKeys),
+		rest.JSON("POST", "/v1/admin/keys/passwd", admin, "Change the password.", n.passwd),
+		rest.JSON("GET", "/v1/admin/tokens", admin, "List tokens.", n.listTokens),
+		rest.JSON("POST", "/v1/admin/tokens", admin, "Make a token; its secret is shown once.", n.createToken),
+		rest.JSON("POST", "/v1/admin/tokens/delete", admin, "Take a token's rights away.", n.deleteToken),
+
+		rest.JSON("POST", "/v1/admin/flush", admin, "Make everything written durable, on drives, with the metadata's copies.", n.flush),
+		rest.JSON("POST", "/v1/admin/gc", admin, "One pass of packing, compaction and release.", n.gc),
+		rest.JSON("POST", "/v1/admin/evict", admin, "Drop cached bytes from memory.", n.evict),
+		rest.JSON("GET", "/v1/admin/wal", read, "The state of the journal.", n.wal),
+		rest.Stream("POST", "/v1/admin/fsck", admin, "Check every promise while the server runs.", fsckFailed, n.fsck),
+
+		rest.JSON("POST", "/v1/admin/mount", admin, "Mount a volume on this machine.", s.mountReq),
+		rest.JSON("POST", "/v1/admin/umount", admin, "Take a mount down.", s.umountReq),
+	}
+}
+
+func (n *Node) listVolumes(ctx context.Context, _ api.Empty) (api.Volumes, error) {
+	out := api.Volumes{Volumes: []api.Volume{}}
+	recs, err := n.meta.Volumes(ctx)
+	if err != nil {
+		return out, err
+	}
+	for _, rec := range recs {
+		v, err := n.describeVolume(ctx, rec)
+		if err != nil {
+			return out, err
+		}
+		out.Volumes = append(out.Volumes, v)
+	}
+	return out, nil
+}
+
+func (n *Node) describeVolume(ctx context.Context, rec meta.Volume) (api.Volume, error) {
+	v := api.Volume{
+		ID: uint32(rec.ID), Name: rec.Name, Created: rec.Created, Encrypted: rec.Encrypted, Policy: rec.Policy.String(),
+		QuotaBytes: rec.Quota.Bytes, QuotaInodes: rec.Quota.Inodes, Deleting: rec.Deleting,
+	}
+	version, cipher, err := n.keys.Current(rec.ID)
+	if err != nil && !errors.Is(err, fsapi.NotExist) {
+		return v, err
+	}
+	v.Cipher, v.KeyVersion = cipher.String(), uint32(version)
+	if rec.Deleting {
+		return v, nil
+	}
+	err = n.meta.View(ctx, rec.ID, func(tx *meta.Tx) error {
+		u, err := tx.Usage(fsapi.RootIno)
+		v.Bytes, v.Inodes = u.Bytes, u.Inodes
+		return err
+	})
+	return v, err
+}
+
+func (n *Node) volumeRecord(ctx context.Context, name string) (meta.Volume, error) {
+	if name == "" {
+		name = n.cfg.Volume.Name
+	}
+	return n.meta.VolumeByName(ctx, name)
+}
+
+func (n *Node) showVolume(ctx context.Context, req api.Named) (api.Volume, error) {
+	rec, err := n.volumeRecord(ctx, req.Name)
+	if err != nil {
+		return api.Volume{}, err
+	}
+	return n.describeVolume(ctx, rec)
+}
+
+func (n *Node) createVolume(ctx context.Context, req api.VolumeCreate) (api.Volume, error) {
+	if req.QuotaBytes < 0 || req.QuotaInodes < 0 {
+		return api.Volume{}, fsapi.Errorf(fsapi.Invalid, "a quota is not negative; 0 is none")
+	}
+	if _, err := n.volumes.create(ctx, req.Name, req.Cipher, req.Policy, meta.Quota{Bytes: req.QuotaBytes, Inodes: req.QuotaInodes}); err != nil {
+		return api.Volume{}, err
+	}
+	return n.showVolume(ctx, api.Named{Name: req.Name})
+}
+
+func (n *Node) setVolume(ctx context.Context, req api.VolumeSet) (api.Volume, error) {
+	rec, err := n.volumeRecord(ctx, req.Name)
+	if err != nil {
+		return api.Volume{}, err
+	}
+	if req.Policy != nil {
+		p, err := policy.Parse(*req.Policy)
+		if err != nil {
+			return api.Volume{}, err
+		}
+		rec.Policy = p.Or(rec.Policy)
+	}
+	if req.QuotaBytes != nil {
+		rec.Quota.Bytes = *req.QuotaBytes
+	}
+	if req.QuotaInodes != nil {
+		rec.Quota.Inodes = *req.QuotaInodes
+	}
+	from := rec.Name
+	if req.Rename != nil {
+		if from == n.cfg.Volume.Name {
+			return api.Volume{}, fsapi.Errorf(fsapi.Invalid, "%s is the default volume: change volume.name in the configuration first", from)
+		}
+		rec.Name = *req.Rename
+	}
+	if err := n.meta.SetVolume(ctx, rec); err != nil {
+		return api.Volume{}, err
+	}
+	if rec.Name != from {
+		n.volumes.rename(from, rec.Name)
+	}
+	if v := n.volumes.byID(rec.ID); v != nil {
+		v.local.VolumeChanged()
+	}
+	if err := n.meta.Sync(ctx); err != nil {
+		return api.Volume{}, err
+	}
+	return n.describeVolume(ctx, rec)
+}
+
+func (s *server) deleteVolume(ctx context.Context, req api.VolumeDelete) (api.Empty, error) {
+	switch {
+	case req.Confirm != req.Name || req.Name == "":
+		return api.Empty{}, fsapi.Errorf(fsapi.Invalid, "confirm must repeat the volume's name, %q", req.Name)
+	case req.Name == s.n.cfg.Volume.Name:
+		return api.Empty{}, fsapi.Errorf(fsapi.Invalid, "%s is the default volume and cannot be deleted", req.Name)
+	}
+	if err := s.mounts.refuseMounted(req.Name); err != nil {
+		return api.Empty{}, err
+	}
+	return api.Empty{}, s.n.volumes.delete(ctx, req.Name)
+}
+
+func (n *Node) listKeys(ctx context.Context, _ api.Empty) (api.Keys, error) {
+	out := api.Keys{Keys: []api.Key{}}
+	for _, v := range n.keys.Volumes() {
+		name := ""
+		if o := n.volumes.byID(v.ID); o != nil {
+			name = o.name()
+		}
+		for i, k := range v.Versions {
+			out.Keys = append(out.Keys, api.Key{
+				Volume: name, Version: uint32(k.Number), Cipher: v.Cipher.String(), Created: k.Created, Current: i == len(v.Versions)-1,
+			})
+		}
+	}
+	return out, nil
+}
+
+// passwd re-wraps the keyring. With a generated password its file follows, so
+// that the next start finds the new one.
+func (n *Node) passwd(ctx context.Context, req api.Passwd) (api.Empty, error) {
+	if req.New == "" {
+		return api.Empty{}, fsapi.Errorf(fsapi.Invalid, "the new password is empty")
+	}
+	old, fresh := []byte(req.Old), []byte(req.New)
+	given, err := n.givenPassword()
+	if err != nil {
+		return api.Empty{}, err
+	}
+	if given == nil {
+		err = n.keys.ChangePasswordFile(n.fs, n.at.password(), old, fresh, keyring.DefaultParams())
+	} else {
+		err = n.keys.ChangePassword(old, fresh, keyring.DefaultParams())
+	}
+	if err != nil {
+		return api.Empty{}, err
+	}
+	return api.Empty{}, n.ships.Flush(ctx) // the copies on the drives
+}
+
+func (n *Node) listTokens(context.Context, api.Empty) (api.Tokens, error) { return n.tokens.all(), nil }
+
+func (n *Node) createToken(ctx context.Context, req api.TokenCreate) (api.Token, error) {
+	return n.tokens.create(ctx, req.Name, req.Role, n.clock.Now())
+}
+
+func (n *Node) deleteToken(ctx context.Context, req api.Named) (api.Empty, error) {
+	return api.Empty{}, n.tokens.delete(ctx, req.Name)
+}
+
+func (n *Node) flush(ctx context.Context, _ api.Empty) (api.Empty, error) {
+	for _, v := range n.volumes.all() {
+		if err := v.local.Syncfs(ctx); err != nil {
+			return api.Empty{}, err
+		}
+	}
+	return api.Empty{}, n.ships.Flush(ctx)
+}
+
+func (n *Node) evict(ctx context.Context, _ api.Empty) (api.Empty, error) {
+	for _, v := range n.volumes.all() {
+		if err := v.local.DropCaches(ctx); err != nil {
+			return api.Empty{}, err
+		}
+	}
+	return api.Empty{}, nil
+}
+
+func (n *Node) wal(ctx context.Context, _ api.Empty) (api.Wal, error) {
+	journal, err := n.meta.JournalBytes(ctx)
+	return api.Wal{
+		LastSeq: uint64(n.engine.LastSeq()), DurableSeq: uint64(n.engine.DurableSeq()), BackupSeq: n.backupSeq(),
+		JournalBytes: journal, DirtyBytes: n.budget.Used(),
+	}, err
+}

@@ -1,0 +1,24 @@
+package daemon
+
+import (
+	"github.com/strakefs/strake/internal/checkpoint"
+	"github.com/strakefs/strake/internal/meta"
+)
+
+// newShipper makes what keeps the drives' copies of the metadata and keyring up
+// to date.
+func (n *Node) newShipper() (*checkpoint.Shipper, error) {
+	c := &n.cfg.Backup
+	return checkpoint.New(checkpoint.Options{
+		Engine: n.engine, Drives: n.drives.set.All, Key: n.keys.StoreKey(), IsCounter: meta.IsCounter, Keyring: n.keys.Bytes,
+		GroupBytes: int64(c.Group), GroupAge: c.Age, CheckpointBytes: int64(c.Checkpoint), Log: n.log,
+	})
+}
+
+// backupSeq is the newest batch that every drive has.
+func (n *Node) backupSeq() uint64 {
+	if n.ships == nil {
+		return 0
+	}
+	return uint64(n.ships.Status().Seq)
+}

@@ -1,0 +1,276 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/blob/upkeep"
+	"github.com/strakefs/strake/internal/checkpoint"
+	"github.com/strakefs/strake/internal/clock"
+	"github.com/strakefs/strake/internal/config"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/keyring"
+	"github.com/strakefs/strake/internal/kv"
+	"github.com/strakefs/strake/internal/kv/pebble"
+	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/osfs"
+	"github.com/strakefs/strake/internal/telemetry"
+	"github.com/strakefs/strake/internal/vfs"
+	"github.com/strakefs/strake/internal/vfs/trace"
+)
+
+// Node is one process's view of a store: every layer below the doors.
+type Node struct {
+	cfg     config.Config
+	at      layout
+	fs      osfs.FS
+	log     *slog.Logger
+	clock   clock.Clock
+	started time.Time
+
+	lock    io.Closer
+	keys    *keyring.Keyring
+	engine  kv.Engine
+	meta    *meta.Store
+	drives  *drives
+	blob    *blob.Store
+	upkeep  *upkeep.Upkeep
+	volumes *volumes
+	ships   *checkpoint.Shipper
+	tokens  *tokens
+	trace   *trace.Log
+	metrics *telemetry.Registry
+	budget  *vfs.Budget
+
+	background sync.WaitGroup
+	stop       context.CancelFunc // ends the background
+	closers    []func() error     // in the order of opening
+}
+
+// openMode says what openNode may do.
+type openMode int
+
+const (
+	openExisting openMode = iota // for tools: refuse a directory that is not a store
+	openOrCreate                 // for serve and init
+)
+
+// openNode opens every layer up to the volumes, without starting loops or
+// doors. On an error everything is closed again.
+func openNode(ctx context.Context, cfg config.Config, log *slog.Logger, mode openMode) (n *Node, err error) {
+	n = &Node{
+		cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, log: log, clock: clock.Real, started: time.Now(),
+		trace: trace.NewLog(), metrics: telemetry.NewRegistry(), budget: vfs.NewBudget(int64(cfg.Write.Dirty)),
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.closeLayers())
+			n = nil
+		}
+	}()
+	for _, step := range []func(context.Context, openMode) error{
+		n.openDir, n.openKeys, n.openEngine, n.openMeta, n.openDrives, n.openBlob, n.openVolumes,
+	} {
+		if err := step(ctx, mode); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// onClose adds a step of closing, done in reverse order.
+func (n *Node) onClose(fn func() error) { n.closers = append(n.closers, fn) }
+
+func (n *Node) closeLayers() error {
+	var errs []error
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		errs = append(errs, n.closers[i]())
+	}
+	n.closers = nil
+	return errors.Join(errs...)
+}
+
+func (n *Node) openDir(_ context.Context, mode openMode) error {
+	made, err := n.at.exists(n.fs)
+	if err != nil {
+		return fsapi.Wrap(fsapi.IO, err, "look into data directory "+n.at.dir)
+	}
+	if !made && mode == openExisting {
+		return fsapi.Errorf(fsapi.NotExist, "%s is not a Strake data directory: it has no keyring (make one with strake init or strake serve)", n.at.dir)
+	}
+	if !made {
+		if err := n.refuseForeign(); err != nil {
+			return err
+		}
+	}
+	if n.lock, err = n.at.take(n.fs); err != nil {
+		return err
+	}
+	n.onClose(n.lock.Close)
+	return nil
+}
+
+// refuseForeign keeps a new store out of a directory that holds other things.
+func (n *Node) refuseForeign() error {
+	names, err := n.fs.ReadDir(n.at.dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fsapi.Wrap(fsapi.IO, err, "look into data directory "+n.at.dir)
+	}
+	for _, name := range names {
+		switch name {
+		case "lock", "password", "lost+found", filepath.Base(n.at.run()):
+		default:
+			return fsapi.Errorf(fsapi.Exist, "%s holds %s but no Strake store: give an empty directory", n.at.dir, name)
+		}
+	}
+	return nil
+}
+
+// openKeys opens the keyring, or makes it with a password that is safe on disk
+// before anything is encrypted with it.
+func (n *Node) openKeys(_ context.Context, _ openMode) error {
+	made, err := n.at.exists(n.fs)
+	if err != nil {
+		return err
+	}
+	if n.keys, err = n.unlock(made); err != nil {
+		return err
+	}
+	n.onClose(n.keys.Close)
+	return nil
+}
+
+func (n *Node) unlock(made bool) (*keyring.Keyring, error) {
+	given, err := n.givenPassword()
+	if err != nil {
+		return nil, err
+	}
+	if made && given == nil {
+		return keyring.OpenWithFile(n.fs, n.at.keyring(), n.at.password())
+	}
+	if made {
+		return keyring.Open(n.fs, n.at.keyring(), given)
+	}
+	if given == nil {
+		if given, _, err = keyring.EnsurePasswordFile(n.fs, n.at.password()); err != nil {
+			return nil, err
+		}
+	}
+	return keyring.Create(n.fs, n.at.keyring(), given, keyring.DefaultParams())
+}
+
+// givenPassword is the password from the configured file or the environment,
+// nil where neither is set.
+func (n *Node) givenPassword() ([]byte, error) {
+	env := n.cfg.Data.PasswordEnv
+	if n.cfg.Data.PasswordFile == "" && (env == "" || os.Getenv(env) == "") {
+		return nil, nil
+	}
+	return keyring.PasswordFrom(keyring.Sources{File: n.cfg.Data.PasswordFile, Env: env})
+}
+
+func (n *Node) openEngine(_ context.Context, _ openMode) error {
+	e, err := n.pebble()
+	if err != nil {
+		return err
+	}
+	n.engine = e
+	n.onClose(e.Close)
+	return nil
+}
+
+// pebble opens the embedded engine.
+func (n *Node) pebble() (kv.Engine, error) {
+	return pebble.Open(pebble.Options{FS: n.fs, Dir: n.at.meta(), CacheBytes: int64(n.cfg.Cache.Metadata), Log: n.log})
+}
+
+func (n *Node) openMeta(ctx context.Context, _ openMode) (err error) {
+	if n.meta, err = meta.Open(ctx, n.engine, meta.Options{Clock: n.clock}); err != nil {
+		return err
+	}
+	n.tokens, err = loadTokens(ctx, n.meta)
+	return err
+}
+
+func (n *Node) openBlob(_ context.Context, _ openMode) (err error) {
+	n.blob, err = blob.New(blob.Options{
+		Index: n.meta, Keys: n.keys, Drives: n.drives.set,
+		CacheBytes: int64(n.cfg.Cache.Chunks), SegmentBytes: int64(n.cfg.Segment.Size), JournalMax: int(n.cfg.Journal.Max),
+		InlineMax: int(n.cfg.Write.Inline), Workers: n.cfg.Write.Workers, Prefetch: int64(n.cfg.Read.Prefetch),
+		Clock: n.clock, Log: n.log, Bad: n.badReplica,
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose(n.blob.Close)
+	n.upkeep, err = n.newUpkeep()
+	return err
+}
+
+func (n *Node) badReplica(b blob.BadReplica) {
+	n.log.Error("a stored replica is bad", "segment", b.Segment, "drive", b.Drive, "repaired", b.Repaired, "err", b.Err)
+}
+
+// run starts a loop that ends with the node.
+func (n *Node) run(ctx context.Context, name string, loop func(context.Context) error) {
+	n.background.Go(func() {
+		if err := loop(ctx); err != nil && ctx.Err() == nil {
+			n.log.Error("a background loop ended", "loop", name, "err", err)
+		}
+	})
+}
+
+// startBackground starts upkeep and checkpoints.
+func (n *Node) startBackground(ctx context.Context) error {
+	ctx, n.stop = context.WithCancel(context.WithoutCancel(ctx))
+	var err error
+	if n.ships, err = n.newShipper(); err != nil {
+		return err
+	}
+	n.run(ctx, "upkeep", func(ctx context.Context) error { n.upkeep.Run(ctx); return nil })
+	n.run(ctx, "checkpoints", n.ships.Run)
+	n.run(ctx, "log flush", n.flushLog)
+	n.run(ctx, "volumes", n.volumes.reclaim)
+	return nil
+}
+
+// logFlushEvery bounds how long an acknowledged namespace operation that
+// nobody synced stays in memory of the operating system only.
+const logFlushEvery = time.Second
+
+// flushLog makes the log durable now and then, for those who do not fsync.
+func (n *Node) flushLog(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.clock.After(logFlushEvery):
+		}
+		if n.engine.DurableSeq() < n.engine.LastSeq() {
+			if err := n.engine.Sync(ctx); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+	}
+}
+
+// Close stops the loops, writes everything back, brings the drives' copies of
+// the metadata up to date and closes every layer.
+func (n *Node) Close(ctx context.Context) error {
+	errs := []error{n.volumes.close(ctx)}
+	if n.stop != nil {
+		n.stop()
+		n.background.Wait()
+	}
+	if n.ships != nil {
+		errs = append(errs, n.ships.Flush(ctx))
+	}
+	return errors.Join(append(errs, n.closeLayers())...)
+}

@@ -1,0 +1,340 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/strakefs/strake/internal/api"
+	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/checkpoint"
+	"github.com/strakefs/strake/internal/config"
+	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/drive/dir"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/keyring"
+	"github.com/strakefs/strake/internal/kv"
+	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/osfs"
+	"github.com/strakefs/strake/internal/telemetry"
+)
+
+// Rebuild makes the metadata anew from drives alone: the newest checkpoint with
+// the batches after it, then what segments written later say of themselves,
+// which goes to lost+found. from are directories of drives; none: those inside
+// the data directory. It ends with a check, mending counters.
+func Rebuild(ctx context.Context, cfg config.Config, from []string, emit func(api.FsckEvent) error) error {
+	log, err := telemetry.NewLogger(os.Stderr, "error", cfg.Log.Format)
+	if err != nil {
+		return err
+	}
+	r := &rebuild{cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, emit: emit}
+	if err := errors.Join(r.restore(ctx, from), r.close()); err != nil {
+		return err
+	}
+	n, err := openNode(ctx, cfg, log, openExisting)
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.adopt(ctx, n), n.fsck(ctx, api.Fsck{Repair: true}, emit), n.Close(ctx))
+}
+
+// rebuild is one run of Rebuild.
+type rebuild struct {
+	cfg     config.Config
+	at      layout
+	fs      osfs.FS
+	emit    func(api.FsckEvent) error
+	drives  []drive.Drive
+	closers []func() error
+}
+
+func (r *rebuild) close() error {
+	var errs []error
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		errs = append(errs, r.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// restore fills an empty engine from the drives.
+func (r *rebuild) restore(ctx context.Context, from []string) error {
+	lock, err := r.at.take(r.fs)
+	if err != nil {
+		return err
+	}
+	r.closers = append(r.closers, lock.Close)
+	names, err := r.fs.ReadDir(r.at.meta())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fsapi.Wrap(fsapi.IO, err, "look into "+r.at.meta())
+	}
+	if len(names) > 0 {
+		return fsapi.Errorf(fsapi.Exist, "%s is not empty: move it away first, so that nothing is lost if it turns out to be good", r.at.meta())
+	}
+	if err := r.openDrives(from); err != nil {
+		return err
+	}
+	keys, err := r.unlock(ctx)
+	if err != nil {
+		return err
+	}
+	r.closers = append(r.closers, keys.Close)
+	return r.fill(ctx, keys.StoreKey())
+}
+
+func (r *rebuild) openDrives(from []string) error {
+	if len(from) == 0 {
+		names, err := r.fs.ReadDir(filepath.Dir(r.at.mainDrive()))
+		if err != nil {
+			return fsapi.Errorf(fsapi.NotExist, "the data directory has no drives inside: name their directories with --from: %w", err)
+		}
+		for _, name := range names {
+			from = append(from, filepath.Join(filepath.Dir(r.at.mainDrive()), name))
+		}
+		for _, d := range r.cfg.Drives {
+			from = append(from, d.Path)
+		}
+	}
+	for _, path := range from {
+		d, err := dir.Open(dir.Options{FS: r.fs, Path: path, Name: path})
+		if err != nil {
+			return fsapi.Errorf(fsapi.KindOf(err), "open drive %s: %w", path, err)
+		}
+		r.drives = append(r.drives, d)
+		r.closers = append(r.closers, d.Close)
+	}
+	return nil
+}
+
+// unlock opens the keyring of the data directory, or puts a drive's copy there
+// first.
+func (r *rebuild) unlock(ctx context.Context) (*keyring.Keyring, error) {
+	made, err := r.at.exists(r.fs)
+	if err != nil {
+		return nil, err
+	}
+	if !made {
+		if err := r.takeKeyring(ctx); err != nil {
+			return nil, err
+		}
+	}
+	n := &Node{cfg: r.cfg, at: r.at, fs: r.fs}
+	return n.unlock(true)
+}
+
+// takeKeyring copies the newest keyring that a drive has.
+func (r *rebuild) takeKeyring(ctx context.Context) error {
+	copies, err := checkpoint.Keyrings(ctx, r.drives)
+	var best []byte
+	var newest uint64
+	for _, b := range copies {
+		if g, err := keyring.Generation(b); err == nil && (best == nil || g > newest) {
+			best, newest = b, g
+		}
+	}
+	if best == nil {
+		return fsapi.Errorf(fsapi.NotExist, "neither %s nor any drive has a keyring: name more drives with --from (%v)", r.at.dir, err)
+	}
+	return osfs.ReplaceFile(r.fs, r.at.keyring(), best, 0o600)
+}
+
+func (r *rebuild) fill(ctx context.Context, key []byte) error {
+	n := &Node{cfg: r.cfg, at: r.at, fs: r.fs}
+	e, err := n.pebble()
+	if err != nil {
+		return err
+	}
+	batches := int64(0)
+	res, err := checkpoint.Restore(ctx, r.drives, key, func(b kv.Batch) error {
+		batches++
+		if err := r.emit(api.FsckEvent{Phase: "restore metadata", Done: batches}); err != nil {
+			return err
+		}
+		_, err := e.Update(ctx, kv.UpdateOptions{}, func(tx kv.Tx) error { return replay(tx, b.Ops) })
+		return err
+	})
+	for _, p := range res.Problems {
+		err = errors.Join(err, r.emit(api.FsckEvent{Problem: fmt.Sprint(p)}))
+	}
+	return errors.Join(err, e.Close())
+}
+
+// replay does a batch's operations again.
+func replay(tx kv.Tx, ops []kv.Op) error {
+	for _, op := range ops {
+		switch op.Kind {
+		case kv.OpPut:
+			tx.Put(op.Key, op.Value)
+		case kv.OpDelete:
+			tx.Delete(op.Key)
+		case kv.OpAdd:
+			tx.Add(op.Key, op.Delta)
+		default:
+			return fsapi.Errorf(fsapi.Corrupt, "a batch holds an operation of kind %d", op.Kind)
+		}
+	}
+	return nil
+}
+
+// adopt takes what the metadata does not know from the drives: drives that
+// moved, and segments written after the last batch that was restored.
+func (r *rebuild) adopt(ctx context.Context, n *Node) error {
+	if err := r.moveDrives(ctx, n); err != nil {
+		return err
+	}
+	present := map[fsapi.SegmentID][]drive.Drive{}
+	for _, d := range n.blobDrives() {
+		err := eachSegmentOn(ctx, d, func(id fsapi.SegmentID, _ int64) error {
+			present[id] = append(present[id], d)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	a := &adoption{n: n, present: present, at: n.clock.Now()}
+	done := int64(0)
+	for id, on := range present {
+		done++
+		if err := r.emit(api.FsckEvent{Phase: "read segments' directories", Done: done, Total: int64(len(present))}); err != nil {
+			return err
+		}
+		if _, err := n.meta.Segment(ctx, id); !errors.Is(err, fsapi.NotExist) {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if err := a.segment(ctx, id, on); err != nil {
+			if err := r.emit(api.FsckEvent{Problem: fmt.Sprintf("segment %v, which no restored record knows: %v", id, err)}); err != nil {
+				return err
+			}
+		}
+	}
+	return n.meta.Sync(ctx)
+}
+
+// moveDrives records where drives are now, by their identity.
+func (r *rebuild) moveDrives(ctx context.Context, n *Node) error {
+	for _, d := range r.drives {
+		info := d.Info()
+		n.drives.mu.Lock()
+		rec, ok := n.drives.recs[info.ID]
+		n.drives.mu.Unlock()
+		if ok && rec.Where == info.Where {
+			continue
+		}
+		if !ok {
+			rec = meta.DriveRecord{ID: info.ID, Name: "rebuilt-" + info.ID.String(), Kind: "dir", Tier: "hot", Domain: info.ID.String(), State: driveUp}
+		}
+		rec.Where = info.Where
+		if err := n.drives.start(rec); err != nil {
+			return err
+		}
+		if err := n.meta.PutDrive(ctx, rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adoption records unknown segments.
+type adoption struct {
+	n       *Node
+	present map[fsapi.SegmentID][]drive.Drive
+	at      time.Time
+}
+
+// segment records one segment with what is needed of it: chunks whose recorded
+// place is gone are pointed here; chunks that are new go to lost+found, by the
+// inode and offset that the directory names.
+func (a *adoption) segment(ctx context.Context, id fsapi.SegmentID, on []drive.Drive) error {
+	r, err := a.n.blob.OpenSegment(ctx, on[0], id)
+	if err != nil {
+		return err
+	}
+	rec := r.Record()
+	cp := fsapi.CopyPlace{Tier: on[0].Info().Tier}
+	for _, d := range on {
+		cp.Drives = append(cp.Drives, d.Info().ID)
+	}
+	rec.Copies = []fsapi.CopyPlace{cp}
+	var moves []meta.Moved
+	fresh := map[fsapi.Ino][]blob.DirEntry{}
+	for _, e := range r.Directory() {
+		c, err := a.n.meta.Chunk(ctx, rec.Volume, e.Chunk)
+		switch {
+		case errors.Is(err, fsapi.NotExist):
+			fresh[e.Ino] = append(fresh[e.Ino], e)
+		case err != nil:
+			return err
+		case !c.Loc.Segment.IsJournal() && a.present[c.Loc.Segment] == nil:
+			moves = append(moves, meta.Moved{Chunk: e.Chunk, From: c.Loc, To: r.Location(e)})
+		}
+	}
+	if len(moves) == 0 && len(fresh) == 0 {
+		return nil // nothing needs it: the orphan sweep will look again
+	}
+	if _, err := a.n.meta.Relocate(ctx, rec.Volume, []fsapi.Segment{rec}, moves); err != nil {
+		return err
+	}
+	for ino, entries := range fresh {
+		if err := a.found(ctx, rec.Volume, r, ino, entries); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// found makes or extends a file in lost+found. Its name is the inode number and
+// the segment, so that two versions of a file are never mixed.
+func (a *adoption) found(ctx context.Context, vol fsapi.VolumeID, r *blob.SegmentReader, ino fsapi.Ino, entries []blob.DirEntry) error {
+	stored := &fsapi.Stored{}
+	var exts []fsapi.Extent
+	end := int64(0)
+	for _, e := range entries {
+		stored.Chunks = append(stored.Chunks, fsapi.Chunk{ID: e.Chunk, Len: e.Len, Loc: r.Location(e)})
+		if e.FileOff < end { // a chunk stored twice over: the first stays
+			continue
+		}
+		exts = append(exts, fsapi.Extent{Off: e.FileOff, Len: int64(e.Len), Kind: fsapi.ExtentData, Chunk: e.Chunk, ChunkLen: e.Len, Loc: r.Location(e)})
+		end = e.FileOff + int64(e.Len)
+	}
+	name := fmt.Sprintf("inode-%d-%s", ino, r.Header().ID)
+	_, err := a.n.meta.Update(ctx, vol, kv.UpdateOptions{}, func(tx *meta.Tx) error {
+		dir, err := lostAndFound(tx)
+		if err != nil {
+			return err
+		}
+		in, err := tx.Create(dir, name, meta.NewInode{Type: fsapi.TypeRegular, Mode: 0o600})
+		if err != nil {
+			return err
+		}
+		if err := tx.Record(stored); err != nil {
+			return err
+		}
+		in.Size = end
+		if err := tx.SetExtents(in, 0, end, exts); err != nil {
+			return err
+		}
+		return tx.SetInode(in)
+	})
+	return err
+}
+
+// lostAndFound finds or makes the directory of that name in the root.
+func lostAndFound(tx *meta.Tx) (*meta.Inode, error) {
+	const name = "lost+found"
+	in, err := tx.Lookup(fsapi.RootIno, name)
+	if !errors.Is(err, fsapi.NotExist) {
+		return in, err
+	}
+	root, err := tx.Inode(fsapi.RootIno)
+	if err != nil {
+		return nil, err
+	}
+	return tx.Create(root, name, meta.NewInode{Type: fsapi.TypeDirectory, Mode: 0o700})
+}

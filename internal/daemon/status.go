@@ -1,0 +1,107 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/strakefs/strake/internal/api"
+	"github.com/strakefs/strake/internal/telemetry"
+	"github.com/strakefs/strake/internal/vfs"
+)
+
+func (s *server) status(ctx context.Context, _ api.Empty) (api.Status, error) {
+	n := s.n
+	out := api.Status{
+		Version: Version(), Started: n.started, DataDir: n.at.dir, Rest: s.listen, Problems: []string{},
+		Metadata: api.Metadata{Engine: "pebble", LastSeq: uint64(n.engine.LastSeq()), DurableSeq: uint64(n.engine.DurableSeq()), DiskBytes: n.engine.Stats().DiskBytes, BackupSeq: n.backupSeq()},
+	}
+	for _, m := range s.mounts.list() {
+		out.Mount = strings.TrimPrefix(out.Mount+", "+m.dir, ", ")
+	}
+	if err := s.isReady(); err != nil {
+		out.Problems = append(out.Problems, err.Error())
+	}
+	out.Ready = len(out.Problems) == 0
+	vols, err := n.listVolumes(ctx, api.Empty{})
+	if err != nil {
+		return out, err
+	}
+	ds, err := n.listDrives(ctx, api.Empty{})
+	if err != nil {
+		return out, err
+	}
+	out.Volumes, out.Drives = vols.Volumes, ds.Drives
+	for _, d := range ds.Drives {
+		if d.Error != "" {
+			out.Problems = append(out.Problems, fmt.Sprintf("drive %s: %s", d.Name, d.Error))
+		}
+	}
+	out.Problems = append(out.Problems, n.upkeepProblems()...)
+	out.Write.DirtyBytes = n.budget.Used()
+	if out.Write.JournalBytes, err = n.meta.JournalBytes(ctx); err != nil {
+		return out, err
+	}
+	b := n.blob.Stats()
+	out.Cache = api.Cache{Bytes: b.CacheBytes, Hits: int64(b.CacheHits), Misses: int64(b.CacheMisses)}
+	return out, nil
+}
+
+// registerMetrics exposes every layer's figures.
+func (n *Node) registerMetrics() {
+	n.metrics.Register(n.trace, telemetry.Samples(n.samples))
+}
+
+func (n *Node) samples() []telemetry.Sample {
+	b, e := n.blob.Stats(), n.engine.Stats()
+	counter := func(name, help string, v uint64) telemetry.Sample {
+		return telemetry.Sample{Name: name, Help: help, Value: float64(v)}
+	}
+	gauge := func(name, help string, v int64) telemetry.Sample {
+		return telemetry.Sample{Name: name, Help: help, Gauge: true, Value: float64(v)}
+	}
+	journal, _ := n.meta.JournalBytes(context.Background())
+	return []telemetry.Sample{
+		counter("blob_added_bytes_total", "Plaintext bytes given to be stored.", b.BytesAdded),
+		counter("blob_duplicate_bytes_total", "Of these, found as duplicates.", b.BytesDup),
+		counter("blob_zero_bytes_total", "Of these, left out as holes.", b.BytesZero),
+		counter("blob_sealed_bytes_total", "Compressed and sealed bytes of new frames.", b.BytesSealed),
+		counter("blob_journal_bytes_total", "Of these, to the journal.", b.BytesJournal),
+		counter("blob_segments_total", "Segments made durable.", b.Segments),
+		counter("blob_segment_bytes_total", "Bytes written to drives as segments, replicas counted each.", b.SegmentBytes),
+		counter("blob_read_bytes_total", "Sealed bytes read from drives and the journal.", b.BytesRead),
+		counter("blob_served_bytes_total", "Plaintext bytes given to readers.", b.BytesServed),
+		counter("blob_cache_hits_total", "Chunks found in memory.", b.CacheHits),
+		counter("blob_cache_misses_total", "Chunks not found in memory.", b.CacheMisses),
+		counter("blob_bad_replicas_total", "Stored replicas that failed to read or verify.", b.BadReplicas),
+		counter("blob_repaired_replicas_total", "Of these, written anew from a good one.", b.Repaired),
+		gauge("blob_cache_bytes", "Decoded chunks in memory.", b.CacheBytes),
+		counter("kv_commits_total", "Metadata transactions committed.", uint64(e.Commits)),
+		counter("kv_conflicts_total", "Metadata transactions that had to run again.", uint64(e.Conflicts)),
+		counter("kv_syncs_total", "Flushes of the metadata log.", uint64(e.Syncs)),
+		gauge("kv_disk_bytes", "Metadata on disk.", e.DiskBytes),
+		gauge("kv_last_seq", "Newest batch.", int64(n.engine.LastSeq())),
+		gauge("kv_durable_seq", "Newest durable batch.", int64(n.engine.DurableSeq())),
+		gauge("checkpoint_seq", "Newest batch on every drive.", int64(n.backupSeq())),
+		gauge("dirty_bytes", "Written bytes not yet stored.", n.budget.Used()),
+		gauge("journal_bytes", "Stored bytes not yet packed into segments.", journal),
+	}
+}
+
+// statsText is .strake/metrics: every figure of this process, a line each.
+func (n *Node) statsText() []byte {
+	var b strings.Builder
+	for _, s := range n.samples() {
+		fmt.Fprintf(&b, "%s %.0f\n", s.Name, s.Value)
+	}
+	return []byte(b.String())
+}
+
+// virtual are the files of a volume's .strake directory that the daemon makes.
+func (n *Node) virtual() []vfs.VirtualFile {
+	return []vfs.VirtualFile{
+		{Name: "metrics", Content: func(context.Context) ([]byte, error) { return n.statsText(), nil }},
+		{Name: "accesslog", Mode: 0o400, Stream: func(context.Context) (io.ReadCloser, error) { return newLogReader(n.trace), nil }},
+	}
+}
