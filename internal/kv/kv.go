@@ -5,6 +5,24 @@
 // It owns: the Engine seam, batches and their encoding, the transaction layer
 // that all engines share (optimistic concurrency control over a Store), the
 // tail of committed batches. It must not know inodes, chunks or nodes.
+//
+// A transaction reads one view of the Store, remembers hashes of the keys and
+// the ranges it read, and buffers its writes already encoded. To commit it
+// compares what it read with the batches that came since: a table of the newest
+// write per hash answers nearly always, else the batches themselves, which the
+// history keeps for tails anyway. Most of that happens before the commit lock.
+//
+// Keys that start with Reserved belong to the engine.
+//
+// Locks, outermost first:
+//
+//	engine.ticket    one of the transactions that lost several times
+//	  engine.commit  order of batches; held for the last comparison and Store.Apply
+//	    history.mu   trimming, and who waits for the next batch
+//	flushes.mu       who waits for which flush; never held during one
+//
+// Goroutines: a flush that somebody waited for while another ran has one of its
+// own; Close waits for it.
 package kv
 
 import (
@@ -84,8 +102,10 @@ type Tx interface {
 	// Delete removes a key, or a counter, present or not.
 	Delete(key []byte)
 	// Add adds delta to a counter, blindly: it never conflicts with other
-	// Adds. A counter and a plain key must not share a key. A counter that
-	// is 0 may be dropped from storage.
+	// Adds. A counter and a plain key must not share a key. A counter of 0
+	// does not exist for Get and Scan; Scan shows others as DecodeCounter
+	// reads them. An engine may keep the key of one that came to 0: Delete
+	// what is no longer needed.
 	Add(key []byte, delta int64)
 	// Peek and PeekCounter read without taking part in conflict detection.
 	Peek(key []byte) (value []byte, ok bool, err error)
@@ -104,7 +124,8 @@ type Snapshot interface {
 
 // Tail is a subscription. Next waits for the next batch; the batch belongs to
 // the caller. It returns fsapi.NotExist when the subscriber fell behind what
-// is retained, fsapi.Closed when the engine ends.
+// is retained, fsapi.Closed when the engine ends. Keys and values may be shared
+// with other subscribers and must not be changed.
 type Tail interface {
 	Next(ctx context.Context) (Batch, error)
 	Close()

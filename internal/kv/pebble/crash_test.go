@@ -363,7 +363,7 @@ func faultHistory(t *testing.T, seed uint64) {
 	stop := rec.follow(t, e)
 	errno := [...]error{syscall.EIO, syscall.ENOSPC}[rng.IntN(2)]
 	var mu sync.Mutex
-	left, times, failed := rng.IntN(600), 1+rng.IntN(3), osfs.Call{}
+	left, times, call := rng.IntN(600), 1+rng.IntN(3), osfs.Call{}
 	fault.SetRule(func(c osfs.Call) osfs.Outcome {
 		mu.Lock()
 		defer mu.Unlock()
@@ -374,7 +374,7 @@ func faultHistory(t *testing.T, seed uint64) {
 			return osfs.Outcome{}
 		}
 		times--
-		failed = c
+		call = c
 		return osfs.Outcome{Err: errno, Short: rng.IntN(c.Len + 1)}
 	})
 	var acked kv.Seq
@@ -391,8 +391,11 @@ func faultHistory(t *testing.T, seed uint64) {
 		})
 	}
 	wg.Wait()
-	checkRefusal(t, e, errs, failed)
 	fault.SetRule(nil)
+	mu.Lock()
+	failed := call
+	mu.Unlock()
+	checkRefusal(t, e, errs, failed)
 	checkReads(t, e)
 	promised := max(acked, e.DurableSeq())
 	closeErr := e.Close()

@@ -27,7 +27,7 @@ func small(fs osfs.FS, dir string) Options {
 func TestConformance(t *testing.T) {
 	kvtest.Run(t, kvtest.Subject{
 		Open:    func(t *testing.T) kv.Engine { return place{small(osfs.OS{}, t.TempDir()+"/kv")}.Open(t) },
-		Durable: func(t *testing.T) kvtest.Place { return place{small(osfs.OS{}, t.TempDir()+"/kv")} },
+		Durable: func(t *testing.T) kvtest.Place { return place{small(osfs.NewMem(osfs.MemOptions{}), "/data/kv")} },
 	})
 }
 

@@ -37,12 +37,16 @@ func newStore(o Options, fs vfs.FS) *store {
 	return s
 }
 
+// maxRetained is the largest buffer in bytes that Pebble keeps for reuse in a
+// batch: one that a journal frame fits in.
+const maxRetained = 2 << 20
+
 // Apply implements kv.Store.
 func (s *store) Apply(c kv.Commit) error {
 	if err := s.guard.failure(); err != nil {
 		return err
 	}
-	b := s.db.NewBatchWithSize(len(c.Ops) + 64)
+	b := s.newBatch(len(c.Ops) + 64)
 	defer b.Close()
 	if err := s.counters.fill(b, c.Ops); err != nil {
 		return err
@@ -55,6 +59,13 @@ func (s *store) Apply(c kv.Commit) error {
 	}
 	s.applied.Store(uint64(c.Seq))
 	return s.guard.failure()
+}
+
+func (s *store) newBatch(size int) *pebble.Batch {
+	if size < maxRetained/4 {
+		return s.db.NewBatchWithSize(size)
+	}
+	return s.db.NewBatch(pebble.WithInitialSizeBytes(size), pebble.WithMaxRetainedSizeBytes(maxRetained))
 }
 
 // Sync implements kv.Store: an empty record that is waited for. What was
