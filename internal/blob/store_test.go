@@ -36,7 +36,12 @@ func newRig(t testing.TB, cipher fsapi.Cipher, drives int, change func(*blob.Opt
 		r.drives = append(r.drives, d)
 		r.set.Add(d)
 	}
-	o := blob.Options{Index: r.x, Keys: r.keys, Drives: r.set, Workers: 4, Bad: func(b blob.BadReplica) { r.bad <- b }}
+	o := blob.Options{Index: r.x, Keys: r.keys, Drives: r.set, Workers: 4, Bad: func(b blob.BadReplica) {
+		select {
+		case r.bad <- b:
+		default:
+		}
+	}}
 	if change != nil {
 		change(&o)
 	}
