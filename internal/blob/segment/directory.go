@@ -47,6 +47,9 @@ func ParseDirectory(b []byte, frames uint32, end int64) ([]Entry, error) {
 		e.Len = binary.LittleEndian.Uint32(b[40:])
 		e.Ino = fsapi.Ino(binary.LittleEndian.Uint64(b[48:]))
 		e.FileOff = int64(binary.LittleEndian.Uint64(b[56:]))
+		if reserved := binary.LittleEndian.Uint32(b[44:]); reserved != 0 {
+			return nil, fsapi.Errorf(fsapi.Corrupt, "segment directory: reserved bytes are set, by a newer program")
+		}
 		if int64(e.Offset) != at || e.Length < frame.HeaderSize || e.Length > frame.MaxSize || e.Len == 0 || e.Len > policy.MaxChunk {
 			return nil, fsapi.Errorf(fsapi.Corrupt, "segment directory: frame %d of %d bytes at %d, want it at %d", i, e.Length, e.Offset, at)
 		}

@@ -46,6 +46,8 @@ func ParseFooter(b []byte, size int64) (Footer, error) {
 		return f, fsapi.Errorf(fsapi.Corrupt, "segment footer: wrong magic: the file was cut short or torn")
 	case crc(b[:52]) != binary.LittleEndian.Uint32(b[52:]):
 		return f, fsapi.Errorf(fsapi.Corrupt, "segment footer: wrong checksum")
+	case [15]byte(b[37:52]) != [15]byte{}:
+		return f, fsapi.Errorf(fsapi.Corrupt, "segment footer: reserved bytes are set, by a newer program")
 	}
 	copy(f.ID[:], b)
 	f.DirOffset = binary.LittleEndian.Uint32(b[16:])
