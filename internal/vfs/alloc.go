@@ -67,6 +67,9 @@ func allocOp(mode AllocMode) (allocOperation, error) {
 	case AllocInsert:
 		return allocOperation{(*reshape).insert, true}, nil
 	}
+	if mode&(AllocCollapse|AllocInsert|AllocUnshare) != 0 && mode < 2*AllocUnshare {
+		return allocOperation{}, fsapi.Errorf(fsapi.Invalid, "fallocate mode %#x mixes what cannot be done together", uint32(mode))
+	}
 	return allocOperation{}, fsapi.Errorf(fsapi.NotSupported, "fallocate mode %#x", uint32(mode))
 }
 
@@ -85,7 +88,7 @@ func (r *reshape) step(fn func(tx *meta.Tx, in *meta.Inode) error) error {
 	var stored *meta.Inode
 	seq, err := r.fs.updateShared(func(tx *meta.Tx) error {
 		tx.SetDoor(r.door)
-		in, err := tx.Inode(r.n.ino)
+		in, err := r.n.inTx(tx)
 		if err != nil {
 			return err
 		}

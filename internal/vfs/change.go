@@ -22,7 +22,7 @@ func (fs *Local) change(c *fsapi.Cred, n *node, fn func(tx *meta.Tx, in *meta.In
 	event := fsapi.Change{Kind: fsapi.ChangeAttr, Ino: n.ino, Type: n.typ, Door: c.Door}
 	seq, err := fs.update(func(tx *meta.Tx) error {
 		tx.SetDoor(c.Door)
-		in, err := tx.Inode(n.ino)
+		in, err := n.inTx(tx)
 		if err != nil {
 			return err
 		}

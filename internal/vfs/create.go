@@ -21,6 +21,9 @@ func (fs *Local) enter(ctx context.Context, c *fsapi.Cred, dir fsapi.Ino, name s
 	if err = fs.permit(ctx, c, d, mayExec); err == nil {
 		err = checkName(name)
 	}
+	if err == nil && d.attr().Nlink == 0 {
+		err = fsapi.Errorf(fsapi.NotExist, "directory %d was removed", dir)
+	}
 	if err == nil && dir == fsapi.RootIno && name == VirtualName {
 		err = errExist(name)
 	}
@@ -140,7 +143,7 @@ func (fs *Local) create(ctx context.Context, c *fsapi.Cred, d *node, name string
 		return nil, nil, errExist(name)
 	}
 	var dir, in *meta.Inode
-	spec, acl, def := newInode(c, d, &nn, acls.def)
+	spec, acl, def := newInode(c, d.attr(), &nn, acls.def)
 	seq, err := fs.update(func(tx *meta.Tx) (err error) {
 		tx.SetDoor(c.Door)
 		dir, in, err = createIn(tx, d.ino, name, spec, acl, def)
@@ -198,26 +201,23 @@ func (fs *Local) born(d *node, dir, in *meta.Inode, name string, seq kv.Seq) *no
 // newInode is the inode to make, with what it inherits from its directory:
 // the group and setgid bit (Linux's inode_init_owner), and the default ACL in
 // place of the umask (posix_acl_create).
-func newInode(c *fsapi.Cred, d *node, nn *NewNode, parentDef ACL) (spec meta.NewInode, acl, def ACL) {
-	da := d.attr()
+func newInode(c *fsapi.Cred, da fsapi.Attr, nn *NewNode, parentDef ACL) (spec meta.NewInode, acl, def ACL) {
 	mode := nn.Mode & fsapi.ModeMask
-	switch nn.Type {
-	case fsapi.TypeSymlink:
+	switch {
+	case nn.Type == fsapi.TypeSymlink:
 		mode, parentDef = 0o777, nil
-	case fsapi.TypeDirectory:
-		mode &= 0o777 | fsapi.ModeSticky
-		fallthrough
+	case parentDef != nil:
+		acl, mode = parentDef.inherit(mode)
 	default:
-		if parentDef != nil {
-			acl, mode = parentDef.inherit(mode)
-		} else {
-			mode &^= nn.Umask & 0o777
-		}
+		mode &^= nn.Umask & 0o777
 	}
 	if nn.Type == fsapi.TypeDirectory {
 		def = parentDef
 	}
-	spec = meta.NewInode{Type: nn.Type, Mode: mode, Uid: c.Uid, Gid: c.Gid, Rdev: nn.Rdev, Target: nn.Target}
+	spec = meta.NewInode{Type: nn.Type, Mode: mode, Uid: c.Uid, Gid: c.Gid, Target: nn.Target}
+	if nn.Type == fsapi.TypeCharDev || nn.Type == fsapi.TypeBlockDev {
+		spec.Rdev = nn.Rdev
+	}
 	if da.Mode&fsapi.ModeSetgid != 0 {
 		spec.Gid = da.Gid
 		switch {
@@ -260,7 +260,7 @@ func (fs *Local) Link(ctx context.Context, c *fsapi.Cred, ino, dir fsapi.Ino, na
 		if dirIn, err = tx.Inode(dir); err != nil {
 			return err
 		}
-		if in, err = tx.Inode(ino); err != nil {
+		if in, err = n.inTx(tx); err != nil {
 			return err
 		}
 		return tx.Link(dirIn, name, in)

@@ -47,6 +47,9 @@ func (fs *Local) OpenDir(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino) (Dir
 		n.release()
 		return nil, err
 	}
+	n.mu.Lock()
+	n.opens++
+	n.mu.Unlock()
 	return &dirHandle{fs: fs, n: n}, nil
 }
 
@@ -152,6 +155,9 @@ func (h *dirHandle) find(cookie uint64) (int, bool) {
 
 // nameAt finds the name that a cookie of another handle stands for.
 func (h *dirHandle) nameAt(ctx context.Context, cookie uint64) (name string, err error) {
+	if name, ok := h.n.listedName(cookie); ok {
+		return name, nil
+	}
 	err = h.fs.view(ctx, func(tx *meta.Tx) (err error) {
 		name, err = tx.NameAt(h.n.ino, cookie)
 		return err
@@ -173,7 +179,25 @@ func (h *dirHandle) fill(ctx context.Context, cookie uint64, name string, attrs 
 		es = nil // removed while it was open: empty
 	}
 	h.buf, h.first, h.start, h.attrs, h.end = es, name, cookie, attrs, len(es) < dirPage
+	h.n.mu.Lock()
+	h.n.listed = [2][]fsapi.Dirent{es, h.n.listed[0]}
+	h.n.mu.Unlock()
 	return nil
+}
+
+// listedName finds the name of a cookie that was given out of late, whether or
+// not the name is still there.
+func (n *node) listedName(cookie uint64) (string, bool) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	for _, es := range n.listed {
+		for i := range es {
+			if es[i].Cookie == cookie {
+				return es[i].Name, true
+			}
+		}
+	}
+	return "", false
 }
 
 // Sync implements Dir.
@@ -189,6 +213,7 @@ func (h *dirHandle) Close() error {
 	if h.closed.Swap(true) {
 		return fsapi.Errorf(fsapi.BadHandle, "the handle of directory %d is closed", h.n.ino)
 	}
+	h.fs.closeNode(h.n)
 	h.n.release()
 	return nil
 }

@@ -22,6 +22,7 @@ type dirty struct {
 	blocks map[int64]*block
 	fresh  []*block // dirty blocks, in no order; may hold gone or flying ones
 	bytes  int64    // dirty bytes not in a flight
+	held   int64    // bytes in spans of blocks
 	cut    int64    // stored extents from here on are gone for readers; the next flight removes them
 }
 
@@ -50,7 +51,9 @@ func (d *dirty) writeBlock(ps *pages, idx int64, lo int32, p []byte) {
 	if lo < b.done || !b.dirty {
 		b.done = 0 // what is in a flight is written again with the rest
 	}
+	size := b.size()
 	b.write(ps, lo, p)
+	d.held += b.size() - size
 	d.soil(b)
 	d.bytes += b.fresh() - before
 }
@@ -68,6 +71,7 @@ func (d *dirty) drop(ps *pages, b *block) {
 	if b.dirty {
 		d.bytes -= b.fresh()
 	}
+	d.held -= b.size()
 	b.gone, b.dirty = true, false
 	delete(d.blocks, b.idx)
 	ps.put(b.pg)
@@ -103,10 +107,15 @@ func (d *dirty) forgetIn(ps *pages, b *block, off, end int64) {
 	if b.dirty {
 		before = b.fresh()
 	}
+	size := b.size()
 	if !b.uncover(int32(lo), int32(hi)) {
+		d.bytes -= before
+		d.held -= size
+		b.dirty = false
 		d.drop(ps, b)
 		return
 	}
+	d.held += b.size() - size
 	if b.dirty {
 		d.bytes += b.fresh() - before
 	}

@@ -85,7 +85,7 @@ func (fs *Local) mayOpen(ctx context.Context, c *fsapi.Cred, n *node, flags Open
 	typ, trashed := n.typ, n.in.Flags&meta.Trashed != 0 && n.opens == 0
 	n.mu.RUnlock()
 	switch {
-	case typ == fsapi.TypeDirectory && writes:
+	case typ == fsapi.TypeDirectory:
 		return fsapi.Errorf(fsapi.IsDir, "inode %d is a directory", n.ino)
 	case typ == fsapi.TypeSymlink:
 		return fsapi.Errorf(fsapi.Loop, "inode %d is a symlink", n.ino)
@@ -357,7 +357,8 @@ func (f *file) Close() error {
 	return nil
 }
 
-// closeNode gives up a handle; the last one of an orphan ends it.
+// closeNode gives up a handle; the last one of what has no name and is not in
+// the trash ends it.
 func (fs *Local) closeNode(n *node) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -366,8 +367,12 @@ func (fs *Local) closeNode(n *node) {
 		return
 	}
 	n.extents.shrink()
-	if n.in.Flags&meta.Orphan != 0 && !n.gone {
-		fs.endLocked(n)
+	if n.gone || n.in.Nlink > 0 || n.in.Flags&meta.Trashed != 0 {
+		return
+	}
+	orphan := n.in.Flags&meta.Orphan != 0
+	fs.endLocked(n)
+	if orphan {
 		fs.orphans.add(fs, n.ino)
 	}
 }

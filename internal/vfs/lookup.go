@@ -136,6 +136,9 @@ func (fs *Local) Getattr(ctx context.Context, ino fsapi.Ino) (fsapi.Attr, error)
 
 // Access implements FS.
 func (fs *Local) Access(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino, want uint32) error {
+	if want&^(mayRead|mayWrite|mayExec) != 0 {
+		return fsapi.Errorf(fsapi.Invalid, "access to %#o is not of rwx", want)
+	}
 	if ino >= fsapi.VirtualIno {
 		return fs.virt.access(ctx, c, ino, want)
 	}

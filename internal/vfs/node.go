@@ -50,6 +50,7 @@ type node struct {
 	acl     *aclPair             // nil: not loaded
 	pol     *effective           // nil or of an older generation: not known
 	quota   *quotaRoot           // as pol
+	listed  [2][]fsapi.Dirent    // of a directory: what was read last, for its cookies
 	names   map[string]fsapi.Ino // some of a directory's names
 
 	nameCount atomic.Int32 // len(names), for when the node is dropped
@@ -66,16 +67,31 @@ func (n *node) attr() fsapi.Attr {
 
 func (n *node) attrLocked() fsapi.Attr {
 	a := n.in.Attr
-	if n.data != nil && len(n.data.blocks) > 0 {
+	if n.data != nil {
 		a.Used = n.usedLocked()
 	}
 	return a
 }
 
-// usedLocked counts dirty blocks that may not have storage yet.
+// usedLocked is an estimate while there is dirty data: all of it counts as if
+// it did not replace anything, up to the size.
 func (n *node) usedLocked() int64 {
-	dirty := int64(len(n.data.blocks)) << blockShift
-	return max(n.in.Used, min(n.in.Used+dirty, (n.in.Size+4095)&^4095))
+	stored := min(n.in.Used, n.mask())
+	return max(stored, min(stored+n.data.held, n.in.Size))
+}
+
+// inTx reads the node's inode in a transaction that will change it. Its change
+// number is brought up to that of unsaved changes, so that it goes on from
+// there.
+func (n *node) inTx(tx *meta.Tx) (*meta.Inode, error) {
+	in, err := tx.Inode(n.ino)
+	if err != nil {
+		return nil, err
+	}
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	in.Change = max(in.Change, n.in.Change)
+	return in, nil
 }
 
 // install takes over what a committed transaction stored, unless a later one
@@ -223,6 +239,9 @@ func (t *table) read(ctx context.Context, b *tableBin, ino fsapi.Ino, l *load) {
 			in, err = tx.Inode(ino)
 			return err
 		})
+		if l.err == nil && in.Flags&meta.Orphan != 0 {
+			l.err = errGone(ino) // one with a handle has a node
+		}
 		b.mu.Lock()
 		if l.err == nil {
 			if l.n = b.nodes[ino]; l.n != nil {

@@ -19,9 +19,6 @@ func (fs *Local) Rmdir(ctx context.Context, c *fsapi.Cred, dir fsapi.Ino, name s
 }
 
 func (fs *Local) remove(ctx context.Context, c *fsapi.Cred, dir fsapi.Ino, name string, rmdir bool) error {
-	if name == ".." && rmdir {
-		return fsapi.Errorf(fsapi.NotEmpty, ".. is not empty")
-	}
 	d, err := fs.enter(ctx, c, dir, name)
 	if err != nil {
 		return err
@@ -51,7 +48,7 @@ func (fs *Local) remove(ctx context.Context, c *fsapi.Cred, dir fsapi.Ino, name 
 		if dirIn, err = tx.Inode(dir); err != nil {
 			return err
 		}
-		if in, err = tx.Inode(n.ino); err != nil {
+		if in, err = n.inTx(tx); err != nil {
 			return err
 		}
 		if rmdir {
@@ -109,6 +106,10 @@ func (fs *Local) unnamed(n *node, in *meta.Inode, keep meta.Keep, seq kv.Seq) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.opens > 0 { // a directory
+		n.installLocked(in, seq)
+		return
+	}
 	fs.endLocked(n)
 	if in.Used > 0 || in.Flags != 0 {
 		fs.wakeReclaim()

@@ -119,7 +119,7 @@ func (m *move) lockDirs(ctx context.Context) (unlock func(), err error) {
 // staleIsNotExist is err as of a directory that was removed.
 func staleIsNotExist(err error) error {
 	if kindOf(err) == fsapi.Stale {
-		return fsapi.Wrap(fsapi.NotExist, err, "rename")
+		return fsapi.Wrap(fsapi.NotExist, err, "the directory was removed")
 	}
 	return err
 }
@@ -258,11 +258,11 @@ func (m *move) commit() error {
 		if to, err = tx.Inode(m.to.ino); err != nil {
 			return err
 		}
-		if in, err = tx.Inode(m.n.ino); err != nil {
+		if in, err = m.n.inTx(tx); err != nil {
 			return err
 		}
 		if m.victim != nil {
-			if victim, err = tx.Inode(m.victim.ino); err != nil {
+			if victim, err = m.victim.inTx(tx); err != nil {
 				return err
 			}
 		}

@@ -19,8 +19,11 @@ const (
 
 // mayXattr checks name and permission, as Linux's xattr_permission.
 func (fs *Local) mayXattr(ctx context.Context, c *fsapi.Cred, n *node, name string, write bool) error {
-	if len(name) == 0 || len(name) > fsapi.MaxXattrName {
-		return fsapi.Errorf(fsapi.Range, "extended attribute name of %d bytes", len(name))
+	switch {
+	case len(name) > fsapi.MaxXattrName:
+		return fsapi.Errorf(fsapi.Range, "extended attribute name of %d bytes: %d is the most", len(name), fsapi.MaxXattrName)
+	case name == "" || name == userSpace || name == trustedSpace || name == securitySpace || strings.Contains(name, "\x00"):
+		return fsapi.Errorf(fsapi.Invalid, "%q is not the name of an extended attribute", name)
 	}
 	want := mayRead
 	if write {
@@ -51,7 +54,7 @@ func (fs *Local) mayXattr(ctx context.Context, c *fsapi.Cred, n *node, name stri
 			return fsapi.Errorf(fsapi.NotPermitted, "only the superuser sets %s", name)
 		}
 		return errNoAttr(n.ino, name)
-	case strings.HasPrefix(name, userSpace) && len(name) > len(userSpace):
+	case strings.HasPrefix(name, userSpace):
 		return fs.mayUserXattr(ctx, c, n, name, want)
 	}
 	return fsapi.Errorf(fsapi.NotSupported, "extended attribute %q: its name space is not known", name)
