@@ -327,6 +327,12 @@ func unmountOnce(dir string, f *fuse.Server) error {
 func prepare(dir string) error {
 	var st unix.Stat_t
 	err := unix.Stat(dir, &st)
+	if err == nil {
+		// The kernel answers stat from its cache even when the server is dead;
+		// statfs it always asks.
+		var fs unix.Statfs_t
+		err = unix.Statfs(dir, &fs)
+	}
 	switch {
 	case errors.Is(err, unix.ENOTCONN), errors.Is(err, unix.ECONNABORTED):
 		if err := detachStale(dir); err != nil {
