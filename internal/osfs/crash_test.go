@@ -314,6 +314,28 @@ func TestCrashCloneWhileInUse(t *testing.T) {
 	wg.Wait()
 }
 
+// TestManyUnsyncedNames makes far more changes than a crash may undo.
+func TestManyUnsyncedNames(t *testing.T) {
+	m := osfs.NewMem(osfs.MemOptions{})
+	const n = 30_000
+	for i := range n {
+		put(t, m, fmt.Sprintf("/tmp%d", i), "")
+		if i%2 == 0 {
+			must(t, m.Remove(fmt.Sprintf("/tmp%d", i)))
+		}
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	kept := len(dump(t, m.CrashClone(r, osfs.CrashKeep)))
+	lost := len(dump(t, m.CrashClone(r, osfs.CrashLose)))
+	if kept != n/2 || lost >= kept || lost < kept-8192 {
+		t.Errorf("%d names, %d of them durable", kept, lost)
+	}
+	must(t, m.SyncDir("/"))
+	if diff := cmp.Diff(dump(t, m), dump(t, m.CrashClone(r, osfs.CrashLose))); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestMemNoSpace(t *testing.T) {
 	m := osfs.NewMem(osfs.MemOptions{Capacity: 5 * 4096})
 	f, err := m.OpenFile("/f", os.O_RDWR|os.O_CREATE, 0o600)

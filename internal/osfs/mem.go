@@ -17,7 +17,8 @@ import (
 
 // Mem is a file system in memory that knows what has been synced: CrashClone
 // is what a power cut would leave of it. It is stricter than any real file
-// system: only SyncDir makes a name durable, only Sync what is in a file.
+// system: only SyncDir makes a name durable (or thousands of later changes of
+// names), only Sync what is in a file.
 //
 // Locks, outermost first: Mem.mu (writing: names, links, CrashClone; reading:
 // everything else), memFile.mu before it, node.mu after it.

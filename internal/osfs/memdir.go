@@ -82,7 +82,29 @@ func (m *Mem) record(op *dirOp, nodes ...*node) {
 		n.ops = append(n.pendingOps(), op)
 		m.release(n)
 	}
-	m.pending = append(m.pending, op)
+	if m.pending = append(m.pending, op); len(m.pending) > maxPending {
+		m.writeBack()
+	}
+}
+
+// maxPending bounds the changes of names that a crash may undo. The journal of
+// a real file system is written out now and then without being asked, too.
+const maxPending = 8192
+
+// writeBack makes the older half of the pending changes durable.
+func (m *Mem) writeBack() {
+	dirs := map[*dir]bool{}
+	for _, op := range m.pending[:len(m.pending)/2] {
+		m.commit(op)
+		for _, s := range op.sets {
+			dirs[s.dir.dir] = true
+		}
+	}
+	isDone := func(op *dirOp) bool { return op.done }
+	for d := range dirs {
+		d.ops = slices.DeleteFunc(d.ops, isDone)
+	}
+	m.pending = slices.DeleteFunc(m.pending, isDone)
 }
 
 // apply makes a set visible.
