@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/strakefs/strake/internal/kv"
@@ -20,6 +21,7 @@ func Bench(b *testing.B, open func(b *testing.B) kv.Engine) {
 	fillInodes(b, e, inodes)
 	b.Run("UpdateCreate", func(b *testing.B) { benchCreate(b, e, inodes) })
 	b.Run("UpdateBlind", func(b *testing.B) {
+		defer cpu(b)()
 		b.ReportAllocs()
 		for i := range b.N {
 			update(b, e, func(tx kv.Tx) { tx.Put(inodeKey(i%inodes), make([]byte, 120)) })
@@ -34,6 +36,21 @@ func Bench(b *testing.B, open func(b *testing.B) kv.Engine) {
 		b.Run(fmt.Sprintf("UpdateSync%d", n), func(b *testing.B) { benchSync(b, e, n) })
 	}
 	b.Run("Frame1MiB", func(b *testing.B) { benchFrames(b, e) })
+}
+
+// cpu reports the processor time of the process per operation: unlike time on
+// the wall it means something on a busy machine. Background work is in it.
+func cpu(b *testing.B) func() {
+	before := processorTime()
+	return func() { b.ReportMetric(float64(processorTime()-before)/float64(b.N), "cpu-ns/op") }
+}
+
+func processorTime() int64 {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
 }
 
 func inodeKey(i int) []byte {
@@ -83,6 +100,7 @@ type serial struct{ n atomic.Int64 }
 func (s *serial) next() int { return int(s.n.Add(1)) }
 
 func benchCreate(b *testing.B, e kv.Engine, inodes int) {
+	defer cpu(b)()
 	b.ReportAllocs()
 	base := int(e.LastSeq()) << 20
 	for i := range b.N {
@@ -91,6 +109,7 @@ func benchCreate(b *testing.B, e kv.Engine, inodes int) {
 }
 
 func benchParallel(b *testing.B, e kv.Engine, inodes int) {
+	defer cpu(b)()
 	b.ReportAllocs()
 	base := int(e.LastSeq()) << 20
 	var s serial
@@ -105,6 +124,7 @@ func benchParallel(b *testing.B, e kv.Engine, inodes int) {
 }
 
 func benchHot(b *testing.B, e kv.Engine) {
+	defer cpu(b)()
 	b.ReportAllocs()
 	before := e.Stats().Conflicts
 	b.SetParallelism(8)
@@ -121,6 +141,7 @@ func benchHot(b *testing.B, e kv.Engine) {
 }
 
 func benchGet(b *testing.B, e kv.Engine, inodes, n int) {
+	defer cpu(b)()
 	b.ReportAllocs()
 	for i := range b.N {
 		err := e.View(context.Background(), func(r kv.Reader) error {
@@ -136,6 +157,7 @@ func benchGet(b *testing.B, e kv.Engine, inodes, n int) {
 }
 
 func benchScan(b *testing.B, e kv.Engine) {
+	defer cpu(b)()
 	b.ReportAllocs()
 	for i := range b.N {
 		n := 0
@@ -151,6 +173,7 @@ func benchScan(b *testing.B, e kv.Engine) {
 
 // benchSync: n writers, each waiting for its own batch.
 func benchSync(b *testing.B, e kv.Engine, n int) {
+	defer cpu(b)()
 	before := e.Stats().Syncs
 	var left atomic.Int64
 	left.Store(int64(b.N))
@@ -173,6 +196,7 @@ func benchSync(b *testing.B, e kv.Engine, n int) {
 // benchFrames: journal frames that live for a while, as small barriers make
 // them.
 func benchFrames(b *testing.B, e kv.Engine) {
+	defer cpu(b)()
 	frame := make([]byte, 1<<20)
 	for i := range frame {
 		frame[i] = byte(i * 7919 >> 3)
