@@ -15,6 +15,7 @@ func dirTests() []test {
 		{"readdir/resumed after every entry", dirResume},
 		{"readdir/while names come and go", dirConcurrent},
 		{"readdir/after the name of the cookie went", dirCookieGone},
+		{"readdir/after the name of another handle's cookie went", dirCookieLost},
 		{"readdir/large directory", dirLarge},
 		{"readdir/permission and handles", dirHandles},
 		{"fsync/of a directory", dirSync},
@@ -138,13 +139,25 @@ func dirConcurrent(e *env) {
 func dirCookieGone(e *env) {
 	d := e.dir(root, "d", 0o755)
 	e.fill(d, "f", 10)
-	all := e.entries(d, false)
 	h, err := e.fs.OpenDir(e.ctx, fsapi.Root, d)
 	e.ok(err)
 	defer h.Close()
-	at := all[5]
-	e.unlink(d, at.Name)
-	e.equal("entries after one that went", e.page(h, at.Cookie, 100), all[6:])
+	all := e.page(h, 0, 100)
+	for i := 5; i < len(all); i++ {
+		e.unlink(d, all[i].Name)
+		e.equal("entries after one that went", e.page(h, all[i].Cookie, 100), append([]fsapi.Dirent(nil), all[i+1:]...))
+	}
+}
+
+func dirCookieLost(e *env) {
+	d := e.dir(root, "d", 0o755)
+	e.fill(d, "f", 10)
+	all := e.entries(d, false)
+	e.unlink(d, all[5].Name)
+	h, err := e.fs.OpenDir(e.ctx, fsapi.Root, d)
+	e.ok(err)
+	defer h.Close()
+	e.equal("entries after one that went", e.page(h, all[5].Cookie, 100), all[6:])
 }
 
 func dirLarge(e *env) {

@@ -195,6 +195,23 @@ func (e *env) lookup(dir fsapi.Ino, name string) fsapi.Ino {
 	return a.Ino
 }
 
+// gone wants an inode to be gone, now or soon: what nobody can see may be
+// released in the background.
+func (e *env) gone(ino fsapi.Ino) {
+	e.Helper()
+	for start := time.Now(); ; e.tick() {
+		a, err := e.fs.Getattr(e.ctx, ino)
+		if err != nil {
+			e.fails(fsapi.Stale, err)
+			return
+		}
+		e.equal("links of what goes", a.Nlink, uint32(0))
+		if time.Since(start) > patience {
+			e.Fatalf("inode %d does not go", ino)
+		}
+	}
+}
+
 // absent wants a name not to exist.
 func (e *env) absent(dir fsapi.Ino, name string) {
 	e.Helper()

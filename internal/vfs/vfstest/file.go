@@ -236,6 +236,7 @@ func syncKeeps(e *env) {
 		e.ok(step())
 		e.same(e.read(h, 100_000, int64(i*100_000)), part)
 	}
+	e.ok(h.Sync(e.ctx, false))
 	e.equal("used", e.attr(f).Used, int64(400_000))
 }
 
