@@ -26,7 +26,6 @@ type Config struct {
 	Journal Journal `toml:"journal" doc:"The journal takes what little an fsync covers, beside the metadata, so that small barriers do not make small segments."`
 	Segment Segment `toml:"segment" doc:"Segments, the files on drives."`
 	GC      GC      `toml:"gc" doc:"Giving back the space of what was deleted or overwritten."`
-	Trash   Trash   `toml:"trash" doc:"Deleted files. How long they are kept is a policy: 'trash=24h' in volume.policy, or 'strake policy set'."`
 	Backup  Backup  `toml:"backup" doc:"The encrypted copy of the metadata on every drive, from which 'strake fsck --rebuild' starts."`
 	Log     Log     `toml:"log" doc:"Messages of the server, on standard error."`
 }
@@ -41,7 +40,7 @@ type Data struct {
 // Volume is [volume].
 type Volume struct {
 	Name   string `toml:"name" doc:"Name of the volume that is made with the data directory and served by default."`
-	Policy string `toml:"policy" doc:"Policy of new volumes: any of copies, compression, chunking, ack, trash, atime, as in 'compression=zstd-3 trash=7d'. What is not given is as in 'strake policy show'."`
+	Policy string `toml:"policy" doc:"Policy of new volumes: any of copies, compression, chunking, ack, trash, atime, as in 'compression=zstd-3 trash=7d' (trash is how long deleted files are kept). What is not given is as in 'strake policy show'."`
 	Cipher string `toml:"cipher" doc:"aes-256-gcm, xchacha20-poly1305 (faster without AES instructions) or none."`
 }
 
@@ -116,11 +115,6 @@ type GC struct {
 	Interval time.Duration `toml:"interval" doc:"Time between two passes."`
 }
 
-// Trash is [trash].
-type Trash struct {
-	Interval time.Duration `toml:"interval" doc:"Time between two looks for what has expired."`
-}
-
 // Backup is [backup].
 type Backup struct {
 	Group      Size          `toml:"group" doc:"Bytes of metadata changes that are written to the drives together."`
@@ -148,7 +142,6 @@ func Default() Config {
 		Journal: Journal{Max: 512 << 10, Pack: 32 << 20, PackAge: 5 * time.Minute},
 		Segment: Segment{Size: 64 << 20},
 		GC:      GC{Delay: 10 * time.Minute, Ratio: 0.5, Interval: time.Minute},
-		Trash:   Trash{Interval: time.Minute},
 		Backup:  Backup{Group: 1 << 20, Age: 10 * time.Second, Checkpoint: 64 << 20},
 		Log:     Log{Level: "info", Format: "text"},
 	}

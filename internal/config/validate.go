@@ -140,7 +140,6 @@ func (c *Config) times() error {
 		{"journal.pack_age", c.Journal.PackAge, time.Second, 24 * time.Hour},
 		{"gc.delay", c.GC.Delay, 0, 90 * 24 * time.Hour},
 		{"gc.interval", c.GC.Interval, time.Second, 24 * time.Hour},
-		{"trash.interval", c.Trash.Interval, time.Second, 24 * time.Hour},
 		{"backup.age", c.Backup.Age, 10 * time.Millisecond, 24 * time.Hour},
 	} {
 		if d.v < d.min || d.v > d.max {
