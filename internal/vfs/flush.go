@@ -257,10 +257,12 @@ func (fs *Local) needsFlush(n *node) bool {
 	return n.dirtyLocked()
 }
 
-// flushGroup writes back nodes taken from the queue: small ones together, big
-// ones each alone.
+// flushGroup writes back nodes taken from the queue: small ones together, then
+// big ones each alone. It does not wait for a node's fl while it holds those of
+// the gathered ones.
 func (fs *Local) flushGroup(group []*node) {
 	g := gatherer{fs: fs}
+	var big []*node
 	for _, n := range group {
 		n.mu.Lock()
 		n.queued = false
@@ -272,10 +274,13 @@ func (fs *Local) flushGroup(group []*node) {
 		case small:
 			g.take(n)
 		default:
-			fs.flushAged(n)
+			big = append(big, n)
 		}
 	}
 	g.flush()
+	for _, n := range big {
+		fs.flushAged(n)
+	}
 	for _, n := range group {
 		fs.requeue(n)
 		n.release()
