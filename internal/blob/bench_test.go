@@ -6,6 +6,7 @@ import (
 
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/osfs"
 )
 
 func cpuSeconds() float64 {
@@ -40,6 +41,42 @@ func BenchmarkWrite(b *testing.B) {
 				cpuPerGiB(b, start, int64(len(data)))
 			})
 		}
+	}
+}
+
+// Writes to a directory of the host's disk, made durable, then reads.
+func BenchmarkDir(b *testing.B) {
+	for _, kind := range []string{"random", "text"} {
+		r := newRig(b, fsapi.CipherAES256GCM, 0, func(o *blob.Options) { o.Workers = 0 })
+		r.set.Add(openDir(b, osfs.OS{}, b.TempDir(), 9, true))
+		data := bytesOf(9, 64<<20, kind)
+		var st *fsapi.Stored
+		b.Run(kind+"/write", func(b *testing.B) {
+			b.SetBytes(int64(len(data)))
+			start := cpuSeconds()
+			for b.Loop() {
+				bt := r.NewBatch(b.Context(), vol, class(1, "auto", cdc))
+				if _, err := bt.AddNew(b.Context(), 1, 1000, data, false); err != nil {
+					b.Fatal(err)
+				}
+				var err error
+				if st, err = bt.Finish(b.Context(), blob.Segment); err != nil {
+					b.Fatal(err)
+				}
+			}
+			cpuPerGiB(b, start, int64(len(data)))
+		})
+		r.x.Record(vol, st)
+		b.Run(kind+"/read", func(b *testing.B) {
+			b.SetBytes(int64(len(data)))
+			start := cpuSeconds()
+			for b.Loop() {
+				if _, err := r.read(b.Context(), st.Extents, len(data)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			cpuPerGiB(b, start, int64(len(data)))
+		})
 	}
 }
 
