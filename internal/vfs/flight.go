@@ -236,7 +236,18 @@ func (l *leg) sealLocked() {
 	n := l.n
 	l.set, l.attr, l.door = n.pend, n.in.Attr, n.door
 	n.pend = 0
-	if n.data == nil || l.set&fSize == 0 || n.data.bytes == 0 {
+	if l.cut != noCut {
+		l.set |= fSize // the cut takes the stored size down
+	}
+	if n.data == nil || l.set&fSize == 0 {
+		return
+	}
+	if n.data.cut < l.attr.Size {
+		// The file was cut and grew again since this flight was filled.
+		l.attr.Size = n.data.cut
+		n.pend |= fSize
+	}
+	if n.data.bytes == 0 {
 		return
 	}
 	// Some data is not in this flight: store no size that covers it yet, or a
@@ -245,7 +256,7 @@ func (l *leg) sealLocked() {
 	for _, p := range l.pieces {
 		size = max(size, p.end())
 	}
-	if size < n.in.Size {
+	if size < l.attr.Size {
 		l.attr.Size = size
 		n.pend |= fSize
 	}

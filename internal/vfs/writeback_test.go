@@ -1,0 +1,410 @@
+package vfs_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/kv"
+	"github.com/strakefs/strake/internal/kv/mem"
+	"github.com/strakefs/strake/internal/policy"
+	"github.com/strakefs/strake/internal/vfs"
+)
+
+// counted counts what is asked of an engine, and fails it on demand.
+type counted struct {
+	kv.Engine
+	updates, syncs atomic.Int64
+	fail           atomic.Pointer[error]
+}
+
+func newCounted(t testing.TB) *counted {
+	e, err := mem.Open(mem.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &counted{Engine: e}
+}
+
+func (e *counted) Update(ctx context.Context, o kv.UpdateOptions, fn func(kv.Tx) error) (kv.Seq, error) {
+	if err := e.fail.Load(); err != nil {
+		return 0, *err
+	}
+	e.updates.Add(1)
+	return e.Engine.Update(ctx, o, fn)
+}
+
+func (e *counted) Sync(ctx context.Context) error {
+	e.syncs.Add(1)
+	return e.Engine.Sync(ctx)
+}
+
+// idle keeps write-back by age out of a test.
+func idle(o *vfs.Options) { o.FlushAge = time.Hour }
+
+// failing makes every call of a drive's writer fail while on is set.
+type failing struct {
+	on  atomic.Bool
+	err error
+}
+
+func (f *failing) hook(op, _ string) error {
+	if f.on.Load() && (op == "Write" || op == "Commit" || op == "Create") {
+		return f.err
+	}
+	return nil
+}
+
+func TestSyncCostsOneTransactionAndOneLogFlush(t *testing.T) {
+	e := newCounted(t)
+	r := newRig(t, rigOptions{engine: e, options: idle})
+	f := r.create("f")
+	defer f.Close()
+	r.write(f, noise(1, 1<<20), 0)
+	r.ok(f.Sync(r.ctx, false))
+	for i := range 5 {
+		r.write(f, noise(uint64(i), 4096), int64(i)*8192)
+		u, s := e.updates.Load(), e.syncs.Load()
+		r.ok(f.Sync(r.ctx, true))
+		if u, s := e.updates.Load()-u, e.syncs.Load()-s; u != 1 || s != 1 {
+			t.Fatalf("fsync of 4 KiB took %d transactions and %d log flushes", u, s)
+		}
+	}
+	u := e.updates.Load()
+	r.ok(f.Sync(r.ctx, false))
+	if n := e.updates.Load() - u; n != 0 {
+		t.Fatalf("fsync of a clean file took %d transactions", n)
+	}
+}
+
+func TestAsyncWaitsForNothing(t *testing.T) {
+	e := newCounted(t)
+	r := newRig(t, rigOptions{engine: e, options: idle, policy: func(p *policy.Policy) { p.Ack = policy.AckAsync }})
+	f := r.create("f")
+	defer f.Close()
+	r.write(f, noise(1, 4096), 0)
+	u, s := e.updates.Load(), e.syncs.Load()
+	r.ok(f.Sync(r.ctx, false))
+	if e.updates.Load() != u || e.syncs.Load() != s {
+		t.Fatal("fsync of an async file did something")
+	}
+}
+
+func TestSmallFilesShareATransaction(t *testing.T) {
+	e := newCounted(t)
+	r := newRig(t, rigOptions{engine: e, options: idle})
+	const files = 1000
+	for i := range files {
+		f := r.create(fmt.Sprint(i))
+		r.write(f, noise(uint64(i), 4096), 0)
+		r.ok(f.Close())
+	}
+	u, s := e.updates.Load(), e.syncs.Load()
+	r.ok(r.fs.Syncfs(r.ctx))
+	if u, s := e.updates.Load()-u, e.syncs.Load()-s; u > 4 || s != 1 {
+		t.Fatalf("storing %d small files took %d transactions and %d log flushes", files, u, s)
+	}
+	r.ok(r.fs.DropCaches(r.ctx))
+	for _, i := range []int{0, 511, 512, files - 1} {
+		a, err := r.fs.Lookup(r.ctx, fsapi.Root, fsapi.RootIno, fmt.Sprint(i))
+		r.ok(err)
+		f, err := r.fs.Open(r.ctx, fsapi.Root, a.Ino, vfs.OpenRead)
+		r.ok(err)
+		r.wants(f, noise(uint64(i), 4096))
+		r.ok(f.Close())
+	}
+}
+
+func TestTinyFilesGoInline(t *testing.T) {
+	r := newRig(t, rigOptions{options: idle})
+	f := r.create("f")
+	defer f.Close()
+	r.write(f, bytes.Repeat([]byte("tiny "), 100), 0)
+	r.ok(f.Sync(r.ctx, false))
+	x, err := r.fs.Explain(r.ctx, f.Ino())
+	r.ok(err)
+	if len(x.Extents) != 1 || x.Extents[0].Kind != fsapi.ExtentInline || x.Dirty != 0 {
+		t.Fatalf("stored as %+v", x)
+	}
+	r.write(f, []byte("more"), 500)
+	r.ok(f.Sync(r.ctx, false))
+	r.wants(f, append(bytes.Repeat([]byte("tiny "), 100), "more"...))
+}
+
+func TestStreamIsStoredWhileItIsWritten(t *testing.T) {
+	r := newRig(t, rigOptions{options: func(o *vfs.Options) {
+		o.FlushAge, o.Segment, o.DirtyMax = time.Hour, 8<<20, 24<<20
+	}})
+	f := r.create("f")
+	defer f.Close()
+	data := noise(3, 96<<20)
+	for off := 0; off < len(data); off += 1 << 20 {
+		r.write(f, data[off:off+1<<20], int64(off))
+	}
+	if s := r.fs.Stats(); s.DirtyBytes > 32<<20 {
+		t.Fatalf("%d dirty bytes in memory, with a bound of %d", s.DirtyBytes, 24<<20)
+	}
+	r.ok(f.Sync(r.ctx, false))
+	if s := r.fs.Stats(); s.DirtyBytes != 0 {
+		t.Fatalf("%d dirty bytes in memory after fsync", s.DirtyBytes)
+	}
+	r.wants(f, data)
+	// Chunks must not end where flushes happened to: writing the same again
+	// finds every chunk but those around the last byte.
+	dup := r.blob.Stats().BytesDup
+	g := r.create("g")
+	defer g.Close()
+	for off := 0; off < len(data); off += 300_000 {
+		r.write(g, data[off:min(off+300_000, len(data))], int64(off))
+	}
+	r.ok(g.Sync(r.ctx, false))
+	if d := int(r.blob.Stats().BytesDup - dup); d < len(data)-4<<20 {
+		t.Fatalf("only %d of %d bytes were found as duplicates", d, len(data))
+	}
+}
+
+// blocked holds up the drive until release.
+type blocked struct {
+	mu      sync.Mutex
+	entered chan struct{}
+	release chan struct{}
+}
+
+func (b *blocked) hook(op, _ string) error {
+	if op != "Commit" {
+		return nil
+	}
+	select {
+	case b.entered <- struct{}{}:
+	default:
+	}
+	<-b.release
+	return nil
+}
+
+func TestWritesDuringWriteBackAreNotLost(t *testing.T) {
+	r := newRig(t, rigOptions{options: idle})
+	b := &blocked{entered: make(chan struct{}, 1), release: make(chan struct{})}
+	f := r.create("f")
+	defer f.Close()
+	data := noise(1, 3<<20)
+	r.write(f, data, 0)
+	r.drive.Fail = b.hook
+	done := make(chan error, 1)
+	go func() { done <- f.Sync(r.ctx, false) }()
+	<-b.entered
+	over := noise(2, 200_000)
+	r.write(f, over, 1_000_000)
+	copy(data[1_000_000:], over)
+	r.wants(f, data)
+	r.ok(f.Truncate(r.ctx, 2_000_000))
+	r.write(f, []byte("end"), 2_500_000)
+	data = append(data[:2_000_000], make([]byte, 500_000)...)
+	data = append(data, "end"...)
+	r.wants(f, data)
+	close(b.release)
+	r.ok(<-done)
+	r.wants(f, data)
+	r.ok(f.Sync(r.ctx, false))
+	r.ok(r.fs.DropCaches(r.ctx))
+	r.wants(f, data)
+}
+
+func TestFailedWriteBack(t *testing.T) {
+	for _, kind := range []fsapi.Kind{fsapi.IO, fsapi.NoSpace} {
+		t.Run(kind.Error(), func(t *testing.T) {
+			r := newRig(t, rigOptions{options: idle})
+			bad := &failing{err: fsapi.Errorf(kind, "injected")}
+			r.drive.Fail = bad.hook
+			f := r.create("f")
+			g, err := r.fs.Open(r.ctx, fsapi.Root, f.Ino(), rw)
+			r.ok(err)
+			data := noise(1, 2<<20)
+			r.write(f, data, 0)
+			bad.on.Store(true)
+			r.fails(kind, f.Sync(r.ctx, false))
+			r.fails(kind, f.Sync(r.ctx, false))
+			r.wants(f, data)
+			// Each handle hears of it once.
+			r.fails(kind, g.Flush(r.ctx, vfs.LockOwner{}))
+			r.ok(g.Flush(r.ctx, vfs.LockOwner{}))
+			r.ok(f.Flush(r.ctx, vfs.LockOwner{}))
+			r.fails(kind, r.fs.Syncfs(r.ctx))
+			bad.on.Store(false)
+			r.write(f, []byte("more"), 2<<20)
+			r.fails(kind, g.Sync(r.ctx, false)) // D6: what failed since its last report
+			r.ok(g.Sync(r.ctx, false))
+			r.ok(f.Close())
+			r.ok(g.Close())
+			r.ok(r.fs.Close(r.ctx))
+			r.open(idle)
+			f, err = r.fs.Open(r.ctx, fsapi.Root, f.Ino(), vfs.OpenRead)
+			r.ok(err)
+			r.wants(f, append(data, "more"...))
+			r.ok(f.Close())
+		})
+	}
+}
+
+func TestFailingDriveDoesNotHangWriters(t *testing.T) {
+	r := newRig(t, rigOptions{options: func(o *vfs.Options) {
+		o.DirtyMax, o.FlushAge, o.Segment = 4<<20, 10*time.Millisecond, 1<<20
+	}})
+	bad := &failing{err: fsapi.Errorf(fsapi.NoSpace, "injected")}
+	r.drive.Fail = bad.hook
+	f := r.create("f")
+	defer f.Close()
+	bad.on.Store(true)
+	var err error
+	written := 0
+	for err == nil && written < 64<<20 {
+		_, err = f.WriteAt(r.ctx, noise(uint64(written), 1<<20), int64(written))
+		if err == nil {
+			written += 1 << 20
+		}
+	}
+	r.fails(fsapi.NoSpace, err)
+	bad.on.Store(false)
+	for r.fs.Syncfs(r.ctx) != nil {
+	}
+	r.write(f, noise(uint64(written), 1<<20), int64(written))
+	for off := 0; off < written; off += 1 << 20 {
+		if !bytes.Equal(r.read(f, int64(off), 1<<20), noise(uint64(off), 1<<20)) {
+			t.Fatalf("data at %d is not what was written", off)
+		}
+	}
+}
+
+func TestFailingLog(t *testing.T) {
+	e := newCounted(t)
+	r := newRig(t, rigOptions{engine: e, options: idle})
+	f := r.create("f")
+	defer f.Close()
+	r.write(f, []byte("data"), 0)
+	err := fsapi.Errorf(fsapi.IO, "injected")
+	e.fail.Store(&err)
+	r.fails(fsapi.IO, f.Sync(r.ctx, false))
+	_, _, createErr := r.fs.Create(r.ctx, fsapi.Root, fsapi.RootIno, "g", vfs.NewNode{Mode: 0o644}, rw)
+	r.fails(fsapi.IO, createErr)
+	_, lookErr := r.fs.Lookup(r.ctx, fsapi.Root, fsapi.RootIno, "g")
+	r.fails(fsapi.NotExist, lookErr)
+	r.wants(f, []byte("data"))
+	e.fail.Store(nil)
+	r.ok(f.Sync(r.ctx, false))
+	r.ok(r.fs.DropCaches(r.ctx))
+	r.wants(f, []byte("data"))
+}
+
+func TestRenameOverStoresTheSourceFirst(t *testing.T) {
+	e := newCounted(t)
+	r := newRig(t, rigOptions{engine: e, options: idle})
+	old := r.create("old")
+	r.write(old, []byte("old"), 0)
+	r.ok(old.Close())
+	f := r.create("new")
+	defer f.Close()
+	r.write(f, noise(1, 100_000), 0)
+	r.ok(r.fs.Rename(r.ctx, fsapi.Root, fsapi.RootIno, "new", fsapi.RootIno, "old", 0))
+	x, err := r.fs.Explain(r.ctx, f.Ino())
+	r.ok(err)
+	if x.Dirty != 0 || len(x.Extents) == 0 {
+		t.Fatalf("after the rename %d bytes are dirty and %d extents stored", x.Dirty, len(x.Extents))
+	}
+}
+
+func TestUnlinkedFilesAreNotStored(t *testing.T) {
+	r := newRig(t, rigOptions{options: idle})
+	for i := range 50 {
+		f := r.create(fmt.Sprint(i))
+		r.write(f, noise(uint64(i), 100_000), 0)
+		if i%2 == 0 { // the others are orphans until they are closed
+			r.ok(f.Close())
+		}
+		r.ok(r.fs.Unlink(r.ctx, fsapi.Root, fsapi.RootIno, fmt.Sprint(i)))
+		if i%2 == 1 {
+			r.wants(f, noise(uint64(i), 100_000))
+			r.ok(f.Close())
+		}
+	}
+	if s := r.fs.Stats(); s.DirtyBytes != 0 {
+		t.Fatalf("%d bytes of removed files are dirty", s.DirtyBytes)
+	}
+	r.ok(r.fs.Syncfs(r.ctx))
+	if b := r.blob.Stats().BytesAdded; b != 0 {
+		t.Fatalf("%d bytes of removed files were stored", b)
+	}
+}
+
+func TestDataIsStoredByAge(t *testing.T) {
+	r := newRig(t, rigOptions{options: func(o *vfs.Options) { o.FlushAge = 20 * time.Millisecond }})
+	f := r.create("f")
+	defer f.Close()
+	r.write(f, noise(1, 100_000), 0)
+	r.ok(f.Truncate(r.ctx, 200_000))
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		x, err := r.fs.Explain(r.ctx, f.Ino())
+		r.ok(err)
+		if x.Dirty == 0 && len(x.Extents) > 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("data was not stored by age")
+		}
+	}
+}
+
+func TestQuotaIsToldByWrite(t *testing.T) {
+	r := newRig(t, rigOptions{options: idle})
+	d, err := r.fs.Mknod(r.ctx, fsapi.Root, fsapi.RootIno, "d", vfs.NewNode{Type: fsapi.TypeDirectory, Mode: 0o755})
+	r.ok(err)
+	r.ok(r.fs.SetQuota(r.ctx, fsapi.Root, d.Ino, vfs.Quota{Bytes: 1 << 20}))
+	_, f, err := r.fs.Create(r.ctx, fsapi.Root, d.Ino, "f", vfs.NewNode{Mode: 0o644}, rw)
+	r.ok(err)
+	defer f.Close()
+	r.write(f, noise(1, 700_000), 0)
+	_, err = f.WriteAt(r.ctx, noise(2, 700_000), 700_000)
+	r.fails(fsapi.Quota, err)
+	r.write(f, noise(3, 700_000), 0) // an overwrite takes nothing more
+	r.ok(f.Sync(r.ctx, false))
+	st, err := r.fs.Statfs(r.ctx, d.Ino)
+	r.ok(err)
+	if st.Total != 1<<20 || st.Used+st.Free != st.Total || st.Used < 700_000 {
+		t.Fatalf("statfs says %+v", st)
+	}
+}
+
+func TestConcurrentSyncsShare(t *testing.T) {
+	e := newCounted(t)
+	r := newRig(t, rigOptions{engine: e, options: idle})
+	f := r.create("f")
+	defer f.Close()
+	r.write(f, make([]byte, 16*64<<10), 0)
+	r.ok(f.Sync(r.ctx, false))
+	var wg sync.WaitGroup
+	for w := range 16 {
+		wg.Go(func() {
+			for i := range 20 {
+				p := noise(uint64(w*100+i), 4096)
+				off := int64(w) * 64 << 10
+				if _, err := f.WriteAt(r.ctx, p, off); err != nil {
+					t.Error(err)
+				}
+				if err := f.Sync(r.ctx, true); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	r.ok(r.fs.DropCaches(r.ctx))
+	for w := range 16 {
+		if !bytes.Equal(r.read(f, int64(w)*64<<10, 4096), noise(uint64(w*100+19), 4096)) {
+			t.Fatalf("the last write of writer %d is not there", w)
+		}
+	}
+}
