@@ -3,6 +3,7 @@ package blob
 import (
 	"bytes"
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -80,7 +81,7 @@ func (s *Store) newBatch(ctx context.Context, vol fsapi.VolumeID, c Class, cold 
 	b := &Batch{st: s, vol: vol, class: c, first: make(map[fsapi.ChunkID]*item), inflight: make(chan struct{}, 2*s.o.Workers+2)}
 	b.ctx, b.cancel = context.WithCancel(ctx)
 	b.unhook = context.AfterFunc(s.ctx, func() {
-		b.fail(fsapi.Errorf(fsapi.Closed, "store data: the store is closed"))
+		b.fail(closed("store data"))
 		b.cancel()
 	})
 	b.out.b = b
@@ -93,8 +94,11 @@ func (s *Store) newBatch(ctx context.Context, vol fsapi.VolumeID, c Class, cold 
 
 func (b *Batch) setup(cold bool) (err error) {
 	s := b.st
-	if len(b.class.Copies) == 0 {
-		return fsapi.Errorf(fsapi.Invalid, "store data: the policy has no copies")
+	if s.ctx.Err() != nil {
+		return closed("store data")
+	}
+	if !slices.ContainsFunc(b.class.Copies, func(c policy.Copy) bool { return c.Replicas > 0 }) {
+		return fsapi.Errorf(fsapi.Invalid, "store data: the policy asks for no copies")
 	}
 	if b.version, b.cipher, err = s.o.Keys.Current(b.vol); err != nil {
 		return err

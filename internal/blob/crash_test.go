@@ -63,6 +63,7 @@ func crashOnce(t *testing.T, seed uint64) {
 	var wg sync.WaitGroup
 	stop, another := make(chan struct{}), make(chan struct{}, 1000)
 	wg.Go(func() { // writes until the crash
+		defer close(another)
 		for n := uint64(0); ; n++ {
 			select {
 			case <-stop:

@@ -324,3 +324,45 @@ func TestSingleFlight(t *testing.T) {
 		t.Errorf("one chunk was fetched %d times", n)
 	}
 }
+
+func TestSalvage(t *testing.T) {
+	r := newRig(t, fsapi.CipherAES256GCM, 1, nil)
+	st := r.store(t, class(1, "none", policy.Chunking{Fixed: 4096}), blob.Segment, bytesOf(1, 40_000, "random"))
+	seg := st.Segments[0]
+	sr, err := blob.OpenSegment(t.Context(), r.drives[0], seg.ID, r.keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.drives[0].Damage(blob.SegmentName(seg.ID), func(b []byte) []byte { return b[:len(b)-10] })
+	var found []blob.DirEntry
+	end, err := blob.SalvageSegment(t.Context(), r.drives[0], seg.ID, func(e blob.DirEntry) error {
+		found = append(found, e)
+		return nil
+	})
+	if err != nil || end != seg.Payload+64 || len(found) != len(sr.Directory()) {
+		t.Fatalf("%d of %d frames up to %d: %v", len(found), len(sr.Directory()), end, err)
+	}
+	for i, e := range sr.Directory() {
+		e.Ino, e.FileOff = 0, 0
+		if found[i] != e {
+			t.Errorf("frame %d: %+v, want %+v", i, found[i], e)
+		}
+	}
+}
+
+func TestClosed(t *testing.T) {
+	r := newRig(t, fsapi.CipherAES256GCM, 1, nil)
+	st := r.store(t, class(1, "auto", cdc), blob.Segment, bytesOf(1, 100_000, "text"))
+	open := r.NewBatch(t.Context(), vol, class(1, "auto", cdc))
+	open.Add(t.Context(), 1, 0, bytesOf(2, 3<<20, "random"), false)
+	r.Close()
+	if _, err := open.Finish(t.Context(), blob.Segment); err == nil {
+		t.Error("Finish after Close succeeded")
+	}
+	if _, err := r.NewBatch(t.Context(), vol, class(1, "auto", cdc)).Add(t.Context(), 1, 0, []byte("x"), false); !errors.Is(err, fsapi.Closed) {
+		t.Errorf("Add after Close: %v", err)
+	}
+	if err := r.ReadExtent(t.Context(), vol, &st.Extents[0].Extent, 0, make([]byte, 1)); !errors.Is(err, fsapi.Closed) {
+		t.Errorf("read after Close: %v", err)
+	}
+}

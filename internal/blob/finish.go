@@ -99,12 +99,7 @@ func (b *Batch) rewrite(old *segWriter, cause error) (*segWriter, error) {
 	}
 	for _, it := range old.items {
 		b.compress(it)
-		s, err := w.reserve(it, b.frameSize(it))
-		if err != nil {
-			w.abort()
-			return nil, errors.Join(cause, err)
-		}
-		s.seal(it)
+		w.reserve(it, b.frameSize(it)).seal(it)
 		b.release(it)
 	}
 	if err = w.close(); err == nil {

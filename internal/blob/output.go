@@ -78,7 +78,7 @@ func (o *output) slot(it *item) (*slot, error) {
 		}
 		o.cur, o.segs = w, append(o.segs, w)
 	}
-	return o.cur.reserve(it, n)
+	return o.cur.reserve(it, n), nil
 }
 
 // close ends the current segment; its drives go on writing it.

@@ -19,7 +19,7 @@ const directMin = 64 << 10
 // repaired in the background. Where the frame is no longer at ext.Loc, the
 // chunk's record says where it is.
 //
-// fsapi.NotExist: there is no such chunk any more, so the extent has been
+// fsapi.Closed after Close. fsapi.NotExist: there is no such chunk any more, so the extent has been
 // replaced since the caller read it. fsapi.Corrupt names chunk, segment and
 // drive; fsapi.IO and fsapi.TimedOut come from drives.
 func (s *Store) ReadExtent(ctx context.Context, vol fsapi.VolumeID, ext *fsapi.Extent, off int64, p []byte) error {
@@ -28,6 +28,9 @@ func (s *Store) ReadExtent(ctx context.Context, vol fsapi.VolumeID, ext *fsapi.E
 	}
 	if len(p) == 0 {
 		return nil
+	}
+	if s.ctx.Err() != nil {
+		return closed("read chunk " + ext.Chunk.String())
 	}
 	err := s.read(ctx, vol, ext, int(ext.ChunkOff)+int(off), p)
 	if err == nil {
@@ -104,8 +107,8 @@ func (s *Store) decode(sealed []byte, w want, out []byte) error {
 		return err
 	}
 	k, err := s.keys.get(keyName{h.Segment, h.Volume, h.Key, h.Cipher})
-	if err != nil {
-		return err
+	if err != nil { // not NotExist: the frame is there
+		return fsapi.Wrap(fsapi.IO, err, "find the key of the frame")
 	}
 	if err := openFrame(s.codecs, k, sealed, &h, out); err != nil {
 		return err

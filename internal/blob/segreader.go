@@ -195,8 +195,8 @@ func (r *SegmentReader) readFrame(ctx context.Context, e DirEntry) ([]byte, erro
 		return nil, err
 	}
 	k, err := deriveKey(r.keys, keyName{h.Segment, h.Volume, h.Key, h.Cipher})
-	if err != nil {
-		return nil, err
+	if err != nil { // not NotExist: the frame is there
+		return nil, fsapi.Wrap(fsapi.IO, err, "find the key of the frame")
 	}
 	out := make([]byte, h.Len)
 	return out, openFrame(r.codecs, k, sealed, &h, out)

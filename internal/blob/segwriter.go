@@ -56,7 +56,8 @@ func (b *Batch) beginSegment(size int64, bad map[fsapi.DriveID]bool) (*segWriter
 		return nil, err
 	}
 	w.start(drives)
-	return w, w.putHeader()
+	w.putHeader()
+	return w, nil
 }
 
 // choose picks drives for every copy.
@@ -106,7 +107,7 @@ func (r *replica) run(ctx context.Context) {
 	}
 }
 
-func (w *segWriter) putHeader() error {
+func (w *segWriter) putHeader() {
 	kind, lo, avg, hi := w.b.cut.Kind()
 	w.head = segment.Header{
 		ID: w.id, Volume: w.b.vol, Key: w.b.version, Cipher: w.b.cipher, Hash: segment.SHA256, Created: w.b.st.o.Clock.Now(),
@@ -119,7 +120,6 @@ func (w *segWriter) putHeader() error {
 	w.head.Put(p)
 	w.headCRC = binary.LittleEndian.Uint32(p[segment.HeaderSize-4:])
 	w.blk.done()
-	return nil
 }
 
 // bytes reserves n bytes of the file. The block's done must follow.
@@ -150,7 +150,7 @@ func (w *segWriter) flush() {
 }
 
 // reserve gives an item its place.
-func (w *segWriter) reserve(it *item, n int) (*slot, error) {
+func (w *segWriter) reserve(it *item, n int) *slot {
 	off := w.off
 	p := w.bytes(n)
 	it.loc = fsapi.Location{Segment: w.id, Offset: uint32(off), Length: uint32(n)}
@@ -159,7 +159,7 @@ func (w *segWriter) reserve(it *item, n int) (*slot, error) {
 		Chunk: it.id, Offset: uint32(off), Length: uint32(n), Len: uint32(len(it.data)), Ino: it.ino, FileOff: it.off,
 	})
 	w.items = append(w.items, it)
-	return s, nil
+	return s
 }
 
 // close writes directory and footer and lets the replicas commit. wait must

@@ -151,6 +151,10 @@ func (s *Store) Close() error {
 	return nil
 }
 
+func closed(what string) error {
+	return fsapi.Errorf(fsapi.Closed, "%s: the store is closed", what)
+}
+
 // background runs fn in a goroutine that Close waits for; false after Close.
 func (s *Store) background(fn func()) bool {
 	s.mu.Lock()

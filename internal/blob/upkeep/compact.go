@@ -1,6 +1,7 @@
 package upkeep
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -22,8 +23,8 @@ type CompactReport struct {
 	Doubts   []Doubt
 }
 
-// Compact moves the live frames out of segments that are mostly dead, so that
-// nothing lives in them and Collect can delete them.
+// Compact moves the live frames out of segments that are mostly dead, or small
+// and many, so that nothing lives in them and Collect can delete them.
 func (u *Upkeep) Compact(ctx context.Context) (CompactReport, error) {
 	var r CompactReport
 	give, err := u.ridding.take(ctx)
@@ -50,23 +51,46 @@ func (u *Upkeep) compact(ctx context.Context, r *CompactReport) error {
 	return nil
 }
 
+// Small segments are those with less payload than a full one has by this
+// factor; that many of one home are made into one, so that each byte is
+// rewritten for this reason once or twice in its life.
+const mergeFactor = 16
+
 // sparse lists segments to compact, those of one volume and with the same
-// copies next to each other.
+// copies next to each other: those mostly dead, and small ones where there are
+// many.
 func (u *Upkeep) sparse(ctx context.Context) ([]meta.SegmentUse, error) {
-	var cands []meta.SegmentUse
+	var cands, small []meta.SegmentUse
+	tiny := u.o.Store.Options().SegmentBytes / mergeFactor
 	err := u.o.Meta.Segments(ctx, fsapi.SegmentID{}, func(s meta.SegmentUse) bool {
-		if s.Live > 0 && float64(s.Live) < u.o.LiveRatio*float64(s.Payload) {
+		switch {
+		case s.Live > 0 && float64(s.Live) < u.o.LiveRatio*float64(s.Payload):
 			cands = append(cands, s)
+		case s.Live > 0 && s.Payload < tiny && len(small) < maxCandidates:
+			small = append(small, s)
 		}
 		return len(cands) < maxCandidates
 	})
-	slices.SortStableFunc(cands, func(a, b meta.SegmentUse) int {
-		if a.Volume != b.Volume {
-			return int(a.Volume) - int(b.Volume)
+	byHome(small)
+	for len(small) > 0 {
+		n := sameHome(small)
+		if n >= mergeFactor {
+			cands = append(cands, small[:n]...)
+		}
+		small = small[n:]
+	}
+	byHome(cands)
+	return cands, err
+}
+
+// byHome puts segments of one home next to each other.
+func byHome(list []meta.SegmentUse) {
+	slices.SortStableFunc(list, func(a, b meta.SegmentUse) int {
+		if c := cmp.Compare(a.Volume, b.Volume); c != 0 {
+			return c
 		}
 		return slices.Compare(tiers(a.Copies), tiers(b.Copies))
 	})
-	return cands, err
 }
 
 // tiers is a comparable form of where copies are.

@@ -333,6 +333,21 @@ func TestCompact(t *testing.T) {
 	}
 }
 
+func TestManySmallSegmentsBecomeFew(t *testing.T) {
+	r := newRig(t, 1)
+	for i := range 20 {
+		r.write(fmt.Sprint(i), blob.Segment, random(uint64(i), 8192))
+	}
+	rep := r.gc(upkeep.GCOptions{Now: true})
+	if rep.Compact.Segments != 20 || r.blobs() != 1 {
+		t.Errorf("%d blobs: %+v", r.blobs(), rep)
+	}
+	r.check()
+	if again := r.gc(upkeep.GCOptions{Now: true}); again.Compact.Segments != 0 {
+		t.Errorf("merged twice: %+v", again)
+	}
+}
+
 // A reader holds an extent whose segment is compacted away meanwhile.
 func TestReaderWithOldHint(t *testing.T) {
 	r := newRig(t, 1)
