@@ -336,6 +336,29 @@ func TestManyUnsyncedNames(t *testing.T) {
 	}
 }
 
+func TestMemDirectIO(t *testing.T) {
+	if osfs.DirectIO == 0 {
+		t.Skip("this host has no O_DIRECT")
+	}
+	m := osfs.NewMem(osfs.MemOptions{})
+	f, err := m.OpenFile("/f", os.O_RDWR|os.O_CREATE|osfs.DirectIO, 0o600)
+	must(t, err)
+	p := osfs.DirectBuffer(5000)
+	if len(p) != 8192 {
+		t.Fatalf("buffer of %d bytes", len(p))
+	}
+	_, err = f.WriteAt(p[:5000], 0)
+	wantIs(t, err, syscall.EINVAL)
+	_, err = f.WriteAt(p, 100)
+	wantIs(t, err, syscall.EINVAL)
+	_, err = f.WriteAt(p, 4096)
+	must(t, err)
+	_, err = f.ReadAt(p[1:], 0)
+	wantIs(t, err, syscall.EINVAL)
+	_, err = f.ReadAt(p, 4096)
+	must(t, err)
+}
+
 func TestMemNoSpace(t *testing.T) {
 	m := osfs.NewMem(osfs.MemOptions{Capacity: 5 * 4096})
 	f, err := m.OpenFile("/f", os.O_RDWR|os.O_CREATE, 0o600)

@@ -40,6 +40,15 @@ func (f *memFile) check(op string, write bool) error {
 	return pathError(op, f.name, err)
 }
 
+// checkDirect is stricter than open(2) about what DirectIO takes, but for the
+// place in memory, which it does not look at.
+func (f *memFile) checkDirect(op string, n int, off int64) error {
+	if f.flag&DirectIO != 0 && (off%DirectAlign != 0 || n%DirectAlign != 0) {
+		return pathError(op, f.name, syscall.EINVAL)
+	}
+	return nil
+}
+
 // Name is the name given to OpenFile.
 func (f *memFile) Name() string { return f.name }
 
@@ -68,6 +77,9 @@ func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 	}
 	if len(p) == 0 {
 		return 0, nil
+	}
+	if err := f.checkDirect("read", len(p), off); err != nil {
+		return 0, err
 	}
 	f.m.mu.RLock()
 	defer f.m.mu.RUnlock()
@@ -122,6 +134,9 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 // writeLocked writes as much as there is space for. Requires Mem.mu and
 // node.mu.
 func (f *memFile) writeLocked(p []byte, off int64) (int, error) {
+	if err := f.checkDirect("write", len(p), off); err != nil {
+		return 0, err
+	}
 	c := &f.node.data
 	want := c.need(off, int64(len(p)))
 	got := f.m.reserve(want)

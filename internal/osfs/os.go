@@ -25,8 +25,7 @@ func (OS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	}
 	raw, err := f.SyscallConn()
 	if err != nil {
-		f.Close()
-		return nil, err
+		return nil, errors.Join(err, f.Close())
 	}
 	return &osFile{File: f, raw: raw}, nil
 }
@@ -55,9 +54,8 @@ func (OS) ReadDir(name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer d.Close()
 	names, err := d.Readdirnames(-1)
-	if err != nil {
+	if err = errors.Join(err, d.Close()); err != nil {
 		return nil, err
 	}
 	slices.Sort(names)
@@ -83,8 +81,7 @@ func (OS) Lock(name string) (io.Closer, error) {
 		return nil, err
 	}
 	if err := flockExclusive(f); err != nil {
-		f.Close()
-		return nil, pathError("lock", name, err)
+		return nil, errors.Join(pathError("lock", name, err), f.Close())
 	}
 	return f, nil
 }

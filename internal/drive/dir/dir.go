@@ -75,7 +75,7 @@ type Options struct {
 	// use at the moment; zero: DefaultOpenFiles.
 	OpenFiles int
 	// Buffer is bytes of each of the two buffers a writer has, rounded up to
-	// osfs.DirectAlign; zero: DefaultBuffer.
+	// osfs.DirectAlign; zero: DefaultBuffer. Up to 8 free ones are kept.
 	Buffer int
 	// DropCache makes the host forget pages after buffered writes and after
 	// reads of 1 MiB and more.

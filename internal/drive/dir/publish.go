@@ -169,7 +169,7 @@ func (d *Drive) replace(name string, data []byte) error {
 		err = d.fs.Rename(temp, d.file(name))
 	}
 	if err != nil {
-		d.fs.Remove(temp) // or Open will
+		_ = d.fs.Remove(temp) // or Open will
 		return err
 	}
 	d.handles.forget(name)

@@ -35,7 +35,7 @@ func (d *Drive) ReadAt(ctx context.Context, name string, off int64, p []byte) (i
 	defer d.handles.release(h)
 	n, err := h.file.ReadAt(p, off)
 	if d.opts.DropCache && n >= dropMin {
-		h.file.DropCache(off, int64(n)) // a hint
+		_ = h.file.DropCache(off, int64(n)) // a hint
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return n, d.fail(err, "read", name)

@@ -233,7 +233,7 @@ func (w *writer) finish() error {
 		return err
 	}
 	if w.d.opts.DropCache && !w.direct {
-		w.file.DropCache(0, size) // a hint
+		_ = w.file.DropCache(0, size) // a hint
 	}
 	return nil
 }
@@ -254,7 +254,7 @@ func (w *writer) drop() {
 	w.d.free(w.buf)
 	w.file.Close() // synced already, or not wanted
 	w.file, w.buf = nil, nil
-	w.d.fs.Remove(w.temp)
+	_ = w.d.fs.Remove(w.temp)
 	w.d.mu.Lock()
 	delete(w.d.writers, w)
 	w.d.mu.Unlock()
