@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"slices"
+)
+
+// measure is one figure and the bar that Strake's is held to.
+type measure struct {
+	name string
+	what string
+	unit string
+	// ratio is Strake's over the reference's: at least min, at most max. Both 0
+	// where the figure is only reported.
+	min, max float64
+	// limit is a bar on Strake's figure itself; 0 for none.
+	limit float64
+}
+
+// group is what is measured in one turn.
+type group struct {
+	name     string
+	run      func(m *machine) error
+	measures []measure
+}
+
+// groups are the measures, in the order they run.
+func groups() []group {
+	return []group{
+		{"seq", seq, []measure{
+			{name: "seq-write", what: "sequential write of 1 MiB blocks with a final fsync", unit: "MiB/s", min: 0.7},
+			{name: "seq-read-cold", what: "cold sequential read", unit: "MiB/s", min: 0.8},
+			{name: "seq-read-warm", what: "warm sequential read", unit: "MiB/s", min: 1},
+			{name: "cpu-write", what: "server's CPU per GiB written", unit: "s/GiB"},
+			{name: "cpu-read", what: "server's CPU per GiB read cold", unit: "s/GiB"},
+		}},
+		{"small", small, []measure{
+			{name: "create", what: "creating files of 4 KiB without fsync", unit: "files/s", min: 1},
+			{name: "unlink", what: "unlinking them", unit: "files/s", min: 1},
+		}},
+		{"sync", syncWrites, []measure{
+			{name: "fsync-latency", what: "4 KiB write + fsync, median", unit: "µs", max: 1.2},
+			{name: "fsync-16", what: "4 KiB write + fsync, 16 writers", unit: "/s", min: 2},
+		}},
+		{"tree", tree, []measure{
+			{name: "stat", what: "stat of a warm tree", unit: "/s", min: 1},
+			{name: "readdir", what: "readdir of a warm tree", unit: "names/s", min: 1},
+		}},
+		{"random", random, []measure{
+			{name: "rand-read", what: "cached 4 KiB random read", unit: "/s", min: 0.9},
+			{name: "rand-write", what: "4 KiB random overwrite of a large file, fsync every 64", unit: "/s", min: 1},
+		}},
+		{"sqlite", sqlite, []measure{
+			{name: "sqlite-sync", what: "SQLite, 300 transactions of one row", unit: "/s"},
+			{name: "sqlite-bulk", what: "SQLite, 100,000 rows, index, update, select", unit: "s"},
+		}},
+		{"git", git, []measure{
+			{name: "git-add", what: "git add of 3,000 files", unit: "s"},
+			{name: "git-commit", what: "git commit, status, gc", unit: "s"},
+		}},
+	}
+}
+
+// memory is measured in every group: the highest counts.
+func memory() measure {
+	return measure{name: "rss", what: "server's memory, peak over all", unit: "MiB", limit: 1024}
+}
+
+func groupNames() []string {
+	var names []string
+	for _, g := range groups() {
+		names = append(names, g.name)
+	}
+	return names
+}
+
+// lowerIsBetter is by unit.
+func (m measure) lowerIsBetter() bool {
+	return slices.Contains([]string{"µs", "s", "s/GiB", "MiB"}, m.unit)
+}
+
+// bar is the bar in words.
+func (m measure) bar() string {
+	switch {
+	case m.limit > 0:
+		return fmt.Sprintf("< %g %s", m.limit, m.unit)
+	case m.min > 0:
+		return fmt.Sprintf("≥ %g ×", m.min)
+	case m.max > 0:
+		return fmt.Sprintf("≤ %g ×", m.max)
+	}
+	return ""
+}
+
+// verdict is PASS or MISS, or "" where there is no bar.
+func (m measure) verdict(own, ratio float64) string {
+	ok := true
+	switch {
+	case m.limit > 0:
+		ok = own < m.limit
+	case m.min > 0:
+		ok = ratio >= m.min
+	case m.max > 0:
+		ok = ratio <= m.max
+	default:
+		return ""
+	}
+	if ok && !math.IsNaN(ratio) {
+		return "PASS"
+	}
+	return "MISS"
+}

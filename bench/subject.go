@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// reference is the program measured against.
+const reference = "github.com/hanwen/go-fuse/v2/example/loopback@v2.12.1"
+
+// subject is a file system to measure.
+type subject struct {
+	name string
+	// command serves the data in dir/data on dir/mnt until SIGTERM.
+	command func(dir string) *exec.Cmd
+}
+
+// subjects builds both programs where they are not given.
+func subjects(ctx context.Context, o *options) ([]*subject, error) {
+	if o.cache == "" {
+		c, err := os.UserCacheDir()
+		if err != nil {
+			return nil, err
+		}
+		o.cache = filepath.Join(c, "strake-bench")
+	}
+	if o.loopback == "" {
+		o.loopback = filepath.Join(o.cache, "loopback")
+		if _, err := os.Stat(o.loopback); err != nil {
+			if err := goTool(ctx, o.cache, "install", reference); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if o.strake == "" {
+		o.strake = filepath.Join(o.cache, "strake")
+		if err := goTool(ctx, o.cache, "build", "-o", o.strake, "github.com/strakefs/strake/cmd/strake"); err != nil {
+			return nil, err
+		}
+	}
+	return []*subject{
+		{"strake", func(dir string) *exec.Cmd {
+			args := append([]string{"serve", "--data", dir + "/data", "--mount", dir + "/mnt", "--listen", "off"}, strings.Fields(o.args)...)
+			return exec.Command(o.strake, args...)
+		}},
+		{"loopback", func(dir string) *exec.Cmd {
+			return exec.Command(o.loopback, "-q", "-allow-other", "-directmount", dir+"/mnt", dir+"/data")
+		}},
+	}, nil
+}
+
+func goTool(ctx context.Context, bin string, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(os.Environ(), "GOBIN="+bin, "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// machine is a subject at its turn.
+type machine struct {
+	ctx    context.Context
+	o      *options
+	s      *subject
+	dir    string
+	cmd    *exec.Cmd
+	err    bytes.Buffer // what the server says on standard error
+	exited chan error
+	rss    float64 // peak of servers that have ended, bytes
+	values map[string]float64
+}
+
+func (m *machine) mnt() string                    { return m.dir + "/mnt" }
+func (m *machine) path(name string) string        { return filepath.Join(m.mnt(), name) }
+func (m *machine) value(name string, v float64)   { m.values[name] = v }
+func (m *machine) rate(name string, n, s float64) { m.value(name, n/s) }
+
+// start starts the server and waits until it has mounted.
+func (m *machine) start() error {
+	for _, d := range []string{"data", "mnt"} {
+		if err := os.MkdirAll(filepath.Join(m.dir, d), 0o755); err != nil {
+			return err
+		}
+	}
+	m.cmd = m.s.command(m.dir)
+	m.err.Reset()
+	m.cmd.Stderr = &m.err
+	out, err := m.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := m.cmd.Start(); err != nil {
+		return err
+	}
+	m.exited = make(chan error, 1)
+	go func() {
+		// What it prints is read to the end; readiness is seen by the mount.
+		_, _ = io.Copy(io.Discard, bufio.NewReader(out))
+		m.exited <- m.cmd.Wait()
+	}()
+	return m.mounted()
+}
+
+// mounted waits until the mount point is another device than its parent.
+func (m *machine) mounted() error {
+	deadline := time.Now().Add(time.Minute)
+	for time.Now().Before(deadline) {
+		var a, b syscall.Stat_t
+		if syscall.Stat(m.mnt(), &a) == nil && syscall.Stat(m.dir, &b) == nil && a.Dev != b.Dev {
+			return nil
+		}
+		select {
+		case err := <-m.exited:
+			m.cmd = nil
+			return fmt.Errorf("%s ended: %w\n%s", m.s.name, errors.Join(err), m.err.Bytes())
+		case <-m.ctx.Done():
+			return m.ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return fmt.Errorf("%s did not mount within a minute\n%s", m.s.name, m.err.Bytes())
+}
+
+// stop ends the server and unmounts.
+func (m *machine) stop() error {
+	if m.cmd == nil {
+		return nil
+	}
+	m.rss = m.peak()
+	// The loopback unmounts on SIGTERM only when nobody uses the mount.
+	if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	defer func() { m.cmd = nil }()
+	select {
+	case err := <-m.exited:
+		if err != nil {
+			return fmt.Errorf("%s ended: %w\n%s", m.s.name, err, m.err.Bytes())
+		}
+		return nil
+	case <-time.After(time.Minute):
+		m.cmd.Process.Kill()
+		_ = syscall.Unmount(m.mnt(), syscall.MNT_DETACH)
+		return fmt.Errorf("%s did not end within a minute of SIGTERM\n%s", m.s.name, m.err.Bytes())
+	}
+}
+
+// cold makes the next read come from the disk: the server starts anew and the
+// host's caches are dropped.
+func (m *machine) cold() error {
+	if err := m.stop(); err != nil {
+		return err
+	}
+	syscall.Sync()
+	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+		return err
+	}
+	return m.start()
+}
+
+// cpu is the time the server has computed, in seconds (proc(5), stat).
+func (m *machine) cpu() float64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	const utime, stime, ticks = 11, 12, 100 // fields from the one after the name; USER_HZ
+	u, _ := strconv.ParseFloat(f[utime], 64)
+	s, _ := strconv.ParseFloat(f[stime], 64)
+	return (u + s) / ticks
+}
+
+// peak is the most memory the server had resident, in bytes (VmHWM).
+func (m *machine) peak() float64 {
+	if m.cmd == nil {
+		return m.rss
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.cmd.Process.Pid))
+	if err != nil {
+		return m.rss
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kb, _ := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 64)
+			return max(m.rss, kb*1024)
+		}
+	}
+	return m.rss
+}
+
+// timed is how long fn takes, in seconds.
+func timed(fn func() error) (float64, error) {
+	t := time.Now()
+	err := fn()
+	return time.Since(t).Seconds(), err
+}
