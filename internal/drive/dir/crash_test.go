@@ -111,7 +111,11 @@ func crashHistory(t *testing.T, seed uint64, write dir.WriteMode) {
 		default:
 			if old != nil {
 				l[name] = [][]byte{old, nil}
-				must(t, drive.DeleteMany(t.Context(), d, []string{name}))
+				if i%2 == 0 {
+					must(t, d.Delete(t.Context(), name))
+				} else {
+					must(t, drive.DeleteMany(t.Context(), d, []string{name}))
+				}
 				delete(l, name)
 			}
 		}
