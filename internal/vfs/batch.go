@@ -275,10 +275,22 @@ func (b *batch) transact(tx *meta.Tx) error {
 		}
 		ins[i] = in
 		if in != nil {
-			b.attrs[i] = in.Attr
+			b.attrs[i] = b.seen(in)
 		}
 	}
 	return nil
+}
+
+// seen is an inode's attributes with what is newer in memory.
+func (b *batch) seen(in *meta.Inode) fsapi.Attr {
+	a := in.Attr
+	if n := b.fs.nodes.peek(in.Ino); n != nil {
+		n.mu.RLock()
+		overlay(&a, &n.in.Attr, n.newer())
+		n.mu.RUnlock()
+		n.release()
+	}
+	return a
 }
 
 // publish takes over what was committed.
