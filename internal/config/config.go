@@ -138,7 +138,7 @@ func Default() Config {
 		Memory:  Memory{Limit: 768 << 20},
 		Cache:   Cache{Chunks: 128 << 20, Metadata: 64 << 20, Inodes: 50_000},
 		Read:    Read{Ahead: 8 << 20, Prefetch: 16 << 20},
-		Write:   Write{Dirty: 256 << 20, FlushAge: 5 * time.Second, Flushers: 2, Inline: 2 << 10},
+		Write:   Write{Dirty: 256 << 20, FlushAge: time.Second, Flushers: 2, Inline: 2 << 10},
 		Journal: Journal{Max: 512 << 10, Pack: 32 << 20, PackAge: 5 * time.Minute},
 		Segment: Segment{Size: 64 << 20},
 		GC:      GC{Delay: 10 * time.Minute, Ratio: 0.5, Interval: time.Minute},

@@ -224,7 +224,8 @@ func (r *rig) killedDuring(j job) error {
 		o = <-done
 	}
 	if err := r.start(); err != nil {
-		return fmt.Errorf("restart after the kill: %w", err)
+		log, _ := os.ReadFile(filepath.Join(r.out, "server.log"))
+		return fmt.Errorf("restart after the kill: %w; server.log ends: %s", err, log[max(0, len(log)-800):])
 	}
 	if o.err != nil {
 		return o.err

@@ -151,6 +151,9 @@ func gitInterrupted(ctx context.Context, r *rig) (func() error, error) {
 	if _, err := git(ctx, d, "init", "-q"); err != nil {
 		return nil, err
 	}
+	if err := fsyncAll(d, ".git"); err != nil { // git init syncs nothing
+		return nil, err
+	}
 	acked := 0
 	for i := 1; ; i++ {
 		if err := os.WriteFile(filepath.Join(d, fmt.Sprintf("f%d", i)), []byte(strings.Repeat(strconv.Itoa(i), 5000)), 0o644); err != nil {
