@@ -121,8 +121,6 @@ func putInt(b []byte, n int64) []byte { return putUint(b, uint64(n)<<1^uint64(n>
 
 func putStr(b []byte, s string) []byte { return append(putUint(b, uint64(len(s))), s...) }
 
-func putBytes(b, p []byte) []byte { return append(putUint(b, uint64(len(p))), p...) }
-
 func putTime(b []byte, base int64, t time.Time) []byte {
 	return putUint(putInt(b, t.Unix()-base), uint64(t.Nanosecond()))
 }
