@@ -58,6 +58,17 @@ func (fs *Local) effective(ctx context.Context, n *node) (*effective, error) {
 	if e != nil && e.gen == gen {
 		return e, nil
 	}
+	if up := fs.heir(n, meta.HasPolicy); up != nil {
+		defer up.release()
+		e, err := fs.effective(ctx, up)
+		if err != nil {
+			return nil, err
+		}
+		n.mu.Lock()
+		n.pol = e
+		n.mu.Unlock()
+		return e, nil
+	}
 	var p policy.Policy
 	err := fs.view(ctx, func(tx *meta.Tx) error {
 		in, err := tx.Inode(n.ino)
@@ -75,6 +86,18 @@ func (fs *Local) effective(ctx context.Context, n *node) (*effective, error) {
 	n.pol = e
 	n.mu.Unlock()
 	return e, nil
+}
+
+// heir is the directory from which n inherits what own would say it has
+// itself, where that directory is in memory: held; else nil.
+func (fs *Local) heir(n *node, own meta.Flags) *node {
+	n.mu.RLock()
+	parent, flags := n.in.Parent, n.in.Flags
+	n.mu.RUnlock()
+	if parent == 0 || flags&(own|meta.Trashed|meta.Orphan) != 0 {
+		return nil
+	}
+	return fs.nodes.peek(parent)
 }
 
 // EffectivePolicy implements Admin.

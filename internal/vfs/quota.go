@@ -60,6 +60,17 @@ func (fs *Local) quotaOf(ctx context.Context, n *node) (*quotaRoot, error) {
 	if r != nil && r.gen == gen {
 		return r, nil
 	}
+	if up := fs.heir(n, meta.HasQuota); up != nil {
+		defer up.release()
+		r, err := fs.quotaOf(ctx, up)
+		if err != nil {
+			return nil, err
+		}
+		n.mu.Lock()
+		n.quota = r
+		n.mu.Unlock()
+		return r, nil
+	}
 	var ino fsapi.Ino
 	var q meta.Quota
 	err := fs.view(ctx, func(tx *meta.Tx) error {
