@@ -111,40 +111,88 @@ func selector(x ast.Expr) string {
 	return ""
 }
 
-// writes says where package variables are written to.
+// writes says where package variables are written to. Within a function that
+// declares a local name, that name is taken to be the local one.
 func writes(t *tree, dir string, f *source, vars map[string]*ast.ValueSpec) (problems []string) {
-	flag := func(x ast.Expr, how string) {
-		if id := base(x); id != nil && isGlobal(id, vars) {
-			problems = append(problems, fmt.Sprintf("%s: package variable %s.%s %s: make it a field", t.at(x), short(dir), id.Name, how))
+	for _, d := range f.ast.Decls {
+		hidden := locals(d)
+		flag := func(x ast.Expr, how string) {
+			if id := base(x); id != nil && vars[id.Name] != nil && !hidden[id.Name] {
+				problems = append(problems, fmt.Sprintf("%s: package variable %s.%s %s: make it a field", t.at(x), short(dir), id.Name, how))
+			}
+		}
+		ast.Inspect(d, func(n ast.Node) bool {
+			written(n, flag)
+			return true
+		})
+	}
+	return problems
+}
+
+// written calls flag for what a node writes to.
+func written(n ast.Node, flag func(x ast.Expr, how string)) {
+	switch n := n.(type) {
+	case *ast.AssignStmt:
+		if n.Tok != token.DEFINE {
+			for _, x := range n.Lhs {
+				flag(x, "is assigned")
+			}
+		}
+	case *ast.IncDecStmt:
+		flag(n.X, "is changed")
+	case *ast.UnaryExpr:
+		if id, ok := n.X.(*ast.Ident); ok && n.Op == token.AND {
+			flag(id, "has its address taken")
+		}
+	case *ast.CallExpr:
+		if id, ok := n.Fun.(*ast.Ident); ok && (id.Name == "delete" || id.Name == "clear") && len(n.Args) > 0 {
+			flag(n.Args[0], "is changed by "+id.Name)
+		}
+	case *ast.RangeStmt:
+		if n.Tok == token.ASSIGN {
+			flag(n.Key, "is assigned")
+			flag(n.Value, "is assigned")
 		}
 	}
-	ast.Inspect(f.ast, func(n ast.Node) bool {
+}
+
+// locals are the names that a function declares within itself: receiver,
+// parameters, results, variables.
+func locals(d ast.Decl) map[string]bool {
+	names := map[string]bool{}
+	if _, ok := d.(*ast.FuncDecl); !ok {
+		return names
+	}
+	add := func(x ast.Expr) {
+		if id, ok := x.(*ast.Ident); ok {
+			names[id.Name] = true
+		}
+	}
+	ast.Inspect(d, func(n ast.Node) bool {
 		switch n := n.(type) {
+		case *ast.Field:
+			for _, id := range n.Names {
+				add(id)
+			}
+		case *ast.ValueSpec:
+			for _, id := range n.Names {
+				add(id)
+			}
 		case *ast.AssignStmt:
-			if n.Tok != token.DEFINE {
+			if n.Tok == token.DEFINE {
 				for _, x := range n.Lhs {
-					flag(x, "is assigned")
+					add(x)
 				}
 			}
-		case *ast.IncDecStmt:
-			flag(n.X, "is changed")
-		case *ast.UnaryExpr:
-			if id, ok := n.X.(*ast.Ident); ok && n.Op == token.AND {
-				flag(id, "has its address taken")
-			}
-		case *ast.CallExpr:
-			if id, ok := n.Fun.(*ast.Ident); ok && (id.Name == "delete" || id.Name == "clear") && len(n.Args) > 0 {
-				flag(n.Args[0], "is changed by "+id.Name)
-			}
 		case *ast.RangeStmt:
-			if n.Tok == token.ASSIGN {
-				flag(n.Key, "is assigned")
-				flag(n.Value, "is assigned")
+			if n.Tok == token.DEFINE {
+				add(n.Key)
+				add(n.Value)
 			}
 		}
 		return true
 	})
-	return problems
+	return names
 }
 
 // base is the variable that an expression such as x.f[i] is part of.
@@ -167,16 +215,6 @@ func base(x ast.Expr) *ast.Ident {
 	}
 }
 
-// isGlobal tells a package variable from a local one of the same name: the
-// parser resolves names within a file.
-func isGlobal(id *ast.Ident, vars map[string]*ast.ValueSpec) bool {
-	spec, ok := vars[id.Name]
-	if !ok {
-		return false
-	}
-	return id.Obj == nil || id.Obj.Decl == spec
-}
-
 func TestState(t *testing.T) { report(t, state(whole(t))) }
 
 func TestStateRule(t *testing.T) {
@@ -194,9 +232,6 @@ var list []int
 func init() {}
 func f() {
 	count++
-	limit := 3
-	limit = 4
-	_ = limit
 	list[0] = 1
 	table["b"] = 2
 	p := &pool
@@ -209,6 +244,11 @@ func g(table map[string]int) {
 	limit = 5
 	delete(cache, "x")
 	for count = range 3 {}
+}
+func h() {
+	limit := 3
+	limit = 4
+	for list := range 3 { list++ }
 }
 `, "p/c_test.go", "package p\nvar fine = make(chan int)\nfunc init() { count = 2 }\n")
 	expect(t, state(tr),

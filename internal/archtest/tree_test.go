@@ -32,8 +32,7 @@ type tree struct {
 }
 
 func (t *tree) add(name string, text []byte) error {
-	// Object resolution tells local names from the package's.
-	f, err := parser.ParseFile(t.fset, name, text, parser.ParseComments)
+	f, err := parser.ParseFile(t.fset, name, text, parser.ParseComments|parser.SkipObjectResolution)
 	if err != nil {
 		return err
 	}

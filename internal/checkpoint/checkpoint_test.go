@@ -111,54 +111,23 @@ func (w *world) commit() {
 	w.t.Helper()
 	state := maps.Clone(w.states[len(w.states)-1])
 	n := 1 + w.r.IntN(4)
-	type change struct {
-		kind  kv.OpKind
-		key   string
-		value []byte
-		delta int64
-	}
-	var changes []change
-	for range n {
-		c := change{kind: kv.OpPut, key: fmt.Sprintf("k%02d", w.r.IntN(40)), value: make([]byte, w.r.IntN(200))}
-		for i := range c.value {
-			c.value[i] = byte(w.r.Uint32())
+	ops := make([]kv.Op, n)
+	for i := range ops {
+		op := kv.Op{Kind: kv.OpPut, Key: fmt.Appendf(nil, "k%02d", w.r.IntN(40)), Value: make([]byte, w.r.IntN(200))}
+		for i := range op.Value {
+			op.Value[i] = byte(w.r.Uint32())
 		}
 		switch w.r.IntN(4) {
 		case 0:
-			c.kind = kv.OpDelete
+			op.Kind = kv.OpDelete
 		case 1:
-			c = change{kind: kv.OpAdd, key: fmt.Sprintf("c%02d", w.r.IntN(10)), delta: w.r.Int64N(9) - 4}
+			op = kv.Op{Kind: kv.OpAdd, Key: fmt.Appendf(nil, "c%02d", w.r.IntN(10)), Delta: w.r.Int64N(9) - 4}
 		}
-		changes = append(changes, c)
+		ops[i] = op
+		play(state, op)
 	}
-	_, err := w.e.Update(context.Background(), kv.UpdateOptions{}, func(tx kv.Tx) error {
-		for _, c := range changes {
-			switch c.kind {
-			case kv.OpPut:
-				tx.Put([]byte(c.key), c.value)
-			case kv.OpDelete:
-				tx.Delete([]byte(c.key))
-			case kv.OpAdd:
-				tx.Add([]byte(c.key), c.delta)
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	if err := applyTo(w.t, w.e)(kv.Batch{Ops: ops}); err != nil {
 		w.t.Fatal(err)
-	}
-	for _, c := range changes {
-		switch c.kind {
-		case kv.OpPut:
-			state[c.key] = string(c.value)
-		case kv.OpDelete:
-			delete(state, c.key)
-		case kv.OpAdd:
-			n := kv.DecodeCounter([]byte(state[c.key])) + c.delta
-			if delete(state, c.key); n != 0 {
-				state[c.key] = string(kv.AppendCounter(nil, n))
-			}
-		}
 	}
 	w.states = append(w.states, state)
 }
@@ -172,15 +141,33 @@ func (w *world) commits(n int) {
 
 func (w *world) last() kv.Seq { return kv.Seq(len(w.states) - 1) }
 
-// restore reads drives into an empty engine.
-func restore(t testing.TB, drives []*fakeDrive) (kv.Engine, Restored, error) {
+// restore reads drives into a map.
+func restore(t testing.TB, drives []*fakeDrive) (map[string]string, Restored, error) {
 	t.Helper()
-	e, err := mem.Open(mem.Options{})
-	if err != nil {
-		t.Fatal(err)
+	m := map[string]string{}
+	r, err := Restore(t.Context(), asDrives(drives), storeKey, func(b kv.Batch) error {
+		for _, op := range b.Ops {
+			play(m, op)
+		}
+		return nil
+	})
+	return m, r, err
+}
+
+// play does an operation to a map as an engine would.
+func play(m map[string]string, op kv.Op) {
+	key := string(op.Key)
+	switch op.Kind {
+	case kv.OpPut:
+		m[key] = string(op.Value)
+	case kv.OpDelete:
+		delete(m, key)
+	case kv.OpAdd:
+		n := kv.DecodeCounter([]byte(m[key])) + op.Delta
+		if delete(m, key); n != 0 {
+			m[key] = string(kv.AppendCounter(nil, n))
+		}
 	}
-	r, err := Restore(t.Context(), asDrives(drives), storeKey, applyTo(t, e))
-	return e, r, err
 }
 
 func applyTo(t testing.TB, e kv.Engine) func(kv.Batch) error {
@@ -221,14 +208,14 @@ func contents(t testing.TB, e kv.Engine) map[string]string {
 // which must be at least `from`.
 func (w *world) check(drives []*fakeDrive, from kv.Seq) Restored {
 	w.t.Helper()
-	e, r, err := restore(w.t, drives)
+	got, r, err := restore(w.t, drives)
 	if err != nil {
 		w.t.Fatalf("%v; problems %q", err, r.Problems)
 	}
 	if r.Seq < from || int(r.Seq) >= len(w.states) {
 		w.t.Fatalf("restored up to batch %d, want %d to %d; problems %q", r.Seq, from, len(w.states)-1, r.Problems)
 	}
-	if diff := cmp.Diff(w.states[r.Seq], contents(w.t, e)); diff != "" {
+	if diff := cmp.Diff(w.states[r.Seq], got); diff != "" {
 		w.t.Fatalf("state at batch %d (-want +got):\n%s", r.Seq, diff)
 	}
 	return r

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -32,7 +33,7 @@ type Options struct {
 	Engine kv.Engine
 	// Drives are the drives there are now. Asked before each write.
 	Drives func() []drive.Drive
-	// Key is the store key, 32 bytes.
+	// Key is the store key, 32 bytes; copied.
 	Key []byte
 	// IsCounter tells counters from values: a snapshot shows them alike.
 	IsCounter func(key []byte) bool
@@ -51,6 +52,7 @@ func (o *Options) setDefaults() error {
 	if o.Engine == nil || o.Drives == nil || o.IsCounter == nil || len(o.Key) != 32 {
 		return fsapi.Errorf(fsapi.Invalid, "checkpoint: Engine, Drives, IsCounter and a Key of 32 bytes must be set")
 	}
+	o.Key = bytes.Clone(o.Key) // its owner may wipe it before the last Flush
 	if o.GroupBytes <= 0 {
 		o.GroupBytes = DefaultGroupBytes
 	}

@@ -263,6 +263,28 @@ func TestPasswordFiles(t *testing.T) {
 	}
 }
 
+// A refused change leaves no second password behind; the machine's file system
+// is where a password file is by default.
+func TestChangePasswordFileRefused(t *testing.T) {
+	m := osfs.NewMem(osfs.MemOptions{})
+	k := create(t, m)
+	must(t, replace(m, "password", right))
+	if err := k.ChangePasswordFile(m, "password", []byte("wrong"), []byte("new"), cheap); !errors.Is(err, fsapi.Unauthorized) {
+		t.Errorf("wrong old password: %v", err)
+	}
+	if err := k.ChangePasswordFile(m, "password", right, nil, cheap); !errors.Is(err, fsapi.Invalid) {
+		t.Errorf("empty new password: %v", err)
+	}
+	if _, err := m.Stat("password" + nextSuffix); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("left behind: %v", err)
+	}
+	name := t.TempDir() + "/password"
+	must(t, replace(osfs.OS{}, name, []byte("here\n")))
+	if got, err := PasswordFrom(Sources{File: name}); err != nil || string(got) != "here" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 // hookFS calls before ahead of every call that changes something.
 type hookFS struct {
 	*osfs.Mem

@@ -22,7 +22,7 @@ const maxPassword = 4 << 10
 // Sources says where a password may come from. The first that is set is used:
 // File, then Env, then Prompt.
 type Sources struct {
-	FS   osfs.FS // for File
+	FS   osfs.FS // for File; nil: the machine's
 	File string  // path of a file that holds the password; one line end after it is taken off
 	Env  string  // name of an environment variable; passed over where it is not set
 	// Prompt asks a person; nil: nobody. See Terminal.
@@ -67,7 +67,11 @@ func (s Sources) none() error {
 }
 
 func (s Sources) fromFile() ([]byte, error) {
-	b, err := readFile(s.FS, s.File, maxPassword+2)
+	fsys := s.FS
+	if fsys == nil {
+		fsys = osfs.OS{}
+	}
+	b, err := readFile(fsys, s.File, maxPassword+2)
 	if err != nil {
 		return nil, wrapIO(err, "read password file "+s.File)
 	}
@@ -203,6 +207,9 @@ func (k *Keyring) ChangePasswordFile(fsys osfs.FS, file string, old, password []
 		return wrapIO(err, "write password file "+next)
 	}
 	if err := k.ChangePassword(old, password, p); err != nil {
+		if errors.Is(err, fsapi.Unauthorized) || errors.Is(err, fsapi.Invalid) {
+			return errors.Join(err, fsys.Remove(next)) // refused: nothing was changed
+		}
 		return err // the keyring's file may hold either: both passwords stay
 	}
 	if err := rename(fsys, next, file); err != nil {
