@@ -2,8 +2,20 @@
 // dedup, compression, sealing, segments, the journal's frames, placement on
 // drives, reading through a cache of chunks.
 //
-// It owns: the formats of frames and segments, which drive holds what. It must
-// not know names, paths or doors; metadata it asks for through Index.
+// It owns: the formats of frames and segments (FORMAT.md), which drive holds
+// what. It must not know names, paths or doors; metadata it asks for through
+// Index.
+//
+// Goroutines: a Batch has one for each chunk under way (at most 2 × Workers + 2)
+// and one for each replica of a segment being written; Finish and Abort wait
+// for them. Store.cpu bounds how many compute. A Store has one for each
+// prefetch and each repair that a read started; Close waits for them.
+//
+// Locks are leaves: none is held while another is taken or while I/O is done,
+// except DriveSet's per drive while its capacity is measured. A batch's output
+// (staged items, current segment) has no lock: it belongs to the item that has
+// the turn (see item.turn), which alone may wait for a free block. Blocks become
+// free because replicas write them without waiting for anybody's turn.
 package blob
 
 import (
