@@ -195,7 +195,7 @@ func (x *opRun) make(dir *meta.Inode, name string, nn NewNode) (*meta.Inode, err
 }
 
 func (x *opRun) makeAs(dir *meta.Inode, name string, nn NewNode, ino fsapi.Ino) (*meta.Inode, error) {
-	if err := nn.check(x.b.c); err != nil {
+	if err := nn.check(); err != nil {
 		return nil, err
 	}
 	old, err := x.lookup(dir, name)

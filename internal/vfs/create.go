@@ -36,7 +36,7 @@ func (fs *Local) enter(ctx context.Context, c *fsapi.Cred, dir fsapi.Ino, name s
 
 // Mknod implements FS.
 func (fs *Local) Mknod(ctx context.Context, c *fsapi.Cred, dir fsapi.Ino, name string, nn NewNode) (fsapi.Attr, error) {
-	if err := nn.check(c); err != nil {
+	if err := nn.check(); err != nil {
 		return fsapi.Attr{}, err
 	}
 	d, err := fs.enter(ctx, c, dir, name)
@@ -52,14 +52,10 @@ func (fs *Local) Mknod(ctx context.Context, c *fsapi.Cred, dir fsapi.Ino, name s
 	return n.attr(), nil
 }
 
-func (nn *NewNode) check(c *fsapi.Cred) error {
+// check refuses what nobody can make, before anything is looked at.
+func (nn *NewNode) check() error {
 	switch nn.Type {
-	case fsapi.TypeRegular, fsapi.TypeDirectory, fsapi.TypeFIFO, fsapi.TypeSocket:
-		return nil
-	case fsapi.TypeCharDev, fsapi.TypeBlockDev:
-		if c.Uid != 0 && !c.Checked {
-			return fsapi.Errorf(fsapi.NotPermitted, "only the superuser makes device nodes")
-		}
+	case fsapi.TypeRegular, fsapi.TypeDirectory, fsapi.TypeFIFO, fsapi.TypeSocket, fsapi.TypeCharDev, fsapi.TypeBlockDev:
 		return nil
 	case fsapi.TypeSymlink:
 		if nn.Target == "" {
@@ -71,6 +67,14 @@ func (nn *NewNode) check(c *fsapi.Cred) error {
 		return nil
 	}
 	return fsapi.Errorf(fsapi.Invalid, "%d is no file type", nn.Type)
+}
+
+// allowed says whether c may make it where it may make names: mknod(2).
+func (nn *NewNode) allowed(c *fsapi.Cred) error {
+	if device := nn.Type == fsapi.TypeCharDev || nn.Type == fsapi.TypeBlockDev; device && c.Uid != 0 && !c.Checked {
+		return fsapi.Errorf(fsapi.NotPermitted, "only the superuser makes device nodes")
+	}
+	return nil
 }
 
 // Create implements FS.
@@ -122,9 +126,10 @@ func (fs *Local) openChild(ctx context.Context, c *fsapi.Cred, d *node, name str
 }
 
 // create makes an inode with a name in d, held for the caller, and opens it
-// where flags are given. fsapi.Exist comes before fsapi.Access, as in Linux.
+// where flags are given. fsapi.Exist comes before fsapi.Access, and that before
+// fsapi.NotPermitted, as in Linux.
 func (fs *Local) create(ctx context.Context, c *fsapi.Cred, d *node, name string, nn NewNode, flags *OpenFlags) (*node, *file, error) {
-	if err := fs.permit(ctx, c, d, mayWrite); err != nil {
+	if err := cmpErr(fs.permit(ctx, c, d, mayWrite), nn.allowed(c)); err != nil {
 		if n, lookErr := fs.child(ctx, d, name); lookErr == nil {
 			n.release()
 			return nil, nil, errExist(name)

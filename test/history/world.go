@@ -139,7 +139,7 @@ func short(a, b string) string {
 	for i < min(len(a), len(b)) && a[i] == b[i] {
 		i++
 	}
-	from, to := max(0, i-40), min(len(a), i+80)
+	from, to := max(0, i-40), min(len(a), i+40)
 	return fmt.Sprintf("%d bytes, from %d on %.200q", len(a), from, a[from:to])
 }
 

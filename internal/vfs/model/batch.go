@@ -160,6 +160,9 @@ func (f *FS) resolve(c *fsapi.Cred, path string, parents bool) (*node, string, e
 }
 
 func (f *FS) makeIn(c *fsapi.Cred, d *node, name string, w vfs.NewNode) (*node, error) {
+	if err := checkNew(w); err != nil {
+		return nil, err
+	}
 	if _, err := f.creatable(c, d.attr.Ino, name); err != nil {
 		return nil, err
 	}

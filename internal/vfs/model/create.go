@@ -11,6 +11,9 @@ import (
 func (f *FS) Mknod(_ context.Context, c *fsapi.Cred, dir fsapi.Ino, name string, w vfs.NewNode) (fsapi.Attr, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if err := checkNew(w); err != nil {
+		return fsapi.Attr{}, err
+	}
 	d, err := f.creatable(c, dir, name)
 	if err != nil {
 		return fsapi.Attr{}, err
@@ -49,7 +52,7 @@ func (f *FS) creatable(c *fsapi.Cred, dir fsapi.Ino, name string) (*node, error)
 
 // make makes an inode with a name in d.
 func (f *FS) make(c *fsapi.Cred, d *node, name string, w vfs.NewNode) (*node, error) {
-	if err := f.checkNew(c, w); err != nil {
+	if err := f.mayMake(c, w); err != nil {
 		return nil, err
 	}
 	gid := c.Gid
@@ -103,14 +106,10 @@ func (f *FS) inheritMode(n, d *node, umask uint32) {
 	}
 }
 
-// checkNew refuses what cannot be made.
-func (f *FS) checkNew(c *fsapi.Cred, w vfs.NewNode) error {
+// checkNew refuses what nobody can make, which Linux sees first.
+func checkNew(w vfs.NewNode) error {
 	switch w.Type {
-	case fsapi.TypeRegular, fsapi.TypeDirectory, fsapi.TypeFIFO, fsapi.TypeSocket:
-	case fsapi.TypeCharDev, fsapi.TypeBlockDev:
-		if !privileged(c) {
-			return fsapi.Errorf(fsapi.NotPermitted, "only root makes device nodes")
-		}
+	case fsapi.TypeRegular, fsapi.TypeDirectory, fsapi.TypeFIFO, fsapi.TypeSocket, fsapi.TypeCharDev, fsapi.TypeBlockDev:
 	case fsapi.TypeSymlink:
 		if w.Target == "" {
 			return fsapi.Errorf(fsapi.NotExist, "the target of a symlink is empty")
@@ -120,6 +119,14 @@ func (f *FS) checkNew(c *fsapi.Cred, w vfs.NewNode) error {
 		}
 	default:
 		return fsapi.Errorf(fsapi.Invalid, "%d is not a file type", w.Type)
+	}
+	return nil
+}
+
+// mayMake refuses what c may not make, and what there is no room for.
+func (f *FS) mayMake(c *fsapi.Cred, w vfs.NewNode) error {
+	if device := w.Type == fsapi.TypeCharDev || w.Type == fsapi.TypeBlockDev; device && !privileged(c) {
+		return fsapi.Errorf(fsapi.NotPermitted, "only root makes device nodes")
 	}
 	if int64(len(f.nodes)) >= f.o.Inodes {
 		return fsapi.Errorf(fsapi.NoSpace, "the volume has %d inodes", len(f.nodes))
