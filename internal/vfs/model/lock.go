@@ -44,6 +44,9 @@ func (h *file) SetLock(ctx context.Context, l vfs.Lock, block bool) error {
 	if err := h.checkLock(l); err != nil {
 		return err
 	}
+	if err := h.mayLock(l); err != nil {
+		return err
+	}
 	for {
 		if _, refused := h.n.refuses(l); !refused {
 			break
@@ -72,6 +75,19 @@ func (h *file) checkLock(l vfs.Lock) error {
 	}
 	if l.Type > vfs.LockWrite || !l.Flock && (l.Start < 0 || l.End < l.Start) {
 		return fsapi.Errorf(fsapi.Invalid, "%+v is not a lock", l)
+	}
+	return nil
+}
+
+// mayLock is that a POSIX lock is of what the file is open for (fcntl(2)).
+func (h *file) mayLock(l vfs.Lock) error {
+	switch {
+	case l.Flock:
+		return nil
+	case l.Type == vfs.LockRead:
+		return h.usable(vfs.OpenRead | vfs.OpenExec)
+	case l.Type == vfs.LockWrite:
+		return h.usable(vfs.OpenWrite)
 	}
 	return nil
 }

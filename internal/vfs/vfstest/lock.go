@@ -26,6 +26,7 @@ func lockTests() []test {
 		{"flock/ends with its handle", flockClose},
 		{"flock/does not see POSIX locks", flockApart},
 		{"lock/arguments", lockArguments},
+		{"lock/only what the file is open for", lockModes},
 	}
 }
 
@@ -285,4 +286,16 @@ func lockArguments(e *env) {
 		_, err := a.h.GetLock(e.ctx, l)
 		e.fails(fsapi.Invalid, err)
 	}
+}
+
+func lockModes(e *env) {
+	f := e.file(root, "f", 0o644)
+	r, w := e.locker(f, 1), e.locker(f, 1)
+	r.h, w.h = e.open(f, vfs.OpenRead), e.open(f, vfs.OpenWrite)
+	r.set(vfs.LockRead, 0, 9, false)
+	e.fails(fsapi.BadHandle, r.h.SetLock(e.ctx, r.lock(vfs.LockWrite, 0, 9), false))
+	w.set(vfs.LockWrite, 0, 9, false)
+	e.fails(fsapi.BadHandle, w.h.SetLock(e.ctx, w.lock(vfs.LockRead, 0, 9), false))
+	r.set(vfs.LockNone, 0, 9, false)
+	e.ok(r.h.SetLock(e.ctx, r.flock(vfs.LockWrite), false))
 }
