@@ -102,7 +102,7 @@ func TestCheckSeesEveryMissingRecord(t *testing.T) {
 			t.Errorf("nobody missed %s", keyText(k))
 		}
 		f.raw(func(w kv.Tx) {
-			if counterTable(k[0]) {
+			if isCounter(k[0]) {
 				w.Add(k, kv.DecodeCounter(values[i]))
 			} else {
 				w.Put(k, values[i])
@@ -113,10 +113,6 @@ func TestCheckSeesEveryMissingRecord(t *testing.T) {
 	if want := len(volumeTables) + len("Ssj"); len(tables) != want {
 		t.Errorf("the volume has records in %d tables, want all %d", len(tables), want)
 	}
-}
-
-func counterTable(tab byte) bool {
-	return tab == tabUsage || tab == tabRefs || tab == tabLive || tab == tabJournalN
 }
 
 func (f *fixture) refs(k []byte) (n int64) {
@@ -136,7 +132,7 @@ func TestCheckSeesEveryWrongCounter(t *testing.T) {
 	f.furnish()
 	keys, _ := f.records()
 	for _, k := range keys {
-		if !counterTable(k[0]) {
+		if !isCounter(k[0]) {
 			continue
 		}
 		f.raw(func(w kv.Tx) { w.Add(k, 1) })
@@ -184,7 +180,7 @@ func TestDamageNeverPanics(t *testing.T) {
 	f.furnish()
 	keys, values := f.records()
 	for i, k := range keys {
-		if counterTable(k[0]) {
+		if isCounter(k[0]) {
 			continue
 		}
 		v := values[i]

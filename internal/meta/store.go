@@ -51,6 +51,9 @@ func Open(ctx context.Context, e kv.Engine, o Options) (*Store, error) {
 		if ok {
 			return checkFormat(key, v)
 		}
+		if err := empty(w); err != nil {
+			return err
+		}
 		w.Put(key, putUint([]byte(formatMagic), formatVersion))
 		return nil
 	})
@@ -58,6 +61,14 @@ func Open(ctx context.Context, e kv.Engine, o Options) (*Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// empty fails where an engine without format record holds anything: a load
+// that did not come to its end, or something that is no metadata.
+func empty(r kv.Reader) error {
+	return r.Scan([]byte{0}, nil, func(k, _ []byte) (bool, error) {
+		return false, fsapi.Errorf(fsapi.Corrupt, "the metadata holds %s but no format record: it was loaded in part, or is something else", keyText(k))
+	})
 }
 
 func checkFormat(key, v []byte) error {
