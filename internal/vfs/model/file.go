@@ -106,7 +106,7 @@ func (h *file) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
 		return 0, fsapi.Errorf(fsapi.Invalid, "%d is not an offset", off)
 	}
 	n := h.n.data.read(p, off)
-	if n > 0 && h.flags&vfs.OpenNoTime == 0 {
+	if len(p) > 0 && h.flags&vfs.OpenNoTime == 0 {
 		h.f.accessed(h.n)
 	}
 	return n, nil

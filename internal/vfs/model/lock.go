@@ -51,6 +51,11 @@ func (h *file) SetLock(ctx context.Context, l vfs.Lock, block bool) error {
 		if _, refused := h.n.refuses(l); !refused {
 			break
 		}
+		if l.Flock {
+			// "the existing lock is first removed, and then a new lock is
+			// established", flock(2)
+			f.setFlock(h, vfs.Lock{Owner: l.Owner, Flock: true})
+		}
 		if !block {
 			return fsapi.Errorf(fsapi.WouldBlock, "inode %d is locked", h.n.attr.Ino)
 		}
