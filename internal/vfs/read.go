@@ -25,7 +25,7 @@ func (f *file) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		f.readAhead(ctx, off+int64(n))
 	}
 	f.fs.stats.read.Add(int64(n))
-	if f.flags&OpenNoTime == 0 {
+	if len(p) > 0 && f.flags&OpenNoTime == 0 {
 		f.fs.accessed(f.n)
 	}
 	return n, nil

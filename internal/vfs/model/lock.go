@@ -51,13 +51,13 @@ func (h *file) SetLock(ctx context.Context, l vfs.Lock, block bool) error {
 		if _, refused := h.n.refuses(l); !refused {
 			break
 		}
-		if l.Flock {
-			// "the existing lock is first removed, and then a new lock is
-			// established", flock(2)
-			f.setFlock(h, vfs.Lock{Owner: l.Owner, Flock: true})
-		}
 		if !block {
 			return fsapi.Errorf(fsapi.WouldBlock, "inode %d is locked", h.n.attr.Ino)
+		}
+		if l.Flock {
+			// "the existing lock is first removed, and then a new lock is
+			// established", flock(2); the seam keeps it where that fails at once.
+			f.setFlock(h, vfs.Lock{Owner: l.Owner, Flock: true})
 		}
 		if err := f.await(ctx, h.n, l); err != nil {
 			return err

@@ -9,13 +9,7 @@ import (
 
 // found finds a name and its directory, which c must be able to search.
 func (f *FS) found(c *fsapi.Cred, dir fsapi.Ino, name string) (d, n *node, err error) {
-	if err := checkName(name); err != nil {
-		return nil, nil, err
-	}
-	if d, err = f.directory(dir); err != nil {
-		return nil, nil, err
-	}
-	if err := f.may(c, d, execute); err != nil {
+	if d, err = f.searchable(c, dir, name); err != nil {
 		return nil, nil, err
 	}
 	e := d.entries[name]
@@ -23,6 +17,18 @@ func (f *FS) found(c *fsapi.Cred, dir fsapi.Ino, name string) (d, n *node, err e
 		return nil, nil, notExist(name)
 	}
 	return d, e.node, nil
+}
+
+// searchable finds a directory, which c must be able to search for name.
+func (f *FS) searchable(c *fsapi.Cred, dir fsapi.Ino, name string) (*node, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	d, err := f.directory(dir)
+	if err != nil {
+		return nil, err
+	}
+	return d, f.may(c, d, execute)
 }
 
 // Unlink implements vfs.FS.
@@ -101,15 +107,16 @@ func (f *FS) rename(c *fsapi.Cred, fromDir fsapi.Ino, from string, toDir fsapi.I
 	if err := checkName(to); err != nil {
 		return err
 	}
+	fd, err := f.searchable(c, fromDir, from)
+	if err != nil {
+		return err
+	}
+	td, err := f.searchable(c, toDir, to)
+	if err != nil {
+		return err
+	}
 	fd, n, err := f.found(c, fromDir, from)
 	if err != nil {
-		return err
-	}
-	td, err := f.directory(toDir)
-	if err != nil {
-		return err
-	}
-	if err := f.may(c, td, execute); err != nil {
 		return err
 	}
 	var victim *node
