@@ -29,8 +29,10 @@ func (f configFlags) load(g *globals) (config.Config, error) {
 	if f.PasswordFile != "" {
 		cfg.Data.PasswordFile = f.PasswordFile
 	}
-	cfg.Data.Dir, err = filepath.Abs(cfg.Data.Dir)
-	return cfg, err
+	if cfg.Data.Dir, err = filepath.Abs(cfg.Data.Dir); err != nil {
+		return cfg, err
+	}
+	return cfg, cfg.Validate()
 }
 
 type serveCmd struct {
@@ -54,6 +56,9 @@ func (c *serveCmd) Run(g *globals) error {
 	}
 	if c.Listen != "" {
 		cfg.Rest.Listen = c.Listen
+	}
+	if err := cfg.Validate(); err != nil {
+		return err
 	}
 	return daemon.Serve(g.ctx, cfg, os.Stdout)
 }

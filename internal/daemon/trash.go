@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"strings"
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -24,7 +25,7 @@ func (n *Node) listTrash(ctx context.Context, req api.TrashList) (api.Trash, err
 	out.More = more
 	for _, e := range entries {
 		out.Entries = append(out.Entries, api.TrashEntry{
-			Ino: uint64(e.Ino), Path: e.Path, Type: typeNames[e.Attr.Type], Size: e.Attr.Size, Deleted: e.Deleted, Expires: e.Expires,
+			Ino: uint64(e.Ino), Path: "/" + strings.TrimPrefix(e.Path, "/"), Type: typeNames[e.Attr.Type], Size: e.Attr.Size, Deleted: e.Deleted, Expires: e.Expires,
 		})
 	}
 	return out, nil

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/strakefs/strake/internal/config"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"strake": main})
+}
+
+// TestScripts drives the command line as a user does. The data directory has a
+// short path of its own, as a socket's path is bounded.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			dir, err := os.MkdirTemp("", "strake")
+			if err != nil {
+				return err
+			}
+			e.Defer(func() { os.RemoveAll(dir) })
+			e.Setenv("STRAKE_DATA", filepath.Join(dir, "d"))
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"waitsocket": waitSocket,
+			"firstfield": firstField,
+		},
+	})
+}
+
+// waitSocket waits until the server of the data directory listens.
+func waitSocket(ts *testscript.TestScript, _ bool, _ []string) {
+	sock := filepath.Join(ts.Getenv("STRAKE_DATA"), "run", "strake.sock")
+	for range 600 {
+		if _, err := os.Stat(sock); err == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond) // another process: there is nothing to wait on
+	}
+	ts.Fatalf("no server listens at %s", sock)
+}
+
+// firstField VAR PATTERN sets VAR to the first field of the line of the last
+// output that holds PATTERN.
+func firstField(ts *testscript.TestScript, _ bool, args []string) {
+	for _, line := range strings.Split(ts.ReadFile("stdout"), "\n") {
+		if strings.Contains(line, args[1]) {
+			ts.Setenv(args[0], strings.Fields(line)[0])
+			return
+		}
+	}
+	ts.Fatalf("no line of the output holds %q", args[1])
+}
+
+// The committed reference is the one that the code makes.
+func TestReferenceIsCurrent(t *testing.T) {
+	k, err := newParser(&cli{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	cliReference(&b, k.Model)
+	for name, want := range map[string]string{"cli.md": b.String(), "config.md": config.Reference()} {
+		got, err := os.ReadFile(filepath.Join("..", "..", "docs", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != want {
+			t.Errorf("docs/%s is not what the code says: run make docs", name)
+		}
+	}
+}
