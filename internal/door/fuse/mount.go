@@ -325,34 +325,33 @@ func unmountOnce(dir string, f *fuse.Server) error {
 
 // prepare makes dir ready to be mounted on.
 func prepare(dir string) error {
-	var st unix.Stat_t
-	err := unix.Stat(dir, &st)
-	if err == nil {
-		// The kernel answers stat from its cache even when the server is dead;
-		// statfs it always asks.
-		var fs unix.Statfs_t
-		err = unix.Statfs(dir, &fs)
-	}
-	switch {
-	case errors.Is(err, unix.ENOTCONN), errors.Is(err, unix.ECONNABORTED):
+	if dead(dir) {
 		if err := detachStale(dir); err != nil {
 			return fsapi.Wrap(fsapi.Busy, err, "unmounting what a dead server left on "+dir)
 		}
-		return prepare(dir)
+		return prepare(dir) // there may be one more below it
+	}
+	var st unix.Stat_t
+	err := unix.Stat(dir, &st)
+	switch {
 	case errors.Is(err, unix.ENOENT):
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fsapi.Wrap(fsapi.IO, err, "making the mount point")
-		}
-		return nil
+		return fsapi.Wrap(fsapi.IO, os.MkdirAll(dir, 0o755), "making the mount point")
 	case err != nil:
 		return fsapi.Wrap(fsapi.IO, err, "mount point "+dir)
 	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
 		return fsapi.Errorf(fsapi.NotDir, "mount point %s is not a directory", dir)
-	}
-	if mounted(dir) {
+	case mounted(dir):
 		return fsapi.Errorf(fsapi.Busy, "a Strake volume is mounted on %s already: unmount it, or choose another directory", dir)
 	}
 	return nil
+}
+
+// dead reports whether a FUSE mount whose server is gone is on dir. The kernel
+// answers stat from its cache all the same, but not statfs.
+func dead(dir string) bool {
+	var st unix.Statfs_t
+	err := unix.Statfs(dir, &st)
+	return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED)
 }
 
 // detachStale takes a dead mount out of the tree.
