@@ -270,21 +270,22 @@ func (p *upload) conditions() error {
 	return nil
 }
 
-// guards are the operations that check the conditions inside the transaction.
-func (p *upload) guards() []vfs.Op {
-	var ops []vfs.Op
-	if p.r.Header.Get("If-None-Match") != "" {
-		ops = append(ops, vfs.Op{Kind: vfs.OpSetattr, Path: p.path, IfAbsent: true})
+// guard is the operation that checks If-Match inside the transaction; none
+// where the request has no such condition.
+func (p *upload) guard() []vfs.Op {
+	m := p.r.Header.Get("If-Match")
+	if m == "" {
+		return nil
 	}
-	if m := p.r.Header.Get("If-Match"); m != "" {
-		op := vfs.Op{Kind: vfs.OpSetattr, Path: p.path}
-		if m != "*" {
-			op.IfIno, op.IfChange, _ = parseETag(m)
-		}
-		ops = append(ops, op)
+	op := vfs.Op{Kind: vfs.OpSetattr, Path: p.path}
+	if m != "*" {
+		op.IfIno, op.IfChange, _ = parseETag(m)
 	}
-	return ops
+	return []vfs.Op{op}
 }
+
+// absent reports whether the request wants to make the file, not replace it.
+func (p *upload) absent() bool { return p.r.Header.Get("If-None-Match") != "" }
 
 func (p *upload) store() (fsapi.Attr, error) {
 	if n := p.r.ContentLength; n >= 0 && n <= smallPut {
@@ -298,17 +299,12 @@ func (p *upload) small(n int64) (fsapi.Attr, error) {
 	if _, err := io.ReadFull(p.r.Body, data); err != nil {
 		return fsapi.Attr{}, fsapi.Wrap(fsapi.Invalid, err, "the body ended early")
 	}
-	return p.commit(vfs.Op{Kind: vfs.OpPut, Path: p.path, Data: data, Mode: p.mode})
+	return p.commit(vfs.Op{Kind: vfs.OpPut, Path: p.path, Data: data, Mode: p.mode, IfAbsent: p.absent()})
 }
 
-// commit runs the last operation with its guards, and makes it durable.
+// commit runs the last operation with its guard, and makes it durable.
 func (p *upload) commit(op vfs.Op) (fsapi.Attr, error) {
-	ops := append(p.guards(), op)
-	if op.Kind == vfs.OpPut && p.r.Header.Get("If-None-Match") != "" {
-		ops = ops[len(ops)-1:]
-		ops[0].IfAbsent = true
-	}
-	attrs, err := p.fs.Batch(p.ctx, cred, ops)
+	attrs, err := p.fs.Batch(p.ctx, cred, append(p.guard(), op))
 	if err != nil {
 		return fsapi.Attr{}, err
 	}
@@ -353,7 +349,25 @@ func (p *upload) fill(f vfs.File, tmpPath string) (fsapi.Attr, error) {
 			return fsapi.Attr{}, err
 		}
 	}
+	if p.absent() {
+		return p.claim(lastName(tmpPath))
+	}
 	return p.commit(vfs.Op{Kind: vfs.OpRename, Path: tmpPath, To: p.path})
+}
+
+// claim gives the file its name if nobody else has it.
+func (p *upload) claim(tmp string) (fsapi.Attr, error) {
+	err := p.fs.Rename(p.ctx, cred, p.dir.Ino, tmp, p.dir.Ino, p.name, vfs.RenameNoReplace)
+	if errors.Is(err, fsapi.Exist) {
+		err = fsapi.Errorf(fsapi.Precondition, "%s exists already", p.path)
+	}
+	if err != nil {
+		return fsapi.Attr{}, err
+	}
+	if err := p.syncDir(); err != nil {
+		return fsapi.Attr{}, err
+	}
+	return p.fs.Lookup(p.ctx, cred, p.dir.Ino, p.name)
 }
 
 func (p *upload) copyBody(f vfs.File) error {
