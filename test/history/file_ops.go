@@ -94,7 +94,7 @@ func (w *world) on(r uint32, what func(h *handle) (string, func(s int) result)) 
 	if _, err := w.both(fmt.Sprintf("%s through handle %#x of #%d", text, uint32(h.flags), h.n.id), call); err != nil {
 		return err
 	}
-	_, err = w.both("fstat after it", func(s int) result { return attr(h.f[s].Attr(w.ctx)) })
+	_, err = w.both("fstat", func(s int) result { return attr(h.f[s].Attr(w.ctx)) })
 	return err
 }
 

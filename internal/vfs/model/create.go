@@ -28,14 +28,8 @@ func (f *FS) Mknod(_ context.Context, c *fsapi.Cred, dir fsapi.Ino, name string,
 // creatable finds a directory in which c may make name: search permission,
 // absence, write permission, in the order Linux looks.
 func (f *FS) creatable(c *fsapi.Cred, dir fsapi.Ino, name string) (*node, error) {
-	if err := checkName(name); err != nil {
-		return nil, err
-	}
-	d, err := f.directory(dir)
+	d, err := f.searchable(c, dir, name)
 	if err != nil {
-		return nil, err
-	}
-	if err := f.may(c, d, execute); err != nil {
 		return nil, err
 	}
 	if d.entries[name] != nil {
@@ -43,9 +37,6 @@ func (f *FS) creatable(c *fsapi.Cred, dir fsapi.Ino, name string) (*node, error)
 	}
 	if err := f.may(c, d, write); err != nil {
 		return nil, err
-	}
-	if d.attr.Nlink == 0 {
-		return nil, fsapi.Errorf(fsapi.NotExist, "directory %d was removed", dir)
 	}
 	return d, nil
 }
@@ -147,14 +138,8 @@ func (f *FS) Create(_ context.Context, c *fsapi.Cred, dir fsapi.Ino, name string
 	if w.Type != 0 && w.Type != fsapi.TypeRegular {
 		return fsapi.Attr{}, nil, fsapi.Errorf(fsapi.Invalid, "only regular files are opened")
 	}
-	if err := checkName(name); err != nil {
-		return fsapi.Attr{}, nil, err
-	}
-	d, err := f.directory(dir)
+	d, err := f.searchable(c, dir, name)
 	if err != nil {
-		return fsapi.Attr{}, nil, err
-	}
-	if err := f.may(c, d, execute); err != nil {
 		return fsapi.Attr{}, nil, err
 	}
 	if e := d.entries[name]; e != nil {

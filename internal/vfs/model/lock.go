@@ -90,7 +90,7 @@ func (h *file) mayLock(l vfs.Lock) error {
 	case l.Flock:
 		return nil
 	case l.Type == vfs.LockRead:
-		return h.usable(vfs.OpenRead | vfs.OpenExec)
+		return h.usable(vfs.OpenRead)
 	case l.Type == vfs.LockWrite:
 		return h.usable(vfs.OpenWrite)
 	}

@@ -19,16 +19,22 @@ func (f *FS) found(c *fsapi.Cred, dir fsapi.Ino, name string) (d, n *node, err e
 	return d, e.node, nil
 }
 
-// searchable finds a directory, which c must be able to search for name.
+// searchable finds a directory in which c may look for name.
 func (f *FS) searchable(c *fsapi.Cred, dir fsapi.Ino, name string) (*node, error) {
-	if err := checkName(name); err != nil {
-		return nil, err
-	}
 	d, err := f.directory(dir)
 	if err != nil {
 		return nil, err
 	}
-	return d, f.may(c, d, execute)
+	if err := f.may(c, d, execute); err != nil {
+		return nil, err
+	}
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	if d.attr.Nlink == 0 {
+		return nil, fsapi.Errorf(fsapi.NotExist, "directory %d was removed", dir)
+	}
+	return d, nil
 }
 
 // Unlink implements vfs.FS.
@@ -104,9 +110,6 @@ func (f *FS) rename(c *fsapi.Cred, fromDir fsapi.Ino, from string, toDir fsapi.I
 	if flags&^both != 0 || flags == both {
 		return fsapi.Errorf(fsapi.Invalid, "%#x is not a set of rename flags", uint32(flags))
 	}
-	if err := checkName(to); err != nil {
-		return err
-	}
 	fd, err := f.searchable(c, fromDir, from)
 	if err != nil {
 		return err
@@ -137,8 +140,6 @@ func (f *FS) rename(c *fsapi.Cred, fromDir fsapi.Ino, from string, toDir fsapi.I
 		return fsapi.Errorf(fsapi.NotEmpty, "directory %q is not empty", to)
 	case victim == n:
 		return nil
-	case td.attr.Nlink == 0:
-		return fsapi.Errorf(fsapi.NotExist, "directory %d was removed", toDir)
 	}
 	if err := f.mayRename(c, fd, n, td, victim, exchange); err != nil {
 		return err
