@@ -152,6 +152,9 @@ func (w *world) allocate(r [8]uint32) error {
 				off, n = 0, 4096
 			}
 		}
+		if mode&vfs.AllocPunch == 0 && h.flags&vfs.OpenWrite != 0 {
+			h.n.prealloc = true
+		}
 		return fmt.Sprintf("fallocate %#x %d+%d", uint32(mode), off, n), func(s int) result {
 			return result{err: h.f[s].Allocate(w.ctx, mode, off, n)}
 		}
@@ -175,7 +178,7 @@ func (w *world) copy(r [8]uint32) error {
 	return w.on(r[0], func(h *handle) (string, func(int) result) {
 		to := pick(w.handles, r[5])
 		off, dst, n := offset(r[1], w.sizeOf(h.n)), offset(r[2], w.sizeOf(to.n)), int64(size(r[4]))
-		if h.n.holes {
+		if h.n.holes || h.n.prealloc {
 			to.n.holes = true
 		}
 		return fmt.Sprintf("copy %d+%d to #%d at %d (handle %#x)", off, n, to.n.id, dst, uint32(to.flags)), func(s int) result {
@@ -197,7 +200,10 @@ func (w *world) flush(r [8]uint32) error {
 	})
 }
 
-func owner(r uint32) vfs.LockOwner { return vfs.LockOwner{Door: "test", Owner: uint64(r % 4)} }
+// owners is how many owners of locks there are.
+const owners = 4
+
+func owner(r uint32) vfs.LockOwner { return vfs.LockOwner{Door: "test", Owner: uint64(r % owners)} }
 
 func lockOf(r [8]uint32) vfs.Lock {
 	l := vfs.Lock{Owner: owner(r[1]), Type: vfs.LockType(r[2] % 3), Start: int64(r[4] % 40), Pid: r[1] % 4}
@@ -223,6 +229,7 @@ func (w *world) lock(r [8]uint32) error {
 func (w *world) getlk(r [8]uint32) error {
 	return w.on(r[0], func(h *handle) (string, func(int) result) {
 		l := lockOf(r)
+		l.Type = vfs.LockRead + l.Type%2
 		return fmt.Sprintf("getlk %+v", l), func(s int) result {
 			got, err := h.f[s].GetLock(w.ctx, l)
 			return result{err: err, text: fmt.Sprint(got.Type == vfs.LockNone)}

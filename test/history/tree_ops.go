@@ -140,8 +140,8 @@ func (w *world) upkeepStep(r [8]uint32) error {
 	return w.upkeep(r[0])
 }
 
-// restartReal ends the real side cleanly and starts it again. Handles do not
-// outlive that.
+// restartReal ends the real side cleanly and starts it again. Handles and locks
+// do not outlive that.
 func (w *world) restartReal(r [8]uint32) error {
 	if w.restart == nil {
 		return nil
@@ -149,6 +149,7 @@ func (w *world) restartReal(r [8]uint32) error {
 	if err := w.closeAll(); err != nil {
 		return err
 	}
+	w.unlockModel()
 	w.trace = append(w.trace, "restart")
 	fs, err := w.restart()
 	if err != nil {
@@ -156,6 +157,20 @@ func (w *world) restartReal(r [8]uint32) error {
 	}
 	w.fs[subject] = fs
 	return w.compareTree(r)
+}
+
+// unlockModel ends every POSIX lock in the model.
+func (w *world) unlockModel() {
+	for _, n := range w.alive(fsapi.TypeRegular) {
+		h, err := w.fs[oracle].Open(w.ctx, fsapi.Root, n.ino[oracle], vfs.OpenRead)
+		if err != nil {
+			continue
+		}
+		for o := range uint32(owners) {
+			_ = h.Flush(w.ctx, owner(o))
+		}
+		_ = h.Close()
+	}
 }
 
 // compareTree stores everything, then compares all that can be reached.

@@ -26,6 +26,8 @@ type node struct {
 	// holes says that bytes which are zero were written: whether they take
 	// space is up to each side.
 	holes bool
+	// prealloc says that space was: a copy may take as much or none.
+	prealloc bool
 }
 
 // handle is an open file on both sides.

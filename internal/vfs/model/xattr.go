@@ -126,11 +126,11 @@ func (f *FS) Setxattr(_ context.Context, c *fsapi.Cred, ino fsapi.Ino, name stri
 	if flags&^(vfs.XattrCreate|vfs.XattrReplace) != 0 {
 		return fsapi.Errorf(fsapi.Invalid, "%#x is not a set of setxattr flags", uint32(flags))
 	}
-	if err := xattrName(name); err != nil {
-		return err
-	}
 	if len(value) > fsapi.MaxXattr {
 		return fsapi.Errorf(fsapi.TooBig, "an attribute of %d bytes is over %d", len(value), fsapi.MaxXattr)
+	}
+	if err := xattrName(name); err != nil {
+		return err
 	}
 	if err := f.mayWriteXattr(c, n, name); err != nil {
 		return err
