@@ -2,6 +2,7 @@ package meta
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/strakefs/strake/internal/fsapi"
@@ -56,12 +57,12 @@ type check struct {
 // called now and then. The error is nil where the check could run to its end,
 // whatever it found. Two names in one directory with the same cookie are not
 // looked for.
-func (s *Store) Check(ctx context.Context, vol fsapi.VolumeID, progress func(stage string, done int64), report func(Problem)) error {
+func (s *Store) Check(ctx context.Context, vol fsapi.VolumeID, progress func(stage string, done int64), report func(Problem)) (err error) {
 	snap, err := s.e.Snapshot()
 	if err != nil {
 		return err
 	}
-	defer snap.Close()
+	defer func() { err = errors.Join(err, snap.Close()) }()
 	if progress == nil {
 		progress = func(string, int64) {}
 	}

@@ -32,12 +32,12 @@ func isCounter(tab byte) bool {
 
 // Dump writes all records of all volumes, as of one moment, as lines of JSON
 // that Load reads into any engine.
-func (s *Store) Dump(ctx context.Context, w io.Writer) error {
+func (s *Store) Dump(ctx context.Context, w io.Writer) (err error) {
 	snap, err := s.e.Snapshot()
 	if err != nil {
 		return err
 	}
-	defer snap.Close()
+	defer func() { err = errors.Join(err, snap.Close()) }()
 	out := bufio.NewWriterSize(w, 1<<16)
 	enc := json.NewEncoder(out)
 	var n int64

@@ -98,8 +98,8 @@ func journalKey(b []byte, vol fsapi.VolumeID, loc fsapi.Location) []byte {
 	return be32(append(volKey(b, tabJournal, vol), loc.Segment[:]...), loc.Offset)
 }
 
-func namedKey(b []byte, tab byte, name string) []byte {
-	return append(append(b[:0], tab), name...)
+func namedKey(tab byte, name string) []byte {
+	return append([]byte{tab}, name...)
 }
 
 // after is the first key above every key that starts with prefix.

@@ -17,7 +17,7 @@ func (s *Store) PutSetting(ctx context.Context, name string, value []byte) error
 		return fsapi.Errorf(fsapi.Invalid, "setting %q of %d bytes: want a name of 1 to %d bytes and at most 65536 bytes", name, len(value), fsapi.MaxName)
 	}
 	return s.update(ctx, kv.UpdateOptions{Sync: true}, func(w kv.Tx) error {
-		w.Put(namedKey(nil, tabSetting, name), value)
+		w.Put(namedKey(tabSetting, name), value)
 		return nil
 	})
 }
@@ -26,7 +26,7 @@ func (s *Store) PutSetting(ctx context.Context, name string, value []byte) error
 func (s *Store) Setting(ctx context.Context, name string) ([]byte, error) {
 	var value []byte
 	err := s.e.View(ctx, func(r kv.Reader) error {
-		v, ok, err := r.Get(namedKey(nil, tabSetting, name))
+		v, ok, err := r.Get(namedKey(tabSetting, name))
 		if err == nil && !ok {
 			err = fsapi.Errorf(fsapi.NotExist, "there is no setting %q", name)
 		}
@@ -40,7 +40,7 @@ func (s *Store) Setting(ctx context.Context, name string) ([]byte, error) {
 // durable.
 func (s *Store) DeleteSetting(ctx context.Context, name string) error {
 	return s.update(ctx, kv.UpdateOptions{Sync: true}, func(w kv.Tx) error {
-		w.Delete(namedKey(nil, tabSetting, name))
+		w.Delete(namedKey(tabSetting, name))
 		return nil
 	})
 }
@@ -49,7 +49,7 @@ func (s *Store) DeleteSetting(ctx context.Context, name string) error {
 // until fn returns false. value belongs to fn.
 func (s *Store) Settings(ctx context.Context, prefix string, fn func(name string, value []byte) bool) error {
 	return s.e.View(ctx, func(r kv.Reader) error {
-		from := namedKey(nil, tabSetting, prefix)
+		from := namedKey(tabSetting, prefix)
 		return r.Scan(from, after(nil, from), func(k, v []byte) (bool, error) {
 			return fn(string(k[1:]), bytes.Clone(v)), nil
 		})

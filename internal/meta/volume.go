@@ -220,7 +220,7 @@ func nextVolumeID(w kv.Tx) (fsapi.VolumeID, error) {
 }
 
 func claimVolumeName(w kv.Tx, name string, id fsapi.VolumeID) error {
-	key := namedKey(nil, tabVolName, name)
+	key := namedKey(tabVolName, name)
 	_, ok, err := w.Get(key)
 	if err != nil {
 		return err
@@ -276,7 +276,7 @@ func readVolume(r kv.Reader, id fsapi.VolumeID) (volumeRecord, error) {
 func (s *Store) VolumeByName(ctx context.Context, name string) (Volume, error) {
 	var rec volumeRecord
 	err := s.e.View(ctx, func(r kv.Reader) error {
-		key := namedKey(nil, tabVolName, name)
+		key := namedKey(tabVolName, name)
 		val, ok, err := r.Get(key)
 		if err != nil {
 			return err
@@ -307,7 +307,7 @@ func (s *Store) SetVolume(ctx context.Context, v Volume) error {
 			if err := claimVolumeName(w, v.Name, v.ID); err != nil {
 				return err
 			}
-			w.Delete(namedKey(nil, tabVolName, rec.Name))
+			w.Delete(namedKey(tabVolName, rec.Name))
 		}
 		rec.Name, rec.Quota, rec.Policy = v.Name, v.Quota, v.Policy.Or(policy.Default())
 		return nil
@@ -319,7 +319,7 @@ func (s *Store) SetVolume(ctx context.Context, v Volume) error {
 func (s *Store) DeleteVolume(ctx context.Context, id fsapi.VolumeID) error {
 	return s.changeVolume(ctx, id, func(w kv.Tx, rec *volumeRecord) error {
 		rec.Deleting = true
-		w.Delete(namedKey(nil, tabVolName, rec.Name))
+		w.Delete(namedKey(tabVolName, rec.Name))
 		return nil
 	})
 }
