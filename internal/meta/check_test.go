@@ -102,7 +102,7 @@ func TestCheckSeesEveryMissingRecord(t *testing.T) {
 			t.Errorf("nobody missed %s", keyText(k))
 		}
 		f.raw(func(w kv.Tx) {
-			if isCounter(k[0]) {
+			if IsCounter(k) {
 				w.Add(k, kv.DecodeCounter(values[i]))
 			} else {
 				w.Put(k, values[i])
@@ -132,7 +132,7 @@ func TestCheckSeesEveryWrongCounter(t *testing.T) {
 	f.furnish()
 	keys, _ := f.records()
 	for _, k := range keys {
-		if !isCounter(k[0]) {
+		if !IsCounter(k) {
 			continue
 		}
 		f.raw(func(w kv.Tx) { w.Add(k, 1) })
@@ -180,7 +180,7 @@ func TestDamageNeverPanics(t *testing.T) {
 	f.furnish()
 	keys, values := f.records()
 	for i, k := range keys {
-		if isCounter(k[0]) {
+		if IsCounter(k) {
 			continue
 		}
 		v := values[i]
@@ -238,5 +238,16 @@ func TestCheckCountsInSlices(t *testing.T) {
 	}
 	if total != 50 || len(live) != 50 {
 		t.Errorf("slices hold %d chunks in %d segments, want 50 in 50", total, len(live))
+	}
+}
+
+func TestDescribeKnowsEveryTable(t *testing.T) {
+	f := newFixture(t)
+	f.furnish()
+	keys, values := f.records()
+	for i, k := range keys {
+		if table, key, _ := Describe(k, values[i]); table == "unknown" || key == "" {
+			t.Errorf("%s is %s, %q", keyText(k), table, key)
+		}
 	}
 }

@@ -19,16 +19,64 @@ func IsCounter(key []byte) bool {
 	return false
 }
 
-// tables names the tables for people, and says how their keys go on after the
+// tableText names a table for people, and says how its keys go on after the
 // first byte.
-var tables = map[byte]struct{ name, parts string }{
-	tabFormat: {"format", ""}, tabVolume: {"volume", "v"}, tabVolName: {"volume-name", "n"}, tabNumber: {"number", "v"},
-	tabDrive: {"drive", "i"}, tabSetting: {"setting", "n"}, tabDentry: {"dentry", "vin"}, tabInode: {"inode", "vi"},
-	tabLink: {"link", "viin"}, tabSubdir: {"subdir", "vii"}, tabExtent: {"extent", "vii"}, tabXattr: {"xattr", "vin"},
-	tabPolicy: {"policy", "vi"}, tabQuota: {"quota", "vi"}, tabUsage: {"usage", "vix"}, tabOrphan: {"orphan", "vi"},
-	tabTrash: {"trash", "vii"}, tabReclaim: {"reclaim", "vi"}, tabChunk: {"chunk", "vx"}, tabRefs: {"refs", "vx"},
-	tabSweep: {"sweep", "vx"}, tabSegment: {"segment", "x"}, tabLive: {"live", "x"}, tabJournal: {"journal", "vx"},
-	tabJournalN: {"journal-bytes", "v"}, tabChanges: {"changes", ""},
+func tableText(tab byte) (name, parts string) {
+	switch tab {
+	case tabFormat:
+		return "format", ""
+	case tabVolume:
+		return "volume", "v"
+	case tabVolName:
+		return "volume-name", "n"
+	case tabNumber:
+		return "number", "v"
+	case tabDrive:
+		return "drive", "i"
+	case tabSetting:
+		return "setting", "n"
+	case tabDentry:
+		return "dentry", "vin"
+	case tabInode:
+		return "inode", "vi"
+	case tabLink:
+		return "link", "viin"
+	case tabSubdir:
+		return "subdir", "vii"
+	case tabExtent:
+		return "extent", "vii"
+	case tabXattr:
+		return "xattr", "vin"
+	case tabPolicy:
+		return "policy", "vi"
+	case tabQuota:
+		return "quota", "vi"
+	case tabUsage:
+		return "usage", "vix"
+	case tabOrphan:
+		return "orphan", "vi"
+	case tabTrash:
+		return "trash", "vii"
+	case tabReclaim:
+		return "reclaim", "vi"
+	case tabChunk:
+		return "chunk", "vx"
+	case tabRefs:
+		return "refs", "vx"
+	case tabSweep:
+		return "sweep", "vx"
+	case tabSegment:
+		return "segment", "x"
+	case tabLive:
+		return "live", "x"
+	case tabJournal:
+		return "journal", "vx"
+	case tabJournalN:
+		return "journal-bytes", "v"
+	case tabChanges:
+		return "changes", ""
+	}
+	return "", ""
 }
 
 // Describe prints a record for people: its table, its key in parts, its value
@@ -37,11 +85,11 @@ func Describe(key, value []byte) (table, k, v string) {
 	if len(key) == 0 {
 		return "unknown", "", fmt.Sprintf("%x", value)
 	}
-	t, ok := tables[key[0]]
-	if !ok {
+	name, parts := tableText(key[0])
+	if name == "" {
 		return "unknown", fmt.Sprintf("%x", key), fmt.Sprintf("%x", value)
 	}
-	return t.name, describeKey(t.parts, key[1:]), describeValue(key, value)
+	return name, describeKey(parts, key[1:]), describeValue(key, value)
 }
 
 // describeKey prints v as a 32-bit volume, i as a 64-bit number, n as a name

@@ -25,11 +25,6 @@ type dumpLine struct {
 	Seq   *kv.Seq `json:"seq,omitempty"`
 }
 
-// isCounter reports whether a table holds counters.
-func isCounter(tab byte) bool {
-	return tab == tabUsage || tab == tabRefs || tab == tabLive || tab == tabJournalN
-}
-
 // Dump writes all records of all volumes, as of one moment, as lines of JSON
 // that Load reads into any engine.
 func (s *Store) Dump(ctx context.Context, w io.Writer) (err error) {
@@ -49,7 +44,7 @@ func (s *Store) Dump(ctx context.Context, w io.Writer) (err error) {
 			return false, ctx.Err()
 		}
 		line := dumpLine{Table: string(k[:1]), Key: k}
-		if isCounter(k[0]) {
+		if IsCounter(k) {
 			count := kv.DecodeCounter(v)
 			line.N = &count
 		} else {
@@ -106,7 +101,7 @@ func Load(ctx context.Context, e kv.Engine, r io.Reader) error {
 		}
 		n++
 		switch {
-		case len(line.Key) == 0 || line.Key[0] == kv.Reserved || line.Table != string(line.Key[:1]) || isCounter(line.Key[0]) != (line.N != nil):
+		case len(line.Key) == 0 || line.Key[0] == kv.Reserved || line.Table != string(line.Key[:1]) || IsCounter(line.Key) != (line.N != nil):
 			return fsapi.Errorf(fsapi.Corrupt, "record %d of the dump is damaged", n)
 		case bytes.Equal(line.Key, []byte{tabFormat}):
 			if err := checkFormat(line.Key, line.Value); err != nil {
