@@ -92,7 +92,7 @@ func (r *reshape) step(fn func(tx *meta.Tx, in *meta.Inode) error) error {
 		if err != nil {
 			return err
 		}
-		in.Ctime = tx.Now()
+		in.Mtime, in.Ctime = tx.Now(), tx.Now()
 		if err := fn(tx, in); err != nil {
 			return err
 		}
@@ -134,9 +134,9 @@ func (r *reshape) walk(fn func(tx *meta.Tx, in *meta.Inode, off, end int64, exts
 }
 
 // grow sets the size where the range reaches past it.
-func (r *reshape) grow(tx *meta.Tx, in *meta.Inode, end int64) {
-	if !r.keepSize && end > in.Size {
-		in.Size, in.Mtime = end, tx.Now()
+func (r *reshape) grow(in *meta.Inode, end int64) {
+	if !r.keepSize {
+		in.Size = max(in.Size, end)
 	}
 }
 
@@ -163,7 +163,7 @@ func (r *reshape) allocate() error {
 		if err := fill(end); err != nil {
 			return err
 		}
-		r.grow(tx, in, end)
+		r.grow(in, end)
 		return nil
 	})
 }
@@ -171,7 +171,6 @@ func (r *reshape) allocate() error {
 // punch makes the range a hole.
 func (r *reshape) punch() error {
 	return r.walk(func(tx *meta.Tx, in *meta.Inode, off, end int64, _ []fsapi.Extent) error {
-		in.Mtime = tx.Now()
 		return tx.SetExtents(in, off, end, nil)
 	})
 }
@@ -179,11 +178,10 @@ func (r *reshape) punch() error {
 // zero makes the range read as zeros and keeps it reserved.
 func (r *reshape) zero() error {
 	return r.walk(func(tx *meta.Tx, in *meta.Inode, off, end int64, _ []fsapi.Extent) error {
-		in.Mtime = tx.Now()
 		if err := tx.SetExtents(in, off, end, []fsapi.Extent{unwritten(off, end)}); err != nil {
 			return err
 		}
-		r.grow(tx, in, end)
+		r.grow(in, end)
 		return nil
 	})
 }
@@ -208,7 +206,6 @@ func (r *reshape) collapse() error {
 	}
 	return r.step(func(tx *meta.Tx, in *meta.Inode) error {
 		in.Size -= r.end - r.off
-		in.Mtime = tx.Now()
 		return tx.ShiftExtents(in, r.end, r.off-r.end)
 	})
 }
@@ -227,7 +224,6 @@ func (r *reshape) insert() error {
 	}
 	return r.step(func(tx *meta.Tx, in *meta.Inode) error {
 		in.Size += r.end - r.off
-		in.Mtime = tx.Now()
 		return tx.ShiftExtents(in, r.off, r.end-r.off)
 	})
 }

@@ -20,7 +20,8 @@ const (
 	maxBatchData = 8 << 20 // bytes of all
 )
 
-// errOther says that a batch came upon a file that it has not quieted.
+// errOther says that a batch came upon a file that it has not quieted: one that
+// came to its path meanwhile, or by an operation of the batch.
 var errOther = errors.New("another file has the name now")
 
 // Batch implements FS. The data of all operations is stored first; then the
@@ -33,12 +34,14 @@ func (fs *Local) Batch(ctx context.Context, c *fsapi.Cred, ops []Op) ([]fsapi.At
 	if err := checkBatch(ops); err != nil {
 		return nil, err
 	}
+	var more []fsapi.Ino
 	for {
-		b := &batch{fs: fs, c: c, ops: ops, quiet: map[fsapi.Ino]*node{}}
+		b := &batch{fs: fs, c: c, ops: ops, more: more, quiet: map[fsapi.Ino]*node{}}
 		attrs, err := b.run(ctx)
 		if err != errOther {
 			return attrs, err
 		}
+		more = append(more, b.other)
 	}
 }
 
@@ -61,30 +64,37 @@ type batch struct {
 	fs     *Local
 	c      *fsapi.Cred
 	ops    []Op
+	more   []fsapi.Ino         // to be quieted besides those at the operations' paths
+	other  fsapi.Ino           // that errOther is about
 	quiet  map[fsapi.Ino]*node // regular files that are locked and not dirty
 	held   []*node             // of quiet, those whose io and fl are held
 	locked map[fsapi.Ino]*node // whose ns is held, since they lose a name
 
+	dry    bool // data is not stored yet, and nothing is to last
 	stored []*fsapi.Stored
 	puts   []fsapi.Ino      // by operation: the number its data was stored under
 	datas  [][]fsapi.Extent // by operation
 
 	// What one run of the transaction did.
 	changed map[fsapi.Ino]*meta.Inode
+	made    map[fsapi.Ino]bool
 	gone    map[fsapi.Ino]meta.Keep
 	events  []fsapi.Change
 	attrs   []fsapi.Attr
 }
 
 func (b *batch) run(ctx context.Context) ([]fsapi.Attr, error) {
-	if err := b.storeData(ctx); err != nil {
-		return nil, err
-	}
+	fs := b.fs
 	defer b.unquiet()
 	if err := b.quieten(ctx); err != nil {
 		return nil, err
 	}
-	fs := b.fs
+	if err := b.rehearse(); err != nil {
+		return nil, err
+	}
+	if err := b.storeData(ctx); err != nil {
+		return nil, err
+	}
 	fs.gate.Lock()
 	defer fs.gate.Unlock()
 	b.locked = map[fsapi.Ino]*node{}
@@ -107,9 +117,23 @@ func (b *batch) run(ctx context.Context) ([]fsapi.Attr, error) {
 	return b.attrs, nil
 }
 
+// rehearse runs the transaction without data and drops it, so that no data is
+// stored for a batch that fails.
+func (b *batch) rehearse() error {
+	b.puts = make([]fsapi.Ino, len(b.ops))
+	b.dry = true
+	defer func() { b.dry = false }()
+	_, err := b.fs.updateShared(func(tx *meta.Tx) error {
+		return cmpErr(b.transact(tx), errEnough)
+	})
+	if err == errEnough {
+		return nil
+	}
+	return err
+}
+
 // storeData makes the data of all operations durable, or ready to be.
 func (b *batch) storeData(ctx context.Context) error {
-	b.puts = make([]fsapi.Ino, len(b.ops))
 	for i := range b.ops {
 		if b.ops[i].Kind != OpPut {
 			continue
@@ -215,11 +239,17 @@ func (b *batch) quieten(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if n.typ != fsapi.TypeRegular || b.quiet[n.ino] != nil {
-			n.release()
+		b.addQuiet(n)
+	}
+	for _, ino := range b.more {
+		n, err := b.fs.node(ctx, ino)
+		if kindOf(err) == fsapi.Stale {
 			continue
 		}
-		b.quiet[n.ino] = n
+		if err != nil {
+			return err
+		}
+		b.addQuiet(n)
 	}
 	ns := make([]*node, 0, len(b.quiet))
 	for _, n := range b.quiet {
@@ -236,6 +266,15 @@ func (b *batch) quieten(ctx context.Context) error {
 		}
 	}
 	return first
+}
+
+// addQuiet takes over a held node.
+func (b *batch) addQuiet(n *node) {
+	if n.typ != fsapi.TypeRegular || b.quiet[n.ino] != nil {
+		n.release()
+		return
+	}
+	b.quiet[n.ino] = n
 }
 
 // needsQuiet reports whether o sets what a file may have unsaved in memory.
@@ -256,7 +295,7 @@ func (b *batch) unquiet() {
 // transact is the transaction. REQUIRES gate, exclusively.
 func (b *batch) transact(tx *meta.Tx) error {
 	tx.SetDoor(b.c.Door)
-	b.changed, b.gone = map[fsapi.Ino]*meta.Inode{}, map[fsapi.Ino]meta.Keep{}
+	b.changed, b.gone, b.made = map[fsapi.Ino]*meta.Inode{}, map[fsapi.Ino]meta.Keep{}, map[fsapi.Ino]bool{}
 	b.events, b.attrs = nil, make([]fsapi.Attr, len(b.ops))
 	for _, st := range b.stored {
 		if err := tx.Record(st); err != nil {

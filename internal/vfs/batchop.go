@@ -220,7 +220,7 @@ func (x *opRun) makeAs(dir *meta.Inode, name string, nn NewNode, ino fsapi.Ino) 
 	if err != nil {
 		return nil, err
 	}
-	x.b.changed[in.Ino] = in
+	x.b.changed[in.Ino], x.b.made[in.Ino] = in, true
 	x.tell(fsapi.Change{Kind: fsapi.ChangeCreate, Ino: in.Ino, Dir: dir.Ino, Name: name, Type: in.Type})
 	return in, nil
 }
@@ -249,7 +249,7 @@ func (x *opRun) put(dir *meta.Inode, name string, in *meta.Inode) (*meta.Inode, 
 			return nil, err
 		}
 	}
-	if size > 0 {
+	if size > 0 && !x.b.dry {
 		if err := x.tx.SetExtents(in, 0, size, x.b.datas[x.i]); err != nil {
 			return nil, err
 		}
@@ -272,8 +272,8 @@ func (x *opRun) written(in *meta.Inode) error {
 
 // resize cuts or extends a file, which must be quiet unless the batch made it.
 func (x *opRun) resize(in *meta.Inode, size int64) error {
-	if x.b.quiet[in.Ino] == nil && !x.mine(in.Ino) {
-		return errOther
+	if err := x.mustBeQuiet(in); err != nil {
+		return err
 	}
 	if _, err := x.tx.TruncateExtents(in, size, math.MaxInt); err != nil {
 		return err
@@ -282,15 +282,17 @@ func (x *opRun) resize(in *meta.Inode, size int64) error {
 	return nil
 }
 
-// mine reports whether the batch made the inode.
-func (x *opRun) mine(ino fsapi.Ino) bool {
-	for _, p := range x.b.puts {
-		if p == ino {
-			return true
-		}
+// mustBeQuiet refuses to go on with a file that may have unsaved changes.
+func (x *opRun) mustBeQuiet(in *meta.Inode) error {
+	if in.Type != fsapi.TypeRegular || x.b.quiet[in.Ino] != nil || x.mine(in.Ino) {
+		return nil
 	}
-	return false
+	x.b.other = in.Ino
+	return errOther
 }
+
+// mine reports whether the batch made the inode.
+func (x *opRun) mine(ino fsapi.Ino) bool { return x.b.made[ino] }
 
 func (x *opRun) remove(dir *meta.Inode, name string, in *meta.Inode) error {
 	if err := x.mayDelete(dir, in); err != nil {
@@ -320,8 +322,11 @@ func (x *opRun) keep(in *meta.Inode) (meta.Keep, error) {
 	if err != nil {
 		return 0, err
 	}
-	if p.Trash > 0 {
+	switch {
+	case p.Trash > 0:
 		return meta.KeepTrash, nil
+	case x.b.dry:
+		return meta.KeepNone, nil
 	}
 	n := x.b.locked[in.Ino]
 	if n == nil {
@@ -452,6 +457,11 @@ func (x *opRun) setattr(in *meta.Inode) error {
 	}
 	if s.Size != nil {
 		if err := x.setSize(in, *s.Size); err != nil {
+			return err
+		}
+	}
+	if s.timesSet() {
+		if err := x.mustBeQuiet(in); err != nil {
 			return err
 		}
 	}

@@ -57,7 +57,7 @@ func (fs *Local) Setattr(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino, s Se
 		}
 	}
 	if s.Size != nil {
-		if err := fs.truncate(ctx, c, n, *s.Size); err != nil {
+		if err := fs.truncate(ctx, c, n, *s.Size, false); err != nil {
 			return fsapi.Attr{}, err
 		}
 	}

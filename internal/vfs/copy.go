@@ -91,7 +91,6 @@ func (f *file) share(off int64, d *file, dstOff, length int64) (int64, error) {
 			if err != nil {
 				return err
 			}
-			in.Mtime = tx.Now()
 			if err := tx.SetExtents(in, dstOff+done, dstOff+done+part, moved); err != nil {
 				return err
 			}

@@ -71,7 +71,7 @@ func (fs *Local) truncateOnOpen(ctx context.Context, f *file) error {
 	if f.flags&OpenTrunc == 0 {
 		return nil
 	}
-	err := fs.truncate(ctx, &f.cred, f.n, 0)
+	err := fs.truncate(ctx, &f.cred, f.n, 0, true)
 	if err != nil {
 		_ = f.Close()
 	}
@@ -243,13 +243,13 @@ func (f *file) Truncate(ctx context.Context, size int64) error {
 	if err := f.usable(OpenWrite); err != nil {
 		return err
 	}
-	return f.fs.truncate(ctx, &f.cred, f.n, size)
+	return f.fs.truncate(ctx, &f.cred, f.n, size, true)
 }
 
 // truncate sets a file's size. Nothing is stored yet: readers see stored
-// extents only below the cut. The times change even where the size does not, as
-// POSIX has it.
-func (fs *Local) truncate(ctx context.Context, c *fsapi.Cred, n *node, size int64) error {
+// extents only below the cut. touch sets the times even where the size stays,
+// as Linux does for ftruncate(2) and O_TRUNC but not for truncate(2).
+func (fs *Local) truncate(ctx context.Context, c *fsapi.Cred, n *node, size int64, touch bool) error {
 	if size < 0 {
 		return fsapi.Errorf(fsapi.Invalid, "size %d is negative", size)
 	}
@@ -263,6 +263,10 @@ func (fs *Local) truncate(ctx context.Context, c *fsapi.Cred, n *node, size int6
 	defer n.io.RUnlock()
 	n.mu.Lock()
 	old := n.in.Size
+	if old == size && !touch {
+		n.mu.Unlock()
+		return nil
+	}
 	if size < old || n.ssize > size || n.in.Used > 0 && size == 0 {
 		if n.data == nil {
 			n.data = newDirty()

@@ -45,6 +45,7 @@ func (fs *Local) flusher() {
 		default:
 			fs.flushGroup(w.group)
 			fs.queue.finish(w)
+			releaseAll(w.group)
 		}
 	}
 }
@@ -283,6 +284,11 @@ func (fs *Local) flushGroup(group []*node) {
 	}
 	for _, n := range group {
 		fs.requeue(n)
+	}
+}
+
+func releaseAll(nodes []*node) {
+	for _, n := range nodes {
 		n.release()
 	}
 }
@@ -527,19 +533,18 @@ func (fs *Local) discardLocked(n *node) {
 	d.cut, d.fresh = noCut, nil
 }
 
-// barrier stores everything that is dirty in the volume when it is called.
+// barrier stores everything that is dirty in the volume when it is called, also
+// what flushers and other barriers have taken from the queue and not stored yet.
 func (fs *Local) barrier() error {
-	all, busy := fs.queue.takeAll()
-	err := fs.flushAll(all)
-	if len(busy) == 0 {
-		return err
+	w, busy := fs.queue.takeAll()
+	err := fs.flushAll(w.group)
+	fs.queue.finish(w)
+	releaseAll(w.group)
+	for _, n := range busy {
+		err = cmpErr(err, fs.flushNode(n))
 	}
-	for _, done := range busy {
-		<-done
-	}
-	// What the flushers had could not be stored, or has become dirty again.
-	all, _ = fs.queue.takeAll()
-	return cmpErr(err, fs.flushAll(all))
+	releaseAll(busy)
+	return err
 }
 
 // flushAll stores all of nodes taken from the queue, in parallel.
@@ -567,13 +572,9 @@ func (fs *Local) flushAll(all []*node) (first error) {
 
 // flushGroupAll is flushGroup that leaves nothing, and tells what went wrong.
 func (fs *Local) flushGroupAll(group []*node) (first error) {
-	for _, n := range group {
-		n.hold()
-	}
 	fs.flushGroup(group)
 	for _, n := range group {
 		first = cmpErr(first, fs.flushNode(n))
-		n.release()
 	}
 	return first
 }

@@ -67,7 +67,7 @@ func (in *permInode) allows(c *fsapi.Cred, entries ACL, want uint32) bool {
 	switch {
 	case c.Uid == in.uid:
 		have = in.mode >> 6
-	case entries != nil && in.mode&0o070 != 0: // as Linux's acl_permission_check
+	case entries != nil:
 		return entries.allows(c, in.uid, in.gid, want)
 	case c.InGroup(in.gid):
 		have = in.mode >> 3

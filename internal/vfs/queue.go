@@ -16,9 +16,9 @@ type queue struct {
 	cond   sync.Cond // signalled when next may have something
 	head   *node
 	tail   *node
-	stream []*node // with much dirty data: before all others, whatever their age
-	failed []*node // waiting for their next attempt, after an error
-	busy   map[*work]struct{}
+	stream []*node            // with much dirty data: before all others, whatever their age
+	failed []*node            // waiting for their next attempt, after an error
+	busy   map[*work]struct{} // groups that were taken and are not stored yet
 	closed bool
 }
 
@@ -27,7 +27,6 @@ type queue struct {
 type work struct {
 	stream *node
 	group  []*node
-	done   chan struct{} // of a group: closed by finish
 }
 
 func newQueue(age time.Duration, now func() time.Time, b *Budget) *queue {
@@ -84,19 +83,22 @@ func (q *queue) next() (w *work, ok bool) {
 			return &work{stream: n}, true
 		}
 		if group := q.dueLocked(); len(group) > 0 {
-			w := &work{group: group, done: make(chan struct{})}
-			q.busy[w] = struct{}{}
-			return w, true
+			return q.takeLocked(group), true
 		}
 		q.cond.Wait()
 	}
 	return nil, false
 }
 
+func (q *queue) takeLocked(group []*node) *work {
+	w := &work{group: group}
+	q.busy[w] = struct{}{}
+	return w
+}
+
 // finish says that a group was dealt with, and its nodes put back that needed
-// it.
+// it. Only then may they be released.
 func (q *queue) finish(w *work) {
-	close(w.done)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.busy, w)
@@ -125,20 +127,23 @@ func (q *queue) popLocked() *node {
 	return n
 }
 
-// takeAll empties the queue, for a barrier over the volume, and tells what
-// flushers are busy with. The holds are the caller's.
-func (q *queue) takeAll() (all []*node, busy []<-chan struct{}) {
+// takeAll empties the queue, for a barrier over the volume. busy are the nodes
+// that others have taken and not finished. The holds are the caller's.
+func (q *queue) takeAll() (w *work, busy []*node) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	all = q.failed
+	for w := range q.busy {
+		for _, n := range w.group {
+			n.hold()
+			busy = append(busy, n)
+		}
+	}
+	all := q.failed
 	q.failed = nil
 	for q.head != nil {
 		all = append(all, q.popLocked())
 	}
-	for w := range q.busy {
-		busy = append(busy, w.done)
-	}
-	return all, busy
+	return q.takeLocked(all), busy
 }
 
 // tick wakes the flushers where something may have become due.

@@ -37,6 +37,9 @@ func (fs *Local) mayXattr(ctx context.Context, c *fsapi.Cred, n *node, name stri
 	}
 	switch {
 	case name == accessACL || name == defaultACL:
+		if n.typ == fsapi.TypeSymlink && write {
+			return fsapi.Errorf(fsapi.NotSupported, "symlinks have no ACL")
+		}
 		if write {
 			return fs.mustOwn(c, n)
 		}
@@ -185,9 +188,6 @@ func (fs *Local) setACL(c *fsapi.Cred, n *node, name string, value []byte) error
 	acl, err := ParseACL(value)
 	if err != nil {
 		return err
-	}
-	if n.typ == fsapi.TypeSymlink {
-		return fsapi.Errorf(fsapi.NotSupported, "symlinks have no ACL")
 	}
 	if name == defaultACL && !n.isDir() {
 		if acl == nil {
