@@ -140,7 +140,7 @@ func finish(ctx context.Context, w *world, s *stack.Stack) error {
 	if err := w.closeAll(); err != nil {
 		return err
 	}
-	if err := w.compareTree([8]uint32{}); err != nil {
+	if err := w.restartReal([8]uint32{}); err != nil {
 		return err
 	}
 	if err := s.CheckSpace(ctx); err != nil {

@@ -184,11 +184,12 @@ func (w *world) compareChange(what string, n *node, m, f uint64) error {
 }
 
 // attrText is what must be equal: a time only where it was set by somebody,
-// which histories do to long ago.
+// which histories do to long ago. Directories' sizes are up to each side, and a
+// history looks into those of the model to choose names.
 func attrText(a fsapi.Attr) string {
 	size := a.Size
 	if a.Type == fsapi.TypeDirectory {
-		size = 0
+		size, a.Atime = 0, time.Now()
 	}
 	return fmt.Sprintf("type %d mode %#o owner %d:%d links %d rdev %d size %d times %s %s %s", a.Type, a.Mode, a.Uid, a.Gid,
 		a.Nlink, a.Rdev, size, old(a.Atime), old(a.Mtime), old(a.Ctime))
