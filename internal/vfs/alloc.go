@@ -33,15 +33,20 @@ func (f *file) Allocate(ctx context.Context, mode AllocMode, off, length int64) 
 			return err
 		}
 	}
+	n.io.Lock()
+	defer n.io.Unlock()
+	r := &reshape{fs: fs, n: n, off: off, end: off + length, keepSize: mode&AllocKeepSize != 0, door: f.cred.Door}
+	if op.check != nil {
+		if err := op.check(r); err != nil {
+			return err
+		}
+	}
 	if err := fs.dropPriv(&f.cred, n); err != nil {
 		return err
 	}
-	n.io.Lock()
-	defer n.io.Unlock()
 	if err := fs.flushNode(n); err != nil {
 		return err
 	}
-	r := &reshape{fs: fs, n: n, off: off, end: off + length, keepSize: mode&AllocKeepSize != 0, door: f.cred.Door}
 	if err := op.do(r); err != nil {
 		return err
 	}
@@ -49,23 +54,25 @@ func (f *file) Allocate(ctx context.Context, mode AllocMode, off, length int64) 
 	return nil
 }
 
+// allocOperation is a row of fallocate's table.
 type allocOperation struct {
 	do    func(*reshape) error
+	check func(*reshape) error // nil: nothing to check
 	grows bool
 }
 
 func allocOp(mode AllocMode) (allocOperation, error) {
 	switch mode {
 	case 0, AllocKeepSize, AllocUnshare, AllocUnshare | AllocKeepSize:
-		return allocOperation{(*reshape).allocate, true}, nil
+		return allocOperation{(*reshape).allocate, nil, true}, nil
 	case AllocPunch | AllocKeepSize:
-		return allocOperation{(*reshape).punch, false}, nil
+		return allocOperation{(*reshape).punch, nil, false}, nil
 	case AllocZero, AllocZero | AllocKeepSize:
-		return allocOperation{(*reshape).zero, true}, nil
+		return allocOperation{(*reshape).zero, nil, true}, nil
 	case AllocCollapse:
-		return allocOperation{(*reshape).collapse, false}, nil
+		return allocOperation{(*reshape).collapse, (*reshape).checkCollapse, false}, nil
 	case AllocInsert:
-		return allocOperation{(*reshape).insert, true}, nil
+		return allocOperation{(*reshape).insert, (*reshape).checkInsert, true}, nil
 	}
 	if mode&(AllocCollapse|AllocInsert|AllocUnshare) != 0 && mode < 2*AllocUnshare {
 		return allocOperation{}, fsapi.Errorf(fsapi.Invalid, "fallocate mode %#x mixes what cannot be done together", uint32(mode))
@@ -193,14 +200,18 @@ func (r *reshape) aligned() error {
 	return nil
 }
 
-// collapse takes the range out of the file.
-func (r *reshape) collapse() error {
+func (r *reshape) checkCollapse() error {
 	if err := r.aligned(); err != nil {
 		return err
 	}
 	if size := r.n.attr().Size; r.end >= size {
 		return fsapi.Errorf(fsapi.Invalid, "the range to collapse reaches the end of the file, at %d: truncate it", size)
 	}
+	return nil
+}
+
+// collapse takes the range out of the file.
+func (r *reshape) collapse() error {
 	if err := r.punch(); err != nil {
 		return err
 	}
@@ -210,8 +221,7 @@ func (r *reshape) collapse() error {
 	})
 }
 
-// insert makes room for the range.
-func (r *reshape) insert() error {
+func (r *reshape) checkInsert() error {
 	if err := r.aligned(); err != nil {
 		return err
 	}
@@ -220,8 +230,13 @@ func (r *reshape) insert() error {
 		return fsapi.Errorf(fsapi.Invalid, "the range to insert begins at or past the end of the file, at %d", size)
 	}
 	if size > fsapi.MaxFileSize-(r.end-r.off) {
-		return fsapi.Errorf(fsapi.FileTooBig, "inode %d would grow past %d bytes", r.n.ino, int64(fsapi.MaxFileSize))
+		return errTooBig(r.n.ino)
 	}
+	return nil
+}
+
+// insert makes room for the range.
+func (r *reshape) insert() error {
 	return r.step(func(tx *meta.Tx, in *meta.Inode) error {
 		in.Size += r.end - r.off
 		return tx.ShiftExtents(in, r.off, r.end-r.off)

@@ -262,7 +262,7 @@ func (x *opRun) put(dir *meta.Inode, name string, in *meta.Inode) (*meta.Inode, 
 func (x *opRun) written(in *meta.Inode) error {
 	in.Mtime, in.Ctime = x.tx.Now(), x.tx.Now()
 	if x.b.c.Uid != 0 {
-		in.Mode = killPriv(in.Mode)
+		in.Mode = killPriv(x.b.c, in.Mode, in.Gid)
 	}
 	c := fsapi.Change{Kind: fsapi.ChangeContent, Ino: in.Ino, Type: in.Type, Len: -1}
 	x.tx.Note(c)

@@ -173,11 +173,7 @@ func (s *SetAttr) setOwner(c *fsapi.Cred, in *meta.Inode) {
 		in.Gid = *s.Gid
 	}
 	if in.Type != fsapi.TypeDirectory {
-		mode := killPriv(in.Mode)
-		if c.Uid != 0 && !c.Checked && !c.InGroup(in.Gid) {
-			mode &^= fsapi.ModeSetgid
-		}
-		in.Mode = mode
+		in.Mode = killPriv(c, in.Mode, in.Gid)
 	}
 }
 

@@ -54,7 +54,7 @@ func checkCopy(f *file, off int64, d *file, dstOff, length int64) error {
 	case d.flags&OpenAppend != 0:
 		return fsapi.Errorf(fsapi.BadHandle, "inode %d is open for appending", d.n.ino)
 	case dstOff > fsapi.MaxFileSize-min(length, fsapi.MaxFileSize):
-		return fsapi.Errorf(fsapi.FileTooBig, "inode %d would grow past %d bytes", d.n.ino, int64(fsapi.MaxFileSize))
+		return errTooBig(d.n.ino)
 	}
 	return nil
 }

@@ -171,6 +171,9 @@ const writeStep = 16 << 20
 
 func (f *file) writePart(ctx context.Context, p []byte, off int64) (int, error) {
 	fs, n := f.fs, f.n
+	if f.flags&OpenAppend == 0 && off > fsapi.MaxFileSize-int64(len(p)) {
+		return 0, errTooBig(n.ino)
+	}
 	if err := fs.budget.admit(ctx, int64(len(p))); err != nil {
 		return 0, err
 	}
@@ -188,7 +191,7 @@ func (f *file) writePart(ctx context.Context, p []byte, off int64) (int, error) 
 	}
 	if off > fsapi.MaxFileSize-int64(len(p)) {
 		n.mu.Unlock()
-		return 0, fsapi.Errorf(fsapi.FileTooBig, "inode %d would grow past %d bytes", n.ino, int64(fsapi.MaxFileSize))
+		return 0, errTooBig(n.ino)
 	}
 	stream := fs.writeLocked(n, p, off, f.cred.Door)
 	n.mu.Unlock()
@@ -197,6 +200,10 @@ func (f *file) writePart(ctx context.Context, p []byte, off int64) (int, error) 
 	}
 	fs.tell(fsapi.Change{Kind: fsapi.ChangeContent, Ino: n.ino, Type: fsapi.TypeRegular, Off: off, Len: int64(len(p)), Door: f.cred.Door})
 	return len(p), nil
+}
+
+func errTooBig(ino fsapi.Ino) error {
+	return fsapi.Errorf(fsapi.FileTooBig, "inode %d would grow past %d bytes", ino, int64(fsapi.MaxFileSize))
 }
 
 // writeLocked puts p into dirty blocks; it says whether n should be streamed
@@ -226,13 +233,13 @@ func (fs *Local) writeLocked(n *node, p []byte, off int64, door string) (stream 
 // dropPriv takes setuid and setgid from a file whose content c changes.
 func (fs *Local) dropPriv(c *fsapi.Cred, n *node) error {
 	n.mu.RLock()
-	mode := n.in.Mode
+	mode, gid := n.in.Mode, n.in.Gid
 	n.mu.RUnlock()
-	if mode&(fsapi.ModeSetuid|fsapi.ModeSetgid) == 0 || c.Uid == 0 || killPriv(mode) == mode {
+	if mode&(fsapi.ModeSetuid|fsapi.ModeSetgid) == 0 || c.Uid == 0 || killPriv(c, mode, gid) == mode {
 		return nil
 	}
 	return fs.change(c, n, func(tx *meta.Tx, in *meta.Inode) error {
-		in.Mode = killPriv(in.Mode)
+		in.Mode = killPriv(c, in.Mode, in.Gid)
 		in.Ctime = tx.Now()
 		return nil
 	})

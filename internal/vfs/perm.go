@@ -113,9 +113,9 @@ func (fs *Local) mayDelete(ctx context.Context, c *fsapi.Cred, dir, child *node)
 
 // killPriv is mode without the setuid and setgid bits that a change of content
 // or owner by c takes away (Linux's setattr_should_drop_suidgid).
-func killPriv(mode uint32) uint32 {
+func killPriv(c *fsapi.Cred, mode, gid uint32) uint32 {
 	mode &^= fsapi.ModeSetuid
-	if mode&0o010 != 0 {
+	if mode&0o010 != 0 || c.Uid != 0 && !c.Checked && !c.InGroup(gid) {
 		mode &^= fsapi.ModeSetgid
 	}
 	return mode

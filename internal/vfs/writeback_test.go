@@ -408,3 +408,27 @@ func TestConcurrentSyncsShare(t *testing.T) {
 		}
 	}
 }
+
+// What one barrier has taken from the queue and is still storing, another must
+// wait for.
+func TestSyncfsWaitsForWhatAnotherStores(t *testing.T) {
+	r := newRig(t, rigOptions{options: idle})
+	b := &blocked{entered: make(chan struct{}, 1), release: make(chan struct{})}
+	f := r.create("f")
+	defer f.Close()
+	r.write(f, noise(1, 3<<20), 0)
+	r.drive.Fail = b.hook
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() { first <- r.fs.Syncfs(r.ctx) }()
+	<-b.entered
+	go func() { second <- r.fs.Syncfs(r.ctx) }()
+	select {
+	case err := <-second:
+		t.Errorf("the second barrier returned (%v) before the data was stored", err)
+		second <- err
+	case <-time.After(100 * time.Millisecond): // it waits, as it should
+	}
+	close(b.release)
+	r.ok(<-first)
+	r.ok(<-second)
+}
