@@ -49,6 +49,8 @@ type Node struct {
 	metrics *telemetry.Registry
 	budget  *vfs.Budget
 
+	problems problems
+
 	background sync.WaitGroup
 	stop       context.CancelFunc // ends the background
 	closers    []func() error     // in the order of opening
@@ -212,10 +214,6 @@ func (n *Node) openBlob(_ context.Context, _ openMode) (err error) {
 	n.onClose(n.blob.Close)
 	n.upkeep, err = n.newUpkeep()
 	return err
-}
-
-func (n *Node) badReplica(b blob.BadReplica) {
-	n.log.Error("a stored replica is bad", "segment", b.Segment, "drive", b.Drive, "repaired", b.Repaired, "err", b.Err)
 }
 
 // run starts a loop that ends with the node.

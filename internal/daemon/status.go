@@ -54,7 +54,7 @@ func (n *Node) registerMetrics() {
 }
 
 func (n *Node) samples() []telemetry.Sample {
-	b, e := n.blob.Stats(), n.engine.Stats()
+	b, e, u := n.blob.Stats(), n.engine.Stats(), n.upkeep.Progress()
 	counter := func(name, help string, v uint64) telemetry.Sample {
 		return telemetry.Sample{Name: name, Help: help, Value: float64(v)}
 	}
@@ -76,6 +76,13 @@ func (n *Node) samples() []telemetry.Sample {
 		counter("blob_cache_misses_total", "Chunks not found in memory.", b.CacheMisses),
 		counter("blob_bad_replicas_total", "Stored replicas that failed to read or verify.", b.BadReplicas),
 		counter("blob_repaired_replicas_total", "Of these, written anew from a good one.", b.Repaired),
+		counter("upkeep_packed_frames_total", "Journal frames moved into segments.", u.FramesPacked),
+		counter("upkeep_compacted_segments_total", "Segments whose live frames were moved.", u.Compacted),
+		counter("upkeep_deleted_segments_total", "Segments deleted.", u.Deleted),
+		counter("upkeep_freed_bytes_total", "Bytes that deleted segments gave back.", u.BytesFreed),
+		counter("upkeep_scrubbed_bytes_total", "Bytes that scrubs verified.", u.BytesScrubbed),
+		counter("upkeep_bad_replicas_total", "Replicas that scrubs found missing or damaged.", u.Bad),
+		counter("upkeep_doubts_total", "Things kept because of a doubt.", u.Doubts),
 		gauge("blob_cache_bytes", "Decoded chunks in memory.", b.CacheBytes),
 		counter("kv_commits_total", "Metadata transactions committed.", uint64(e.Commits)),
 		counter("kv_conflicts_total", "Metadata transactions that had to run again.", uint64(e.Conflicts)),

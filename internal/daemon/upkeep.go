@@ -2,8 +2,13 @@ package daemon
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
 
 	"github.com/strakefs/strake/internal/api"
+	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/blob/upkeep"
 )
 
@@ -38,5 +43,51 @@ func (n *Node) gc(ctx context.Context, req api.GC) (api.GCReport, error) {
 	return out, err
 }
 
-// upkeepProblems is what upkeep found that an operator must see.
-func (n *Node) upkeepProblems() []string { return nil }
+// maxProblems bounds how many bad replicas are remembered one by one.
+const maxProblems = 100
+
+// problems remembers what is wrong with stored bytes until it is mended. Safe
+// for concurrent use.
+type problems struct {
+	mu  sync.Mutex
+	bad map[string]string // by segment and drive; guarded by mu
+}
+
+// badReplica is told of each replica that a read found bad.
+func (n *Node) badReplica(b blob.BadReplica) {
+	n.log.Error("a stored replica is bad", "segment", b.Segment, "drive", b.Drive, "repaired", b.Repaired, "err", b.Err)
+	p := &n.problems
+	key := b.Segment.String() + b.Drive.String()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if b.Repaired {
+		delete(p.bad, key)
+		return
+	}
+	if p.bad == nil {
+		p.bad = map[string]string{}
+	}
+	if len(p.bad) < maxProblems {
+		p.bad[key] = fmt.Sprintf("segment %v on drive %s: %v", b.Segment, n.drives.label(b.Drive), b.Err)
+	}
+}
+
+// upkeepProblems is what an operator must see: bad replicas that could not be
+// repaired, and what upkeep kept because of a doubt.
+func (n *Node) upkeepProblems() []string {
+	p := &n.problems
+	p.mu.Lock()
+	out := slices.Sorted(maps.Values(p.bad))
+	p.mu.Unlock()
+	u := n.upkeep.Progress()
+	if left := u.Bad - u.Repaired; left > 0 {
+		out = append(out, fmt.Sprintf("scrub found %d replicas missing or damaged and could repair %d: run strake fsck --online", u.Bad, u.Repaired))
+	}
+	if u.Doubts > 0 {
+		out = append(out, fmt.Sprintf("upkeep kept %d things because of a doubt: strake gc names them", u.Doubts))
+	}
+	if st := n.ships.Status(); st.Err != nil {
+		out = append(out, fmt.Sprintf("the drives' copies of the metadata are not kept up: %v", st.Err))
+	}
+	return out
+}
