@@ -90,11 +90,19 @@ func (r *raw) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) 
 	}
 	a, err := r.fs.Setattr(r.patient(), r.creds.of(&in.InHeader), ino(&in.InHeader), s)
 	if err != nil {
+		if in.Valid&^fuse.FATTR_FH == flushTimes && fsapi.KindOf(err) == fsapi.Stale {
+			return fuse.OK
+		}
 		return r.status("setattr", &in.InHeader, err)
 	}
 	r.fillAttrOut(out, &a)
 	return fuse.OK
 }
+
+// flushTimes is what the kernel sends for an inode whose times it kept while
+// holding writes back (fuse_flush_times). It does so too where the inode has
+// lost its last name meanwhile, and takes an error as one of syncfs(2).
+const flushTimes = fuse.FATTR_MTIME | fuse.FATTR_CTIME
 
 // setAttr is the change of attributes that a request asks for.
 func setAttr(in *fuse.SetAttrIn) (vfs.SetAttr, error) {

@@ -23,6 +23,9 @@ import (
 // a model. A server in a process of its own may be mapped from, and killed.
 const serveEnv = "STRAKE_FUSE_TEST_SERVE"
 
+// writebackEnv, where set, makes it mount with Options.Writeback.
+const writebackEnv = "STRAKE_FUSE_TEST_WRITEBACK"
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(serveEnv); dir != "" {
 		os.Exit(serve(dir))
@@ -32,7 +35,15 @@ func TestMain(m *testing.M) {
 
 // serve mounts a model until told to end.
 func serve(dir string) int {
-	s, err := Mount(Options{FS: model.New(model.Options{}), Dir: dir, AllowOther: true, Suid: true, Dev: true, Log: quiet()})
+	o := Options{
+		FS: model.New(model.Options{}), Dir: dir, AllowOther: true, Suid: true, Dev: true, Log: quiet(),
+		Writeback: os.Getenv(writebackEnv) != "",
+	}
+	if os.Getenv("STRAKE_TRACE") != "" {
+		o.Trace = true
+		o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	s, err := Mount(o)
 	if err != nil {
 		os.Stderr.WriteString(err.Error() + "\n")
 		return 1
@@ -86,14 +97,14 @@ func mountPoint(t *testing.T) string {
 }
 
 // startServer serves a model from another process.
-func startServer(t *testing.T, dir string) *exec.Cmd {
+func startServer(t *testing.T, dir string, env ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), serveEnv+"="+dir)
+	cmd.Env = append(append(os.Environ(), serveEnv+"="+dir), env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
