@@ -204,8 +204,9 @@ func (fs *Local) born(d *node, dir, in *meta.Inode, name string, seq kv.Seq) *no
 }
 
 // newInode is the inode to make, with what it inherits from its directory:
-// the group and setgid bit (Linux's inode_init_owner), and the default ACL in
-// place of the umask (posix_acl_create).
+// the group and setgid bit (Linux's inode_init_owner and, before the umask,
+// mode_strip_sgid), and the default ACL in place of the umask
+// (posix_acl_create).
 func newInode(c *fsapi.Cred, da fsapi.Attr, nn *NewNode, parentDef ACL) (spec meta.NewInode, acl, def ACL) {
 	mode := nn.Mode & fsapi.ModeMask
 	switch {
@@ -228,7 +229,7 @@ func newInode(c *fsapi.Cred, da fsapi.Attr, nn *NewNode, parentDef ACL) (spec me
 		switch {
 		case nn.Type == fsapi.TypeDirectory:
 			spec.Mode |= fsapi.ModeSetgid
-		case mode&fsapi.ModeSetgid != 0 && mode&0o010 != 0 && c.Uid != 0 && !c.Checked && !c.InGroup(da.Gid):
+		case nn.Mode&fsapi.ModeSetgid != 0 && nn.Mode&0o010 != 0 && c.Uid != 0 && !c.Checked && !c.InGroup(da.Gid):
 			spec.Mode &^= fsapi.ModeSetgid
 		}
 	}

@@ -110,9 +110,12 @@ func (c *content) read(p []byte, off int64) int {
 	return len(p)
 }
 
-// truncate sets the size; what lies past it goes.
+// truncate sets the size; what lies past a smaller one goes. What was
+// preallocated past the end stays where the file grows.
 func (c *content) truncate(size int64) {
-	c.punch(size, math.MaxInt64)
+	if size < c.size {
+		c.punch(size, math.MaxInt64)
+	}
 	c.size = size
 }
 
