@@ -367,6 +367,11 @@ func (x *opRun) rename(dir *meta.Inode, name string, in *meta.Inode) error {
 			return cmpErr(err, fsapi.Errorf(fsapi.Invalid, "%s would move below itself", x.op.Path))
 		}
 	}
+	if victim != nil && victim.Type == fsapi.TypeDirectory {
+		if above, err := x.tx.IsAncestor(victim.Ino, dir.Ino); err != nil || above {
+			return cmpErr(err, fsapi.Errorf(fsapi.NotEmpty, "directory %s is not empty", x.op.To))
+		}
+	}
 	if err := x.mayRename(dir, in, to, victim); err != nil {
 		return err
 	}
@@ -425,11 +430,12 @@ func (x *opRun) link(in *meta.Inode) error {
 		return err
 	case old != nil:
 		return errExist(name)
-	case in.Type == fsapi.TypeDirectory:
-		return fsapi.Errorf(fsapi.NotPermitted, "%s is a directory: it can have one name only", x.op.Path)
 	}
 	if err := x.permit(to, mayWrite|mayExec); err != nil {
 		return err
+	}
+	if in.Type == fsapi.TypeDirectory {
+		return fsapi.Errorf(fsapi.NotPermitted, "%s is a directory: it can have one name only", x.op.Path)
 	}
 	if err := x.tx.Link(to, name, in); err != nil {
 		return err

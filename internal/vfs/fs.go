@@ -2,8 +2,57 @@
 // permission checks, locks, write-back, orphans, trash, the virtual .strake
 // tree, notification of change. Doors see this package and fsapi only.
 //
-// It owns: the FS seam and its in-process implementation. It must not know
-// protocols, the key layout of meta, or drives.
+// It owns: the FS seam and its in-process implementation, Local. It must not
+// know protocols, the key layout of meta, or drives.
+//
+// # What is in memory
+//
+// A node is an inode in memory: its attributes as callers see them, the names
+// of a directory looked up of late, and what was written and is not stored
+// yet. An inode has at most one, and everything that changes an inode holds its
+// node, so that nodes are never older than what is stored; results of
+// transactions are installed in the order of their sequence numbers. Clean
+// nodes that nobody holds are dropped beyond a bound.
+//
+// # Write-back
+//
+// Writes go into blocks of dirty bytes (W1, W2 in dirty.go). A leg is what one
+// node puts into a flight; a flight is one blob batch and then one metadata
+// transaction. Many small files share a flight; a big one fills flight after
+// flight, each made durable while the next is being filled. Truncation is a
+// cut in memory that the next flight carries out, and times are stored with
+// the data, so that a crash finds a file as it was at one of its flights.
+//
+// # Locks
+//
+// A lock is taken only while holding those above it in its branch:
+//
+//	node.io            several: by number
+//	  node.fl          several: by number, or TryLock
+//	    Local.gate
+//	      Local.moves
+//	        node.ns of directories    the upper one first, then by number
+//	          node.ns of others       by number
+//	            node.mu
+//	              tableBin.mu
+//	              Budget.mu
+//	                queue.mu
+//	quotaRoot.mu       above all of these: it is held while usage is measured
+//	lockTable.mu       on its own
+//	file.mu, readAhead.mu, dirHandle.mu, space.mu, watchers.mu, policies.mu, quotas.mu
+//	                   on their own
+//
+// No lock but io, fl and dirHandle.mu is held while bytes are read from or
+// written to storage; gate and ns are held while a transaction commits, which
+// waits for memory and not for a flush of the log.
+//
+// # Goroutines
+//
+// New starts Options.Flushers flushers, which take nodes from the queue; a
+// ticker, which wakes them when something becomes due; and the janitor, which
+// releases storage and expires the trash. A flusher starts one more for each
+// full flight of a big file, at most one of a file at a time. Close waits for
+// all.
 package vfs
 
 import (
