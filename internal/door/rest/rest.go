@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"strings"
 	"time"
 
@@ -72,10 +73,22 @@ func (d *Door) Handler(trusted bool) http.Handler {
 	for _, e := range d.table {
 		mux.Handle(e.Method+" "+e.Path, d.guard(e, trusted))
 	}
+	if trusted {
+		profiles(mux)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		d.fail(w, r, fsapi.Errorf(fsapi.NotExist, "there is nothing at %s %s; see /v1/openapi.json", r.Method, r.URL.Path))
 	})
 	return mux
+}
+
+// profiles serves the Go runtime's profiles (net/http/pprof): to those whom the
+// socket lets in only, as they show what is in memory.
+func profiles(mux *http.ServeMux) {
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 }
 
 // guard checks the token, runs the endpoint and writes its error.
