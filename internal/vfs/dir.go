@@ -155,7 +155,7 @@ func (h *dirHandle) find(cookie uint64) (int, bool) {
 
 // nameAt finds the name that a cookie of another handle stands for.
 func (h *dirHandle) nameAt(ctx context.Context, cookie uint64) (name string, err error) {
-	if name, ok := h.n.listedName(cookie); ok {
+	if name, ok := h.fs.listings.name(h.n.ino, cookie); ok {
 		return name, nil
 	}
 	err = h.fs.view(ctx, func(tx *meta.Tx) (err error) {
@@ -179,21 +179,46 @@ func (h *dirHandle) fill(ctx context.Context, cookie uint64, name string, attrs 
 		es = nil // removed while it was open: empty
 	}
 	h.buf, h.first, h.start, h.attrs, h.end = es, name, cookie, attrs, len(es) < dirPage
-	h.n.mu.Lock()
-	h.n.listed = [2][]fsapi.Dirent{es, h.n.listed[0]}
-	h.n.mu.Unlock()
+	h.fs.listings.add(h.n.ino, es)
 	return nil
 }
 
-// listedName finds the name of a cookie that was given out of late, whether or
-// not the name is still there.
-func (n *node) listedName(cookie uint64) (string, bool) {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	for _, es := range n.listed {
-		for i := range es {
-			if es[i].Cookie == cookie {
-				return es[i].Name, true
+// listings are pages of directories that were read last, so that a cookie can
+// be resumed from by another handle after its name has gone.
+type listings struct {
+	mu    sync.Mutex
+	pages [listingMax]listing
+	next  int // the page to be replaced next
+}
+
+const listingMax = 64
+
+type listing struct {
+	dir     fsapi.Ino
+	entries []fsapi.Dirent
+}
+
+func (l *listings) add(dir fsapi.Ino, entries []fsapi.Dirent) {
+	if len(entries) == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pages[l.next] = listing{dir, entries}
+	l.next = (l.next + 1) % listingMax
+}
+
+// name is the name of a cookie that was given out of late.
+func (l *listings) name(dir fsapi.Ino, cookie uint64) (string, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.pages {
+		if l.pages[i].dir != dir {
+			continue
+		}
+		for j := range l.pages[i].entries {
+			if e := &l.pages[i].entries[j]; e.Cookie == cookie {
+				return e.Name, true
 			}
 		}
 	}

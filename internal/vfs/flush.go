@@ -217,6 +217,9 @@ func (fs *Local) flushNodeLocked(n *node) error {
 		return err
 	}
 	f := n.open
+	if f == nil { // the inode has gone
+		return fs.landed(n)
+	}
 	fs.seal(f)
 	if f.empty() {
 		fs.unbegin(f)
@@ -494,10 +497,14 @@ func (l *leg) returnLocked() {
 }
 
 // failed records a write-back error of n, for its handles to report, and
-// returns it.
+// returns it. Of an inode that has gone nothing needs to be stored.
 func (fs *Local) failed(n *node, err error) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if fsapi.KindOf(err) == fsapi.Stale {
+		fs.discardLocked(n)
+		return nil
+	}
 	fs.failLocked(n, err)
 	return err
 }

@@ -34,6 +34,7 @@ type Local struct {
 	moves sync.Mutex
 
 	nameCount atomic.Int64 // names that directories cache
+	listings  listings
 
 	policies policies
 	quotas   quotas

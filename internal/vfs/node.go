@@ -50,7 +50,6 @@ type node struct {
 	acl     *aclPair             // nil: not loaded
 	pol     *effective           // nil or of an older generation: not known
 	quota   *quotaRoot           // as pol
-	listed  [2][]fsapi.Dirent    // of a directory: what was read last, for its cookies
 	names   map[string]fsapi.Ino // some of a directory's names
 
 	nameCount atomic.Int32 // len(names), for when the node is dropped
