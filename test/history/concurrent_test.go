@@ -51,7 +51,7 @@ func together(t *testing.T, s *stack.Stack, seed uint64, ops int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := newWorld(ctx, s.Local, a.Ino, fmt.Sprint("/client", i))
+		w := newWorld(ctx, s.Local, a.Ino, fmt.Sprint("/client", i), s.Policy.Atime)
 		w.drop = func() error { return s.Local.DropCaches(ctx) }
 		work.Go(func() {
 			list := generate(seed+uint64(i), ops, opRestart, opUpkeep)

@@ -71,6 +71,10 @@ func (c *config) small(i int) {
 			o.InlineMax = -1
 		}
 	}
+	if i%5 == 1 {
+		c.o.Policy.Trash = time.Hour
+	}
+	c.o.Policy.Atime = []policy.Atime{policy.Relatime, policy.StrictAtime, policy.NoAtime}[i/7%3]
 	if i%4 == 3 {
 		c.o.Policy.Copies = []policy.Copy{{Tier: "hot", Replicas: 2}}
 	}
@@ -80,7 +84,7 @@ func (c *config) small(i int) {
 // short runs over some of them, others with another seed.
 func TestHistory(t *testing.T) {
 	all := configs()
-	ops, step := 1500, 6
+	ops, step := 2000, 5
 	if long() {
 		ops, step = 6000, 1
 	}
@@ -122,7 +126,7 @@ func play(c config, list []op) (err error, at int, trace []string) {
 			err = fmt.Errorf("close: %w", e)
 		}
 	}()
-	w := newWorld(ctx, s.Local, fsapi.RootIno, "")
+	w := newWorld(ctx, s.Local, fsapi.RootIno, "", c.o.Policy.Atime)
 	w.drop = func() error { return s.Local.DropCaches(ctx) }
 	w.check = func() error { return s.Check(ctx) }
 	w.restart = func() (vfs.FS, error) { err := s.Restart(); return s.Local, err }

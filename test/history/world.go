@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/policy"
 	"github.com/strakefs/strake/internal/vfs"
 	"github.com/strakefs/strake/internal/vfs/model"
 )
@@ -57,8 +58,8 @@ type world struct {
 }
 
 // newWorld compares a new model with fs below root.
-func newWorld(ctx context.Context, fs vfs.FS, root fsapi.Ino, under string) *world {
-	w := &world{ctx: ctx, fs: [2]vfs.FS{model.New(model.Options{}), fs}, under: [2]string{"", under}}
+func newWorld(ctx context.Context, fs vfs.FS, root fsapi.Ino, under string, atime policy.Atime) *world {
+	w := &world{ctx: ctx, fs: [2]vfs.FS{model.New(model.Options{Atime: atime}), fs}, under: [2]string{"", under}}
 	w.byIno = [2]map[fsapi.Ino]*node{{}, {}}
 	w.learn([2]fsapi.Ino{fsapi.RootIno, root}, fsapi.TypeDirectory)
 	return w

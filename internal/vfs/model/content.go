@@ -110,10 +110,10 @@ func (c *content) read(p []byte, off int64) int {
 	return len(p)
 }
 
-// truncate sets the size; what lies past a smaller one goes. What was
-// preallocated past the end stays where the file grows.
+// truncate sets the size; what lies past a smaller one goes, and everything
+// with size 0. What was preallocated past the end stays otherwise.
 func (c *content) truncate(size int64) {
-	if size < c.size {
+	if size < c.size || size == 0 {
 		c.punch(size, math.MaxInt64)
 	}
 	c.size = size
