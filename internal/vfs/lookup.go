@@ -188,44 +188,9 @@ func (fs *Local) Parent(ctx context.Context, ino fsapi.Ino) (fsapi.Ino, string, 
 	return n.in.Parent, n.in.Name, nil
 }
 
-// maxFollow is how many symlinks one path may lead through (Linux's
-// MAXSYMLINKS).
-const maxFollow = 40
-
 // Resolve implements Admin.
 func (fs *Local) Resolve(ctx context.Context, c *fsapi.Cred, path string, follow bool) (fsapi.Attr, error) {
-	at, err := fs.Getattr(ctx, fsapi.RootIno)
-	if err != nil {
-		return at, err
-	}
-	todo := splitPath(path)
-	dir := at
-	for links := 0; len(todo) > 0; {
-		name := todo[0]
-		todo = todo[1:]
-		if at, err = fs.Lookup(ctx, c, dir.Ino, name); err != nil {
-			return fsapi.Attr{}, fsapi.Wrap(fsapi.KindOf(err), err, path)
-		}
-		if at.Type != fsapi.TypeSymlink || len(todo) == 0 && !follow {
-			dir = at
-			continue
-		}
-		if links++; links > maxFollow {
-			return fsapi.Attr{}, fsapi.Errorf(fsapi.Loop, "%s leads through more than %d symlinks", path, maxFollow)
-		}
-		target, err := fs.Readlink(ctx, at.Ino)
-		if err != nil {
-			return fsapi.Attr{}, err
-		}
-		if strings.HasPrefix(target, "/") {
-			if dir, err = fs.Getattr(ctx, fsapi.RootIno); err != nil {
-				return fsapi.Attr{}, err
-			}
-		}
-		todo = append(splitPath(target), todo...)
-		at = dir
-	}
-	return at, nil
+	return Walk(ctx, fs, c, path, follow)
 }
 
 // splitPath is the names of a path; "." and empty ones are left out.
