@@ -76,7 +76,7 @@ func run(ctx context.Context, o options) (missed bool, err error) {
 		if o.dir, err = os.MkdirTemp("", "strake-bench"); err != nil {
 			return false, err
 		}
-		defer os.RemoveAll(o.dir)
+		defer func() { _ = os.RemoveAll(o.dir) }()
 	}
 	if o.dir, err = filepath.Abs(o.dir); err != nil {
 		return false, err

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math"
-	"slices"
 )
 
 // measure is one figure and the bar that Strake's is held to.
@@ -75,11 +74,6 @@ func groupNames() []string {
 	return names
 }
 
-// lowerIsBetter is by unit.
-func (m measure) lowerIsBetter() bool {
-	return slices.Contains([]string{"µs", "s", "s/GiB", "MiB"}, m.unit)
-}
-
 // bar is the bar in words.
 func (m measure) bar() string {
 	switch {
@@ -95,7 +89,7 @@ func (m measure) bar() string {
 
 // verdict is PASS or MISS, or "" where there is no bar.
 func (m measure) verdict(own, ratio float64) string {
-	ok := true
+	var ok bool
 	switch {
 	case m.limit > 0:
 		ok = own < m.limit

@@ -90,7 +90,7 @@ func (o outcome) print(w io.Writer) {
 	for _, r := range o.Rows {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.2f ×\t%s\t%s\t%s\n", r.Name, figure(r.Strake), figure(r.Loopback), r.Unit, r.Ratio, r.Bar, r.Verdict, r.What)
 	}
-	t.Flush()
+	_ = t.Flush()
 	fmt.Fprintf(w, "%d bars missed\n", o.Missed)
 }
 

@@ -151,7 +151,7 @@ func (m *machine) stop() error {
 		}
 		return nil
 	case <-time.After(time.Minute):
-		m.cmd.Process.Kill()
+		_ = m.cmd.Process.Kill()
 		_ = syscall.Unmount(m.mnt(), syscall.MNT_DETACH)
 		return fmt.Errorf("%s did not end within a minute of SIGTERM\n%s", m.s.name, m.err.Bytes())
 	}

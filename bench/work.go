@@ -167,7 +167,7 @@ func (m *machine) appendSync(path string, until time.Time, most int) (all []time
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	b := noise(4096)
 	for i := 0; i < most && time.Now().Before(until); i++ {
 		stamp(b, i)
@@ -218,7 +218,7 @@ func tree(m *machine) error {
 				return 0, err
 			}
 			names, err := f.Readdirnames(-1)
-			f.Close()
+			_ = f.Close()
 			if err != nil {
 				return 0, err
 			}
@@ -272,7 +272,7 @@ func readAll(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	_, err = io.Copy(io.Discard, f)
 	return err
 }

@@ -132,12 +132,12 @@ func (c *child) end() {
 }
 
 func (c *child) kill() {
-	c.cmd.Process.Kill()
-	c.cmd.Wait()
+	_ = c.cmd.Process.Kill()
+	_ = c.cmd.Wait()
 }
 
 // wait waits for the parent.
-func wait(in *bufio.Reader) { in.ReadString('\n') }
+func wait(in *bufio.Reader) { _, _ = in.ReadString('\n') }
 
 // fillRange writes n bytes of one value at an offset, in small pieces.
 func fillRange(args []string, _ *bufio.Reader) error {
@@ -147,7 +147,7 @@ func fillRange(args []string, _ *bufio.Reader) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	piece := []byte(strings.Repeat(args[3], 1000))
 	for end := off + n; off < end; {
 		k, err := f.WriteAt(piece[:min(int64(len(piece)), end-off)], off)

@@ -63,7 +63,7 @@ func contentTests() map[string]func(e env) {
 				e.ok(err)
 				left -= n
 			}
-			w.Close()
+			e.ok(w.Close())
 			if g := <-got; g != data {
 				e.Errorf("sendfile gave %d bytes: %s", len(g), brief(g))
 			}
@@ -235,7 +235,7 @@ func directIO(e env) {
 		e.Skip("O_DIRECT is not supported here")
 	}
 	e.ok(err)
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	buf := aligned(8192)
 	copy(buf, bytes.Repeat([]byte("D"), 8192))
 	_, err = f.WriteAt(buf, 4096)

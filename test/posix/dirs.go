@@ -147,7 +147,7 @@ func bigDirectory(e env) {
 					e.Error(err)
 					return
 				}
-				f.Close()
+				_ = f.Close()
 			}
 		})
 	}

@@ -40,9 +40,9 @@ func lockTests() map[string]func(e env) {
 			e.wants("the same process through another open", unix.Flock(int(b.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
 			dup, err := unix.Dup(int(a.Fd()))
 			e.ok(err)
-			a.Close()
+			e.ok(a.Close())
 			e.wants("while a duplicate is open", unix.Flock(int(b.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
-			unix.Close(dup)
+			e.ok(unix.Close(dup))
 			e.ok(unix.Flock(int(b.Fd()), unix.LOCK_EX))
 		},
 		"RangeLocks": func(e env) {
@@ -70,7 +70,7 @@ func lockTests() map[string]func(e env) {
 				e.Errorf("another process gets %s", s)
 			}
 			g := e.open(p, os.O_RDONLY, 0)
-			g.Close() // closing any descriptor ends the process's locks (fcntl(2))
+			e.ok(g.Close()) // closing any descriptor ends the process's locks (fcntl(2))
 			c := e.start("fcntl", p, "w", "0", "0", "try")
 			c.says("locked")
 			c.tell()
@@ -169,7 +169,7 @@ func holdFlock(args []string, in *bufio.Reader) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	how := unix.LOCK_EX
 	if args[1] == "sh" {
 		how = unix.LOCK_SH
@@ -189,7 +189,7 @@ func holdFcntl(args []string, in *bufio.Reader) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	typ := int16(unix.F_WRLCK)
 	if args[1] == "r" {
 		typ = unix.F_RDLCK

@@ -81,7 +81,7 @@ func nameTests() map[string]func(e env) {
 			e.ok(os.Rename(e.path("a"), e.path("b")))
 			fd, err := unix.Openat(int(d.Fd()), "f", unix.O_CREAT|unix.O_WRONLY, 0o644)
 			e.ok(err)
-			unix.Close(fd)
+			e.ok(unix.Close(fd))
 			e.ok(unix.Fstatat(int(d.Fd()), "../../b/in/f", &unix.Stat_t{}, 0))
 		},
 		"HardLinks": func(e env) {
@@ -152,7 +152,7 @@ func nameTests() map[string]func(e env) {
 		"Tmpfile": func(e env) {
 			fd, err := unix.Open(e.dir, unix.O_TMPFILE|unix.O_RDWR, 0o600)
 			if err == nil {
-				unix.Close(fd)
+				e.ok(unix.Close(fd))
 				return
 			}
 			if n := errnoOf(err); n != unix.EOPNOTSUPP && n != unix.EISDIR {
@@ -166,7 +166,7 @@ func nameTests() map[string]func(e env) {
 			p := e.write("f", "data")
 			fd, err := unix.Open(p, unix.O_PATH, 0)
 			e.ok(err)
-			defer unix.Close(fd)
+			defer func() { _ = unix.Close(fd) }()
 			var st unix.Stat_t
 			e.ok(unix.Fstat(fd, &st))
 			e.reads(fmt.Sprintf("/proc/self/fd/%d", fd), "data")

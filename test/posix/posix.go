@@ -1,6 +1,7 @@
 package posix
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -98,17 +99,9 @@ func (e env) wants(what string, err error, want unix.Errno) {
 
 // errnoOf is the errno in err's chain, 0 where there is none.
 func errnoOf(err error) unix.Errno {
-	for err != nil {
-		if n, ok := err.(unix.Errno); ok {
-			return n
-		}
-		u, ok := err.(interface{ Unwrap() error })
-		if !ok {
-			return 0
-		}
-		err = u.Unwrap()
-	}
-	return 0
+	var n unix.Errno
+	errors.As(err, &n)
+	return n
 }
 
 // write makes or replaces a file.
@@ -167,7 +160,7 @@ func readNames(dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }()
 	return d.Readdirnames(-1)
 }
 

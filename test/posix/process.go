@@ -118,8 +118,10 @@ func processTests() map[string]func(e env) {
 			e.ok(os.WriteFile(p, b, 0o755))
 			cmd := exec.Command(p, "60")
 			e.ok(cmd.Start())
-			defer cmd.Wait()
-			defer cmd.Process.Kill()
+			defer func() {
+				_ = cmd.Process.Kill()
+				_ = cmd.Wait()
+			}()
 			_, err = os.OpenFile(p, os.O_WRONLY, 0)
 			e.wants("writing to a program that runs", err, unix.ETXTBSY)
 		},
@@ -139,7 +141,7 @@ func processTests() map[string]func(e env) {
 		"Socket": func(e env) {
 			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 			e.ok(err)
-			defer unix.Close(fd)
+			defer func() { _ = unix.Close(fd) }()
 			dir := e.open(e.dir, os.O_RDONLY, 0) // paths of sockets are short
 			p := fmt.Sprintf("/proc/self/fd/%d/s", dir.Fd())
 			e.ok(unix.Bind(fd, &unix.SockaddrUnix{Name: p}))
@@ -149,7 +151,7 @@ func processTests() map[string]func(e env) {
 			}
 			c, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 			e.ok(err)
-			defer unix.Close(c)
+			defer func() { _ = unix.Close(c) }()
 			e.ok(unix.Connect(c, &unix.SockaddrUnix{Name: p}))
 		},
 		"GracefulUnderSignals": func(e env) {
@@ -170,7 +172,7 @@ func processTests() map[string]func(e env) {
 					e.ok(err)
 					return
 				default:
-					c.Process.Signal(unix.SIGUSR1)
+					_ = c.Process.Signal(unix.SIGUSR1)
 				}
 			}
 		},

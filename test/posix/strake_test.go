@@ -25,9 +25,12 @@ func TestStrake(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	bin, data, mnt := filepath.Join(dir, "strake"), filepath.Join(dir, "data"), filepath.Join(dir, "mnt")
-	if out, err := exec.Command("go", "build", "-o", bin, "github.com/strakefs/strake/cmd/strake").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	bin, data, mnt := os.Getenv("STRAKE_BIN"), filepath.Join(dir, "data"), filepath.Join(dir, "mnt")
+	if bin == "" {
+		bin = filepath.Join(dir, "strake")
+		if out, err := exec.Command("go", "build", "-o", bin, "github.com/strakefs/strake/cmd/strake").CombinedOutput(); err != nil {
+			t.Fatalf("go build: %v\n%s", err, out)
+		}
 	}
 	serve := exec.Command(bin, "serve", "--data", data, "--mount", mnt, "--listen", "off")
 	serve.Stderr = os.Stderr

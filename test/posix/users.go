@@ -19,7 +19,7 @@ func userTests() map[string]func(e env) {
 				e.as(uid, gid, groups, func() {
 					var fd int
 					if fd, err = unix.Open(p, flags, 0); err == nil {
-						unix.Close(fd)
+						_ = unix.Close(fd)
 					}
 				})
 				return err
@@ -151,7 +151,7 @@ func acl(e env) {
 		e.as(uid, gid, groups, func() {
 			var fd int
 			if fd, err = unix.Open(p, flags, 0); err == nil {
-				unix.Close(fd)
+				_ = unix.Close(fd)
 			}
 		})
 		return err

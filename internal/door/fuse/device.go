@@ -2,6 +2,7 @@ package fuse
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -39,13 +40,13 @@ func openDevice(o *Options, m *fuse.MountOptions) (*device, error) {
 		opts = append(opts, "allow_other")
 	}
 	if err := unix.Mount(o.Name, o.Dir, "fuse.strake", mountFlags(o), strings.Join(opts, ",")); err != nil {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return nil, fsapi.Wrap(fsapi.IO, err, "mounting on "+o.Dir)
 	}
 	lent, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		unix.Unmount(o.Dir, unix.MNT_DETACH)
-		unix.Close(fd)
+		_ = unix.Unmount(o.Dir, unix.MNT_DETACH)
+		_ = unix.Close(fd)
 		return nil, fsapi.Wrap(fsapi.IO, err, "duplicating the descriptor of /dev/fuse")
 	}
 	return &device{fd: fd, lent: lent}, nil
@@ -89,8 +90,9 @@ func (d *device) notify(code uint32) syscall.Errno {
 		return unix.ENODEV
 	}
 	if _, err := unix.Write(d.fd, msg[:]); err != nil {
-		errno, _ := err.(syscall.Errno)
-		return errno
+		var e syscall.Errno
+		errors.As(err, &e)
+		return e
 	}
 	return 0
 }

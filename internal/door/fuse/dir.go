@@ -17,7 +17,7 @@ func (r *raw) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 		return r.status("opendir", h, err)
 	}
 	if out.Fh, err = r.dirs.put(&dirHandle{dir: d, ino: ino(h)}); err != nil {
-		d.Close()
+		_ = d.Close()
 		return r.status("opendir", h, err)
 	}
 	if ino(h) >= fsapi.VirtualIno {

@@ -186,7 +186,7 @@ func (s *Server) mount() error {
 	if err != nil {
 		if s.link.dev != nil {
 			s.link.dev.close()
-			unix.Unmount(o.Dir, unix.MNT_DETACH)
+			_ = unix.Unmount(o.Dir, unix.MNT_DETACH)
 		}
 		return fsapi.Wrap(fsapi.IO, err, "mounting on "+o.Dir)
 	}

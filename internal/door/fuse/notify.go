@@ -240,10 +240,10 @@ func (v *invalidator) deliver() (repeat bool) {
 
 // sendInode tells of one inode. That the kernel does not know it is no error.
 func (v *invalidator) sendInode(i fsapi.Ino, s span) {
-	switch {
-	case s.end == 0:
+	switch s.end {
+	case 0:
 		v.k.InodeNotify(uint64(i), -1, 0)
-	case s.end == toEnd:
+	case toEnd:
 		v.k.InodeNotify(uint64(i), s.off, 0)
 	default:
 		v.k.InodeNotify(uint64(i), s.off, s.end-s.off)
