@@ -137,7 +137,7 @@ func nameTests() map[string]func(e env) {
 						f, err := os.OpenFile(e.path(fmt.Sprint("f", i)), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 						if err == nil {
 							won.Add(1)
-							f.Close()
+							_ = f.Close()
 						} else if !errors.Is(err, os.ErrExist) {
 							e.Error(err)
 						}

@@ -134,7 +134,7 @@ func (e env) open(path string, flags int, perm os.FileMode) *os.File {
 	e.Helper()
 	f, err := os.OpenFile(path, flags, perm)
 	e.ok(err)
-	e.Cleanup(func() { f.Close() })
+	e.Cleanup(func() { _ = f.Close() })
 	return f
 }
 

@@ -185,7 +185,7 @@ func appendLines(args []string, _ *bufio.Reader) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	n, _ := strconv.Atoi(args[2])
 	for i := range n {
 		if _, err := fmt.Fprintf(f, "%s %d %s\n", args[1], i, strings.Repeat("x", i%200+1)); err != nil {
@@ -202,7 +202,7 @@ func mmapPart(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if err := f.Truncate(8192); err != nil {
 		return err
 	}
@@ -244,7 +244,7 @@ func mmapAppendPart(path string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if _, err := f.WriteString(strings.Repeat("0", 100)); err != nil {
 		return err
 	}

@@ -74,7 +74,7 @@ func (d *device) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.fd >= 0 {
-		unix.Close(d.fd)
+		_ = unix.Close(d.fd)
 		d.fd = -1
 	}
 }

@@ -57,7 +57,7 @@ func (r *raw) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.S
 		err = r.opened(&fileHandle{file: f, ino: ino(h), cred: c, flags: flags}, out)
 	}
 	if err != nil && f != nil {
-		f.Close()
+		_ = f.Close()
 	}
 	return r.status("open", h, err)
 }
@@ -77,7 +77,7 @@ func (r *raw) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fus
 		return r.status("create", h, err)
 	}
 	if err := r.opened(&fileHandle{file: f, ino: a.Ino, cred: c, flags: flags}, &out.OpenOut); err != nil {
-		f.Close()
+		_ = f.Close()
 		return r.status("create", h, err)
 	}
 	r.fillEntry(&out.EntryOut, &a)
