@@ -23,7 +23,7 @@ import (
 // options of a run, from the command line.
 type options struct {
 	dir      string // on the disk to measure
-	cache    string // where the reference is built
+	cache    string // where programs are built
 	strake   string // binary; built if empty
 	loopback string // binary; built if empty
 	only     string // regular expression over groups' names
@@ -38,9 +38,9 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.dir, "dir", "", "directory on the disk to measure (default: a new one below the temporary directory)")
-	flag.StringVar(&o.cache, "cache", "", "directory to build the reference in (default: in the user's cache)")
+	flag.StringVar(&o.cache, "cache", "", "directory to build programs in (default: in the user's cache)")
 	flag.StringVar(&o.strake, "strake", "", "strake binary (default: built from this tree)")
-	flag.StringVar(&o.loopback, "loopback", "", "loopback binary (default: built)")
+	flag.StringVar(&o.loopback, "loopback", "", "loopback binary, called with a mount point and a directory (default: built)")
 	flag.StringVar(&o.only, "only", "", "measure only groups whose name matches: "+strings.Join(groupNames(), " "))
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each takes its turn")
 	size := flag.Int("size", 1024, "MiB of the large file")

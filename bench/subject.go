@@ -17,7 +17,7 @@ import (
 )
 
 // reference is the program measured against.
-const reference = "github.com/hanwen/go-fuse/v2/example/loopback@v2.12.1"
+const reference = "github.com/strakefs/strake/bench/loopback"
 
 // subject is a file system to measure.
 type subject struct {
@@ -37,15 +37,13 @@ func subjects(ctx context.Context, o *options) ([]*subject, error) {
 	}
 	if o.loopback == "" {
 		o.loopback = filepath.Join(o.cache, "loopback")
-		if _, err := os.Stat(o.loopback); err != nil {
-			if err := goTool(ctx, o.cache, "install", reference); err != nil {
-				return nil, err
-			}
+		if err := goTool(ctx, "build", "-o", o.loopback, reference); err != nil {
+			return nil, err
 		}
 	}
 	if o.strake == "" {
 		o.strake = filepath.Join(o.cache, "strake")
-		if err := goTool(ctx, o.cache, "build", "-o", o.strake, "github.com/strakefs/strake/cmd/strake"); err != nil {
+		if err := goTool(ctx, "build", "-o", o.strake, "github.com/strakefs/strake/cmd/strake"); err != nil {
 			return nil, err
 		}
 	}
@@ -55,14 +53,14 @@ func subjects(ctx context.Context, o *options) ([]*subject, error) {
 			return exec.Command(o.strake, args...)
 		}},
 		{"loopback", func(dir string) *exec.Cmd {
-			return exec.Command(o.loopback, "-q", "-allow-other", "-directmount", dir+"/mnt", dir+"/data")
+			return exec.Command(o.loopback, dir+"/mnt", dir+"/data")
 		}},
 	}, nil
 }
 
-func goTool(ctx context.Context, bin string, args ...string) error {
+func goTool(ctx context.Context, args ...string) error {
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Env = append(os.Environ(), "GOBIN="+bin, "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
