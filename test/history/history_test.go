@@ -84,7 +84,7 @@ func (c *config) small(i int) {
 // short runs over some of them, others with another seed.
 func TestHistory(t *testing.T) {
 	all := configs()
-	ops, step := 2000, 5
+	ops, step := 2000/slowdown, 5
 	if long() {
 		ops, step = 6000, 1
 	}
