@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -25,6 +26,9 @@ func (a adapter) open(name string, flag int) (vfs.File, error) {
 
 // Create implements vfs.FS: always a new inode.
 func (a adapter) Create(name string, _ vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := a.beforeMarker(name); err != nil {
+		return nil, err
+	}
 	const flags = os.O_RDWR | os.O_CREATE | os.O_EXCL
 	f, err := a.open(name, flags)
 	if os.IsExist(err) {
@@ -59,7 +63,24 @@ func (a adapter) OpenReadWrite(name string, _ vfs.DiskWriteCategory, _ ...vfs.Op
 func (a adapter) OpenDir(name string) (vfs.File, error) { return dir{fs: a.fs, name: name}, nil }
 
 // Remove implements vfs.FS.
-func (a adapter) Remove(name string) error { return a.fs.Remove(name) }
+func (a adapter) Remove(name string) error {
+	if err := a.beforeMarker(name); err != nil {
+		return err
+	}
+	return a.fs.Remove(name)
+}
+
+// beforeMarker makes durable what happened in the directory before a marker is
+// made or removed. Pebble moves a marker by making the file it points to, making
+// the new marker, removing the old one, and then syncing the directory. Where a
+// file system does not keep that order a power cut leaves a marker that points
+// to nothing, or none at all, and Pebble would take the directory for a new one.
+func (a adapter) beforeMarker(name string) error {
+	if !strings.HasPrefix(path.Base(name), markerPrefix) {
+		return nil
+	}
+	return a.fs.SyncDir(path.Dir(name))
+}
 
 // RemoveAll implements vfs.FS.
 func (a adapter) RemoveAll(name string) error { return a.fs.RemoveAll(name) }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -511,5 +512,91 @@ func TestBusy(t *testing.T) {
 		if err := e.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestCrashWhileOpening cuts the power at every call of an opening that follows
+// a crash: nothing may be lost then either.
+func TestCrashWhileOpening(t *testing.T) {
+	for seed := range uint64(6) {
+		rng := rand.New(rand.NewPCG(seed, 4))
+		mem := osfs.NewMem(osfs.MemOptions{})
+		e, err := Open(tiny(mem))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 300 {
+			if err := randomUpdate(e, rng, func(kv.Seq) {}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := e.Sync(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		last, want := e.LastSeq(), dump(t, e)
+		crashed := mem.CrashClone(rng, osfs.AnyCrash(rng))
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		var clones []*osfs.Mem
+		e, err = Open(tiny(osfs.NewFault(crashed, func(osfs.Call) osfs.Outcome {
+			mu.Lock()
+			defer mu.Unlock()
+			clones = append(clones, crashed.CrashClone(rng, osfs.CrashRandom))
+			return osfs.Outcome{}
+		})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range clones {
+			e, err := Open(tiny(c))
+			if err != nil {
+				t.Fatalf("seed %d, crash %d while opening: %v", seed, i, err)
+			}
+			if got := dump(t, e); e.LastSeq() != last || !maps.Equal(got, want) {
+				t.Fatalf("seed %d, crash %d while opening: batch %d instead of %d", seed, i, e.LastSeq(), last)
+			}
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestNoMarker: a directory that lost what says which of its files count is not
+// begun anew.
+func TestNoMarker(t *testing.T) {
+	fs := osfs.NewMem(osfs.MemOptions{})
+	o := tiny(fs)
+	e, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 300 {
+		if err := randomUpdate(e, rng, func(kv.Seq) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	names, err := fs.ReadDir(o.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, manifestMarker) {
+			if err := fs.Remove(o.Dir + "/" + name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := Open(o); !errors.Is(err, fsapi.Corrupt) {
+		t.Fatalf("opened: %v", err)
 	}
 }

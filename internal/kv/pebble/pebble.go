@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"os"
 	"path"
+	"strings"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -119,6 +120,9 @@ func open(o Options, fs vfs.FS) (kv.Engine, error) {
 		return nil, openError(o.Dir, err)
 	}
 	defer lock.Close() // the database holds a reference of its own
+	if err := checkMarker(fs, o.Dir); err != nil {
+		return nil, err
+	}
 	recovered, err := readLogs(fs, o.Dir, o.TailBytes)
 	if err != nil {
 		return nil, openError(o.Dir, err)
@@ -138,6 +142,35 @@ func open(o Options, fs vfs.FS) (kv.Engine, error) {
 		return nil, errors.Join(openError(o.Dir, err), s.Close())
 	}
 	return e, nil
+}
+
+// markerPrefix begins the names of Pebble's markers, empty files whose names say
+// what is current; manifestMarker that of the one that names the manifest.
+const (
+	markerPrefix   = "marker."
+	manifestMarker = "marker.manifest."
+)
+
+// checkMarker refuses a directory with tables but nothing that says which of
+// them count: Pebble would begin anew, and remove them.
+func checkMarker(fs vfs.FS, dir string) error {
+	names, err := fs.List(dir)
+	if err != nil {
+		return openError(dir, err)
+	}
+	table := ""
+	for _, name := range names {
+		if strings.HasPrefix(name, manifestMarker) {
+			return nil
+		}
+		if isTable(name) {
+			table = name
+		}
+	}
+	if table == "" {
+		return nil
+	}
+	return fsapi.Errorf(fsapi.Corrupt, "kv: %s holds %s but no %s* file, without which nothing tells what is current: restore the directory, or rebuild it from the drives", dir, table, manifestMarker)
 }
 
 func openError(dir string, err error) error {
