@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -52,8 +53,10 @@ type bench struct {
 	rows []benchRow
 }
 
-func (b *bench) all(size int64, files int) error {
-	defer b.request("DELETE", b.dir, url.Values{"recursive": {"true"}}, nil)
+func (b *bench) all(size int64, files int) (err error) {
+	defer func() {
+		err = errors.Join(err, b.request("DELETE", b.dir, url.Values{"recursive": {"true"}}, nil))
+	}()
 	p := put{r: b.r, bar: b.bar}
 	if err := p.batch(b.ctx, api.BatchOp{Op: "mkdir", Path: b.dir, Parents: true}); err != nil {
 		return err

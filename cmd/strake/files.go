@@ -44,7 +44,7 @@ func (r remote) do(ctx context.Context, method, prefix, path string, more url.Va
 }
 
 func (r remote) meta(ctx context.Context, path string) (api.Meta, error) {
-	return decode[api.Meta](r.do(ctx, "GET", "/v1/meta", path, nil, nil))
+	return decode[api.Meta](r.do(ctx, "GET", "/v1/meta", path, nil, nil)) //nolint:bodyclose // decode closes it
 }
 
 func decode[T any](resp *http.Response, err error) (T, error) {
@@ -61,7 +61,7 @@ func (r remote) list(ctx context.Context, dir string, fn func(api.Meta) error) e
 	after := ""
 	for {
 		q := url.Values{"after": {after}}
-		page, err := decode[api.Listing](r.do(ctx, "GET", "/v1/ls", dir, q, nil))
+		page, err := decode[api.Listing](r.do(ctx, "GET", "/v1/ls", dir, q, nil)) //nolint:bodyclose // decode closes it
 		if err != nil {
 			return err
 		}

@@ -38,10 +38,9 @@ func (c *fsckCmd) Run(g *globals) error {
 
 // verdict prints a check's events and remembers how it ended.
 type verdict struct {
-	g     *globals
-	bar   *progress
-	last  api.FsckEvent
-	found int64
+	g    *globals
+	bar  *progress
+	last api.FsckEvent
 }
 
 func (v *verdict) event(e api.FsckEvent) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -54,9 +55,9 @@ func readPassword(file, prompt string) (string, error) {
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
 		return "", fsapi.Errorf(fsapi.Invalid, "there is no terminal to ask for a password: use --old-file and --new-file")
 	}
-	os.Stderr.WriteString(prompt)
+	fmt.Fprint(os.Stderr, prompt)
 	b, err := term.ReadPassword(int(os.Stdin.Fd()))
-	os.Stderr.WriteString("\n")
+	fmt.Fprintln(os.Stderr)
 	return string(b), err
 }
 

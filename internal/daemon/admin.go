@@ -115,7 +115,7 @@ func (n *Node) createVolume(ctx context.Context, req api.VolumeCreate) (api.Volu
 	if req.QuotaBytes < 0 || req.QuotaInodes < 0 {
 		return api.Volume{}, fsapi.Errorf(fsapi.Invalid, "a quota is not negative; 0 is none")
 	}
-	if _, err := n.volumes.create(ctx, req.Name, req.Cipher, req.Policy, meta.Quota{Bytes: req.QuotaBytes, Inodes: req.QuotaInodes}); err != nil {
+	if err := n.volumes.create(ctx, req.Name, req.Cipher, req.Policy, meta.Quota{Bytes: req.QuotaBytes, Inodes: req.QuotaInodes}); err != nil {
 		return api.Volume{}, err
 	}
 	return n.showVolume(ctx, api.Named{Name: req.Name})

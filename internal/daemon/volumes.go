@@ -96,8 +96,7 @@ func (n *Node) openVolumes(ctx context.Context, mode openMode) error {
 		return err
 	}
 	if len(recs) == 0 && mode == openOrCreate {
-		_, err := n.volumes.create(ctx, n.cfg.Volume.Name, n.cfg.Volume.Cipher, n.cfg.Volume.Policy, meta.Quota{})
-		return err
+		return n.volumes.create(ctx, n.cfg.Volume.Name, n.cfg.Volume.Cipher, n.cfg.Volume.Policy, meta.Quota{})
 	}
 	for _, rec := range recs {
 		if rec.Deleting {
@@ -106,7 +105,7 @@ func (n *Node) openVolumes(ctx context.Context, mode openMode) error {
 		if err := n.volumes.finishCreate(ctx, rec, n.cfg.Volume.Cipher); err != nil {
 			return err
 		}
-		if err := n.volumes.start(ctx, rec); err != nil {
+		if err := n.volumes.start(rec); err != nil {
 			return err
 		}
 	}
@@ -115,35 +114,32 @@ func (n *Node) openVolumes(ctx context.Context, mode openMode) error {
 
 // create makes a volume's record, then its keys; a crash in between is mended
 // by finishCreate at the next start.
-func (vs *volumes) create(ctx context.Context, name, cipher, policyText string, q meta.Quota) (*volume, error) {
+func (vs *volumes) create(ctx context.Context, name, cipher, policyText string, q meta.Quota) error {
 	if name == "" || strings.ContainsAny(name, "/\x00") || len(name) > fsapi.MaxName {
-		return nil, fsapi.Errorf(fsapi.Invalid, "volume name %q: give 1 to %d bytes without a slash", name, fsapi.MaxName)
+		return fsapi.Errorf(fsapi.Invalid, "volume name %q: give 1 to %d bytes without a slash", name, fsapi.MaxName)
 	}
 	if cipher == "" {
 		cipher = vs.n.cfg.Volume.Cipher
 	}
 	c, err := fsapi.ParseCipher(cipher)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	p, err := policy.Parse(policyText)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	rec, err := vs.n.meta.CreateVolume(ctx, meta.Volume{Name: name, Encrypted: c != fsapi.CipherNone, Policy: p.Or(policy.Default()), Quota: q})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := vs.finishCreate(ctx, rec, cipher); err != nil {
-		return nil, err
+		return err
 	}
 	if err := vs.n.meta.Sync(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	if err := vs.start(ctx, rec); err != nil {
-		return nil, err
-	}
-	return vs.get(name)
+	return vs.start(rec)
 }
 
 // finishCreate gives a volume that has none its keys. Only a volume with
@@ -177,7 +173,7 @@ func (vs *volumes) finishCreate(ctx context.Context, rec meta.Volume, cipher str
 }
 
 // start opens a volume's vfs.
-func (vs *volumes) start(ctx context.Context, rec meta.Volume) error {
+func (vs *volumes) start(rec meta.Volume) error {
 	n := vs.n
 	v := &volume{id: rec.ID, table: vs}
 	local, err := vfs.New(vfs.Options{

@@ -83,6 +83,8 @@ type Error struct {
 	Kind Kind
 	Msg  string
 	Err  error
+
+	said bool // Msg holds Err's text
 }
 
 // Error is "message: cause", or the kind's text where there is no message.
@@ -91,7 +93,7 @@ func (e *Error) Error() string {
 	if msg == "" {
 		msg = e.Kind.Error()
 	}
-	if _, printed := e.Err.(silent); e.Err != nil && !printed {
+	if e.Err != nil && !e.said {
 		return msg + ": " + e.Err.Error()
 	}
 	return msg
@@ -109,20 +111,8 @@ func (e *Error) Is(target error) bool {
 // Errorf makes an error of kind k. A %w in the format becomes its cause.
 func Errorf(k Kind, format string, args ...any) error {
 	w := fmt.Errorf(format, args...)
-	return &Error{Kind: k, Msg: w.Error(), Err: hidden(errors.Unwrap(w))}
+	return &Error{Kind: k, Msg: w.Error(), Err: errors.Unwrap(w), said: true}
 }
-
-// hidden keeps a cause for errors.Is and As without printing it twice.
-func hidden(err error) error {
-	if err == nil {
-		return nil
-	}
-	return silent{err}
-}
-
-type silent struct{ error }
-
-func (s silent) Unwrap() error { return s.error }
 
 // Wrap gives err the kind k and a leading verb phrase. A nil err stays nil.
 func Wrap(k Kind, err error, msg string) error {
@@ -138,12 +128,12 @@ func Wrap(k Kind, err error, msg string) error {
 func KindOf(err error) Kind {
 	var k Kind
 	var e *Error
-	for x := err; x != nil; x = errors.Unwrap(x) {
-		if kk, ok := x.(Kind); ok {
-			return kk
-		}
-		if ee, ok := x.(*Error); ok {
-			return ee.Kind
+	for x := err; x != nil; x = errors.Unwrap(x) { // the outermost, of either type
+		switch x := x.(type) { //nolint:errorlint // the loop unwraps
+		case Kind:
+			return x
+		case *Error:
+			return x.Kind
 		}
 	}
 	switch {

@@ -261,10 +261,10 @@ func postgresInterrupted(ctx context.Context, r *rig) (func() error, error) {
 			return err
 		}
 		n, err := strconv.Atoi(strings.TrimSpace(out))
-		if err != nil || n < acked || acked == 0 {
-			return fmt.Errorf("%d rows are there, %d were acknowledged (%v)", n, acked, err)
+		if err == nil && (n < acked || acked == 0) {
+			err = fmt.Errorf("%d rows are there, %d were acknowledged", n, acked)
 		}
-		return nil
+		return err
 	}, nil
 }
 

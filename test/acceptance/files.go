@@ -7,15 +7,22 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
 // goroot is the real input: the toolchain's own tree.
-func goroot() string { return runtime.GOROOT() }
+var goroot = sync.OnceValue(func() string {
+	out, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		panic(fmt.Sprintf("go env GOROOT: %v", err))
+	}
+	return strings.TrimSpace(string(out))
+})
 
 // copyTree copies a tree, calling each (where set) after every file; it stops
 // with ctx.

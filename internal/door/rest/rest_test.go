@@ -359,7 +359,7 @@ func TestEventsResume(t *testing.T) {
 	r.want(201, "PUT", "/v1/files/one", "1")
 	r.want(201, "PUT", "/v1/files/two", "2")
 	names := func(from string, n int) []string {
-		req, _ := http.NewRequest("GET", r.base+"/v1/events", nil)
+		req, _ := http.NewRequest(http.MethodGet, r.base+"/v1/events", nil)
 		req.Header.Set("Authorization", "Bearer r")
 		req.Header.Set("Last-Event-ID", from)
 		ctx, cancel := context.WithCancel(context.Background())
