@@ -32,7 +32,6 @@ type member struct {
 	mu    sync.Mutex
 	avail int64     // bytes; guarded by mu
 	at    time.Time // when measured; guarded by mu
-	err   error     // of the measurement; guarded by mu
 }
 
 var _ Drives = (*DriveSet)(nil)
@@ -100,9 +99,9 @@ func (s *DriveSet) Drive(id fsapi.DriveID) (drive.Drive, error) {
 // as often, in n failure domains while that is possible. So a segment's
 // partners spread over all drives, and drives fill up together.
 func (s *DriveSet) Place(ctx context.Context, tier string, n int, size int64) ([]drive.Drive, error) {
-	cands, why := s.candidates(ctx, tier, size)
+	cands, why, kind := s.candidates(ctx, tier, size)
 	if len(cands) < n {
-		return nil, fsapi.Errorf(fsapi.NoSpace, "a segment of %d bytes needs %d drives of tier %s with room: %d can take it%s", size, n, tier, len(cands), why)
+		return nil, fsapi.Errorf(kind, "a segment of %d bytes needs %d drives of tier %s with room: %d can take it%s", size, n, tier, len(cands), why)
 	}
 	picked := make([]drive.Drive, 0, n)
 	domains := make(map[string]bool)
@@ -130,12 +129,14 @@ type candidate struct {
 
 // candidates are the drives of a tier with room for size bytes, in random
 // order weighted by room (Efraimidis and Spirakis, 2006); why says what the
-// others lack.
-func (s *DriveSet) candidates(ctx context.Context, tier string, size int64) (cands []candidate, why string) {
+// others lack, and kind is the error where that is too few: room, or what kept
+// a drive from saying how much it has.
+func (s *DriveSet) candidates(ctx context.Context, tier string, size int64) (cands []candidate, why string, kind fsapi.Kind) {
 	s.mu.RLock()
 	members := slices.Collect(maps.Values(s.m))
 	s.mu.RUnlock()
 	var lack []string
+	kind = fsapi.NoSpace
 	for _, m := range members {
 		i := m.Info()
 		if i.Tier != tier {
@@ -145,6 +146,9 @@ func (s *DriveSet) candidates(ctx context.Context, tier string, size int64) (can
 		switch {
 		case err != nil:
 			lack = append(lack, fmt.Sprintf("%s: %v", i.Name, err))
+			if k := fsapi.KindOf(err); k != fsapi.Other {
+				kind = k
+			}
 		case avail < size:
 			lack = append(lack, fmt.Sprintf("%s has %d bytes left", i.Name, avail))
 		default:
@@ -168,16 +172,21 @@ func (s *DriveSet) candidates(ctx context.Context, tier string, size int64) (can
 	if len(lack) > 0 {
 		why = " (" + strings.Join(lack, "; ") + ")"
 	}
-	return cands, why
+	return cands, why, kind
 }
 
-// room is what may be written to the drive, in bytes.
+// room is what may be written to the drive, in bytes. A failure is not believed
+// for a while, as a result is.
 func (m *member) room(ctx context.Context, now time.Time) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if age := now.Sub(m.at); m.at.IsZero() || age > capacityAge || age < 0 {
 		c, err := m.Capacity(ctx)
-		m.avail, m.err, m.at = c.Avail, err, now
+		if err != nil {
+			m.at = time.Time{}
+			return 0, err
+		}
+		m.avail, m.at = c.Avail, now
 	}
-	return m.avail, m.err
+	return m.avail, nil
 }

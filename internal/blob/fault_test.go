@@ -205,13 +205,10 @@ func TestWriteErrorsHaveTheirKind(t *testing.T) {
 				_, err = b.Finish(t.Context(), blob.Segment)
 			}
 			b.Abort()
-			if want := kind; err == nil || op != "Capacity" && fsapi.KindOf(err) != want {
+			if want := kind; err == nil || fsapi.KindOf(err) != want {
 				t.Errorf("%s fails with %v: %v", op, kind, err)
 			}
 			fail = false
-			if op == "Capacity" {
-				continue // the measurement is believed for a while
-			}
 			st := r.store(t, class(1, "auto", cdc), blob.Segment, bytesOf(1, 1<<20, "random"))
 			if _, err := r.read(t.Context(), st.Extents, 1<<20); err != nil {
 				t.Errorf("after the fault ended: %v", err)

@@ -30,6 +30,11 @@ func (c *client) batch() error {
 	}
 	attrs, err := c.fs.Batch(c.ctx, fsapi.Root, ops)
 	if err != nil {
+		for n := range used {
+			if k := len(n.versions); k > 0 && n.versions[k-1].tied && n.versions[k-1].op == len(c.ops)-1 {
+				c.unwrite(n, 1)
+			}
+		}
 		return c.fail(o, err)
 	}
 	for i, done := range after {

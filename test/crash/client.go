@@ -83,6 +83,9 @@ type client struct {
 	rng     *rand.Rand
 	tickets *atomic.Int64
 	trash   bool
+	// tolerate says of an error that it is none of the file system's: the
+	// operation must have done nothing then. nil: of none.
+	tolerate func(error) bool
 
 	root, shared *node
 	nodes        []*node // all ever made
@@ -126,6 +129,9 @@ func (c *client) end(o *operation, changed bool) {
 func (c *client) wrote(n *node, v *content) {
 	n.versions = append(n.versions, version{op: len(c.ops) - 1, c: v})
 }
+
+// unwrite takes back versions that did not come to be.
+func (c *client) unwrite(n *node, count int) { n.versions = n.versions[:len(n.versions)-count] }
 
 func (o *operation) commit(n *node) {
 	if o.commits == nil {

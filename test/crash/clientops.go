@@ -44,8 +44,17 @@ func (c *client) step() error {
 	return nil
 }
 
+// fail ends an operation that failed, if it did.
 func (c *client) fail(o *operation, err error) error {
 	if err == nil {
+		return nil
+	}
+	if c.tolerate != nil && c.tolerate(err) {
+		o.text += " = " + fsapi.KindOf(err).Error()
+		o.sync, o.commits = syncNone, nil
+		if o.done == 0 {
+			c.end(o, false)
+		}
 		return nil
 	}
 	return fmt.Errorf("client %d: %s: %w", c.id, o.text, err)
@@ -146,6 +155,9 @@ func (c *client) opened() (*handle, error) {
 	}
 	f, err := c.fs.Open(c.ctx, fsapi.Root, p.n.ino, flags)
 	if err != nil {
+		if trunc {
+			c.unwrite(p.n, 1)
+		}
 		return nil, c.fail(o, err)
 	}
 	c.end(o, false)
@@ -188,8 +200,13 @@ func (c *client) writeAt(h *handle, off int64, p []byte) error {
 		o.sync, o.syncIno = syncFile, h.n.ino
 	}
 	n, err := h.f.WriteAt(c.ctx, p, off)
-	if err == nil && n != len(p) {
+	switch {
+	case err == nil && n != len(p):
 		err = fmt.Errorf("%d bytes written of %d", n, len(p))
+	case err != nil && n == 0:
+		c.unwrite(h.n, 1)
+	case err != nil && n < len(p):
+		err = fmt.Errorf("%d bytes written of %d, and then: %v", n, len(p), err)
 	}
 	c.end(o, false)
 	return c.fail(o, err)
@@ -227,6 +244,9 @@ func (c *client) truncateTo(h *handle, size int64) error {
 	o := c.begin("truncate ino %d to %d", h.n.ino, size)
 	c.wrote(h.n, h.n.now().resize(size))
 	err := h.f.Truncate(c.ctx, size)
+	if err != nil {
+		c.unwrite(h.n, 1)
+	}
 	c.end(o, false)
 	return c.fail(o, err)
 }
@@ -245,6 +265,7 @@ func (c *client) allocate() error {
 		if mode == vfs.AllocCollapse && off+n >= now.size || mode == vfs.AllocInsert && (off >= now.size || now.size > maxOffset) {
 			return nil
 		}
+		had := len(h.n.versions)
 		o := c.begin("fallocate %#x ino %d %d+%d", uint32(mode), h.n.ino, off, n)
 		switch mode {
 		case 0:
@@ -260,6 +281,9 @@ func (c *client) allocate() error {
 			c.wrote(h.n, now.insert(off, n))
 		}
 		err := h.f.Allocate(c.ctx, mode, off, n)
+		if err != nil {
+			h.n.versions = h.n.versions[:had]
+		}
 		o.commit(h.n)
 		c.end(o, false)
 		return c.fail(o, err)
@@ -283,6 +307,10 @@ func (c *client) copyRange() error {
 		got, err := h.f.CopyRange(c.ctx, off, to.f, dst, n)
 		if err == nil && got != n {
 			err = fmt.Errorf("%d bytes copied of %d", got, n)
+		}
+		if err != nil {
+			c.unwrite(to.n, 1)
+			c.wrote(to.n, to.n.now().write(dst, src.bytes(off, off+got)))
 		}
 		c.end(o, false)
 		return c.fail(o, err)

@@ -33,7 +33,7 @@ func TestPowerCut(t *testing.T) {
 	total := 0
 	for seed := *flagSeed; seed < *flagSeed+uint64(runs); seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			h, err := play(t.Context(), seed, pointsEach)
+			h, err := play(t.Context(), seed, pointsEach, nil)
 			if err != nil {
 				t.Errorf("before any crash: %v\n%s", err, repeat(seed))
 			}

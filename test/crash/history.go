@@ -73,6 +73,7 @@ type history struct {
 	options stack.Options
 	s       *stack.Stack
 	ships   *checkpoint.Shipper
+	faults  *faults // nil: none
 	clients []*client
 	tickets atomic.Int64
 	kick    chan struct{} // a client has done something
@@ -96,16 +97,23 @@ func clientsOf(seed uint64) int {
 	return 2 + int(seed/2%3)
 }
 
-// play runs a history until enough points are taken.
-func play(ctx context.Context, seed uint64, points int) (*history, error) {
+// play runs a history until enough points are taken, with faults if they are
+// given.
+func play(ctx context.Context, seed uint64, points int, f *faults) (*history, error) {
 	h := &history{
-		seed: seed, options: configure(seed), want: points, kick: make(chan struct{}, 100), full: make(chan struct{}),
+		seed: seed, options: configure(seed), faults: f, want: points, kick: make(chan struct{}, 100), full: make(chan struct{}),
 		rng: rand.New(rand.NewPCG(seed, 1)),
 	}
 	h.stride = 10 << h.rng.IntN(8)
+	if f != nil {
+		h.stride = 200 // so that there is time to fail
+	}
 	disk := osfs.NewMem(osfs.MemOptions{})
 	fault := osfs.NewFault(disk, nil)
 	h.options.FS = fault
+	if f != nil {
+		f.configure(&h.options)
+	}
 	var err error
 	if h.s, err = stack.Open(h.options); err != nil {
 		return nil, err
@@ -119,6 +127,10 @@ func play(ctx context.Context, seed uint64, points int) (*history, error) {
 	h.next = h.rng.IntN(h.stride)
 	fault.SetRule(h.rule(disk))
 	err = h.run(ctx)
+	if f != nil {
+		f.end()
+		err = errors.Join(err, h.settle(ctx))
+	}
 	// Ending is something that the power can be cut in, too.
 	err = errors.Join(err, h.s.Close())
 	fault.SetRule(nil)
@@ -142,6 +154,9 @@ func (h *history) populate(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if h.faults != nil {
+			c.tolerate = h.faults.caused
+		}
 		h.clients = append(h.clients, c)
 	}
 	return h.s.Local.Syncfs(ctx)
@@ -152,8 +167,9 @@ func (h *history) rule(disk *osfs.Mem) osfs.Rule {
 	return func(c osfs.Call) osfs.Outcome {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if h.calls++; h.calls <= h.next || len(h.points) >= h.want {
-			return osfs.Outcome{}
+		h.calls++
+		if h.calls <= h.next || len(h.points) >= h.want {
+			return h.faults.below(c)
 		}
 		h.next = h.calls + h.rng.IntN(2*h.stride)
 		p := point{n: len(h.points), at: c, before: h.tickets.Load()}
@@ -163,7 +179,7 @@ func (h *history) rule(disk *osfs.Mem) osfs.Rule {
 		if len(h.points) == h.want {
 			close(h.full)
 		}
-		return osfs.Outcome{}
+		return h.faults.below(c)
 	}
 }
 
@@ -213,7 +229,8 @@ func (h *history) upkeep(ctx context.Context, done <-chan struct{}) error {
 			case <-h.kick:
 			}
 		}
-		if err := h.upkeepStep(ctx, r.IntN(10)); err != nil {
+		err := h.upkeepStep(ctx, r.IntN(10))
+		if err != nil && (h.faults == nil || !h.faults.caused(err)) {
 			return err
 		}
 	}

@@ -1,0 +1,169 @@
+package crash
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/drive/fault"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/osfs"
+	"github.com/strakefs/strake/test/stack"
+)
+
+// faults make drives fail for a while, work for a while, and so on: at each
+// drive's own calls, or at the calls of the file system below.
+type faults struct {
+	errno syscall.Errno // EIO or ENOSPC
+	atTop bool          // at the drives' calls
+
+	mu    sync.Mutex
+	rng   *rand.Rand
+	on    bool
+	left  int // calls until on changes
+	odds  float64
+	ended bool
+	count int // calls that failed
+}
+
+func newFaults(seed uint64, errno syscall.Errno, atTop bool) *faults {
+	return &faults{errno: errno, atTop: atTop, rng: rand.New(rand.NewPCG(seed, 8))}
+}
+
+// configure puts the faults where they belong.
+func (f *faults) configure(o *stack.Options) {
+	if f.atTop {
+		o.Drive = func(d drive.Drive) drive.Drive { return fault.New(d, f.rule, nil) }
+	}
+}
+
+// end lets everything go well from now on.
+func (f *faults) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = true
+}
+
+// strike decides about one call.
+func (f *faults) strike(writes bool) (fails bool, delay time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ended {
+		return false, 0
+	}
+	if f.left--; f.left < 0 {
+		f.on, f.left, f.odds = !f.on, 20+f.rng.IntN(400), []float64{0.02, 0.2, 1}[f.rng.IntN(3)]
+	}
+	if f.rng.IntN(200) == 0 {
+		delay = time.Duration(f.rng.IntN(3000)) * time.Microsecond
+	}
+	if f.on && (writes || f.errno == syscall.EIO) && f.rng.Float64() < f.odds {
+		f.count++
+		return true, delay
+	}
+	return false, delay
+}
+
+// below is the rule for calls of the file system under the drives; those of
+// metadata pass.
+func (f *faults) below(c osfs.Call) (o osfs.Outcome) {
+	if f == nil || f.atTop || !strings.Contains(c.Name, "/drive") {
+		return o
+	}
+	writes := c.Op == osfs.OpWrite || c.Op == osfs.OpOpen || c.Op == osfs.OpSync || c.Op == osfs.OpLink || c.Op == osfs.OpRename
+	fails, delay := f.strike(writes)
+	o.Delay = delay
+	if fails {
+		o.Err = f.errno
+		if c.Op == osfs.OpWrite && c.Len > 0 {
+			f.mu.Lock()
+			o.Short = f.rng.IntN(c.Len)
+			f.mu.Unlock()
+		}
+	}
+	return o
+}
+
+// rule is the rule for calls of a drive.
+func (f *faults) rule(c fault.Call) (o fault.Outcome) {
+	fails, delay := f.strike(c.Op == fault.Create || c.Op == fault.Write || c.Op == fault.Commit)
+	o.Delay = delay
+	if fails {
+		o.Err = f.errno
+		f.mu.Lock()
+		o.Late = f.rng.IntN(4) == 0
+		f.mu.Unlock()
+	}
+	return o
+}
+
+// caused reports whether an error says what the faults are.
+func (f *faults) caused(err error) bool {
+	if f.errno == syscall.ENOSPC {
+		return errors.Is(err, fsapi.NoSpace)
+	}
+	return errors.Is(err, fsapi.IO)
+}
+
+// settle checks, when the faults have ended, that everything is as if there had
+// been none.
+func (h *history) settle(ctx context.Context) error {
+	if err := h.s.Local.Syncfs(ctx); err != nil {
+		return fmt.Errorf("syncfs after the faults: %w", err)
+	}
+	if err := h.s.Check(ctx); err != nil {
+		return fmt.Errorf("after the faults: %w", err)
+	}
+	if err := h.exact(ctx); err != nil {
+		return fmt.Errorf("after the faults: %w", err)
+	}
+	for _, c := range h.clients {
+		for len(c.handles) > 0 {
+			if err := c.closeHandle(0); err != nil {
+				return err
+			}
+		}
+	}
+	if err := h.s.Restart(); err != nil {
+		return fmt.Errorf("restart after the faults: %w", err)
+	}
+	if err := h.s.CheckSpace(ctx); err != nil {
+		return fmt.Errorf("after the faults and a restart: %w", err)
+	}
+	if err := h.exact(ctx); err != nil {
+		return fmt.Errorf("after the faults and a restart: %w", err)
+	}
+	return nil
+}
+
+// exact compares names and contents with what clients did.
+func (h *history) exact(ctx context.Context) error {
+	for _, c := range h.clients {
+		found, err := c.found(ctx, h.s.Local)
+		if err != nil {
+			return err
+		}
+		if want := c.namesNow(); !maps.Equal(want, found) {
+			return fmt.Errorf("client %d: names:\n%s", c.id, difference(want, found))
+		}
+		for _, p := range c.places(isFile) {
+			got, err := readAll(ctx, h.s.Local, p.n.ino)
+			if err != nil {
+				return err
+			}
+			if want := p.n.now(); !bytes.Equal(got, want.bytes(0, want.size)) {
+				v := &verdict{c: c}
+				return fmt.Errorf("client %d: %s, ino %d: content is not what was written\n%s", c.id, c.path(p), p.n.ino, v.story(p.n, 0, len(p.n.versions)-1))
+			}
+		}
+	}
+	return nil
+}
