@@ -27,17 +27,17 @@ const indexFrom = 16
 
 // writes buffers what a transaction writes, already encoded as a batch.
 type writes struct {
-	enc    []byte  // operations in the order they were made
-	keys   []write // one per distinct key, in the order of first use
-	index  map[uint64]int
-	order  []int32 // keys sorted; valid while sorted
-	sorted bool
-	err    error // the first misuse; fails the commit
+	enc   []byte  // operations in the order they were made
+	keys  []write // one per distinct key, in the order of first use
+	index map[uint64]int
+	order []int32 // the first len(order) of keys, sorted by key
+	fresh []int32 // scratch of sortKeys
+	err   error   // the first misuse; fails the commit
 }
 
 func (w *writes) reset() {
 	w.enc, w.keys, w.order = w.enc[:0], w.keys[:0], w.order[:0]
-	w.sorted, w.err = false, nil
+	w.err = nil
 	clear(w.index)
 }
 
@@ -68,7 +68,6 @@ func (w *writes) open(hash uint64, key []byte) (k *write, existed bool) {
 		return k, true
 	}
 	w.keys = append(w.keys, write{hash: hash})
-	w.sorted = false
 	switch n := len(w.keys); {
 	case n == indexFrom+1:
 		if w.index == nil {
@@ -166,21 +165,40 @@ func (w *writes) fail(format string, args ...any) {
 	}
 }
 
+// sortKeys brings order up to date: what was written since is sorted by itself
+// and merged in, so that a transaction which scans after every few writes does
+// not sort all of them each time.
+func (w *writes) sortKeys() {
+	old := len(w.order)
+	if old == len(w.keys) {
+		return
+	}
+	key := func(i int32) []byte { return w.keys[i].key.of(w.enc) }
+	w.fresh = w.fresh[:0]
+	for i := old; i < len(w.keys); i++ {
+		w.fresh = append(w.fresh, int32(i))
+	}
+	slices.SortFunc(w.fresh, func(a, b int32) int { return bytes.Compare(key(a), key(b)) })
+	w.order = append(w.order, w.fresh...)
+	// Merge from the end: the old ones move up into the room just made.
+	at := len(w.order) - 1
+	for i, j := old-1, len(w.fresh)-1; j >= 0; at-- {
+		if i >= 0 && bytes.Compare(key(w.order[i]), key(w.fresh[j])) > 0 {
+			w.order[at] = w.order[i]
+			i--
+		} else {
+			w.order[at] = w.fresh[j]
+			j--
+		}
+	}
+}
+
 // window is the sorted writes with keys in [from, to): indexes into w.keys.
 func (w *writes) window(from, to []byte) []int32 {
 	if len(w.keys) == 0 {
 		return nil
 	}
-	if !w.sorted {
-		w.order = w.order[:0]
-		for i := range w.keys {
-			w.order = append(w.order, int32(i))
-		}
-		slices.SortFunc(w.order, func(a, b int32) int {
-			return bytes.Compare(w.keys[a].key.of(w.enc), w.keys[b].key.of(w.enc))
-		})
-		w.sorted = true
-	}
+	w.sortKeys()
 	lo, hi := w.lowerBound(from), len(w.order)
 	if to != nil {
 		hi = w.lowerBound(to)

@@ -92,7 +92,10 @@ func (tx *Tx) scanExtents(ino fsapi.Ino, off, end int64, peek bool, fn func(e *f
 		if err != nil || e.Off >= end {
 			return false, err
 		}
-		return fn(&e)
+		more, err := fn(&e)
+		// The one that reaches the end is the last. Looking for another would
+		// pass over every older version of its key that is still in memory.
+		return more && e.End() < end, err
 	})
 }
 
