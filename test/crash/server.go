@@ -124,6 +124,9 @@ type process struct {
 // startWorker starts this program as a worker.
 func startWorker(kind, dir, journal string, seed uint64) (*process, error) {
 	p := &process{worker: worker{kind: kind, dir: dir, seed: seed}, journal: journal, ended: make(chan error, 1)}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
+	}
 	p.cmd = exec.Command(os.Args[0])
 	p.cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %s %d", workEnv, kind, dir, journal, seed))
 	p.cmd.Stderr = &p.log
