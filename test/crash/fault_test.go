@@ -60,3 +60,23 @@ func TestDriveFaults(t *testing.T) {
 	}
 	t.Logf("%d calls failed", failed)
 }
+
+// TestLogFaults lets the log of metadata fail for good while clients write.
+func TestLogFaults(t *testing.T) {
+	runs := 8
+	if long() {
+		runs = 150
+	}
+	if *flagRuns > 0 {
+		runs = *flagRuns
+	}
+	for seed := *flagSeed; seed < *flagSeed+uint64(runs); seed++ {
+		errno := []syscall.Errno{syscall.EIO, syscall.ENOSPC}[seed/2%2]
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			deadline(t, 5*time.Minute)
+			if err := failLog(t.Context(), seed, errno); err != nil {
+				t.Errorf("%v\nrepeat with\n\tgo test ./test/crash -run '^TestLogFaults$' -seed %d -histories 1 -count 20 -failfast", err, seed)
+			}
+		})
+	}
+}

@@ -100,27 +100,11 @@ func clientsOf(seed uint64) int {
 // play runs a history until enough points are taken, with faults if they are
 // given.
 func play(ctx context.Context, seed uint64, points int, f *faults) (*history, error) {
-	h := &history{
-		seed: seed, options: configure(seed), faults: f, want: points, kick: make(chan struct{}, 100), full: make(chan struct{}),
-		rng: rand.New(rand.NewPCG(seed, 1)),
-	}
-	h.stride = 10 << h.rng.IntN(8)
-	if f != nil {
-		h.stride = 200 // so that there is time to fail
-	}
-	disk := osfs.NewMem(osfs.MemOptions{})
-	fault := osfs.NewFault(disk, nil)
-	h.options.FS = fault
-	if f != nil {
-		f.configure(&h.options)
-	}
-	var err error
-	if h.s, err = stack.Open(h.options); err != nil {
+	h, disk, fault, err := begin(seed, f)
+	if err != nil {
 		return nil, err
 	}
-	if h.ships, err = shipper(h.s); err != nil {
-		return nil, err
-	}
+	h.want = points
 	if err := h.populate(ctx); err != nil {
 		return nil, errors.Join(err, h.s.Close())
 	}
@@ -135,6 +119,30 @@ func play(ctx context.Context, seed uint64, points int, f *faults) (*history, er
 	err = errors.Join(err, h.s.Close())
 	fault.SetRule(nil)
 	return h, err
+}
+
+// begin opens the store of a history over a disk, with a place for faults.
+func begin(seed uint64, f *faults) (*history, *osfs.Mem, *osfs.Fault, error) {
+	h := &history{
+		seed: seed, options: configure(seed), faults: f, kick: make(chan struct{}, 100), full: make(chan struct{}),
+		rng: rand.New(rand.NewPCG(seed, 1)),
+	}
+	h.stride = 10 << h.rng.IntN(8)
+	if f != nil {
+		h.stride = 200 // so that there is time to fail
+		f.configure(&h.options)
+	}
+	disk := osfs.NewMem(osfs.MemOptions{})
+	fault := osfs.NewFault(disk, nil)
+	h.options.FS = fault
+	var err error
+	if h.s, err = stack.Open(h.options); err != nil {
+		return nil, nil, nil, err
+	}
+	if h.ships, err = shipper(h.s); err != nil {
+		return nil, nil, nil, errors.Join(err, h.s.Close())
+	}
+	return h, disk, fault, nil
 }
 
 func shipper(s *stack.Stack) (*checkpoint.Shipper, error) {
