@@ -252,6 +252,9 @@ func postgresInterrupted(ctx context.Context, r *rig) (func() error, error) {
 	return func() error {
 		fmt.Printf("  %d transactions were acknowledged before the kill\n", acked)
 		os.Remove(filepath.Join(p.dir, "postmaster.pid"))
+		for _, name := range []string{".s.PGSQL.5432", ".s.PGSQL.5432.lock"} { // what the dead postmaster left
+			os.Remove(filepath.Join(p.sock, name))
+		}
 		if err := p.start(r.ctx); err != nil {
 			return err
 		}
