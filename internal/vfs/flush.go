@@ -65,11 +65,12 @@ func (fs *Local) ticker() {
 // stream moves what a big writer has written into its open flight.
 func (fs *Local) stream(n *node) {
 	n.fl.Lock()
-	defer n.fl.Unlock()
 	n.mu.Lock()
 	n.stream = false
 	n.mu.Unlock()
 	_ = fs.fill(n, false) // settle has recorded the error
+	n.fl.Unlock()
+	fs.requeue(n)
 }
 
 // fill moves dirty data of n into flights: all of it, or, unless all is true,
@@ -211,6 +212,7 @@ func (fs *Local) flushNode(n *node) error {
 // flushNodeLocked is flushNode. REQUIRES n.fl.
 func (fs *Local) flushNodeLocked(n *node) error {
 	if !fs.needsFlush(n) {
+		fs.abandon(n)
 		return fs.landed(n)
 	}
 	if err := fs.fill(n, true); err != nil {
@@ -228,6 +230,17 @@ func (fs *Local) flushNodeLocked(n *node) error {
 	n.last = nil
 	f.run(blob.Auto)
 	return f.err
+}
+
+// abandon drops the open flight of an inode that has gone, which nobody will
+// fill any more, with the memory it holds. REQUIRES n.fl.
+func (fs *Local) abandon(n *node) {
+	n.mu.RLock()
+	f, gone := n.open, n.gone
+	n.mu.RUnlock()
+	if f != nil && gone {
+		fs.abort(n, f, errGone(n.ino))
+	}
 }
 
 // unbegin drops a flight with nothing in it.
@@ -274,8 +287,7 @@ func (fs *Local) flushGroup(group []*node) {
 		small := len(n.flights) == 0 && (n.data == nil || n.data.bytes <= groupFile)
 		n.mu.Unlock()
 		switch {
-		case gone:
-		case small:
+		case !gone && small:
 			g.take(n)
 		default:
 			big = append(big, n)
@@ -302,7 +314,7 @@ func (fs *Local) flushAged(n *node) {
 	n.fl.Lock()
 	defer n.fl.Unlock()
 	n.mu.RLock()
-	busy := fs.now().Sub(n.wrote) < fs.o.FlushAge/5
+	busy := !n.gone && fs.now().Sub(n.wrote) < fs.o.FlushAge/5
 	n.mu.RUnlock()
 	if !busy {
 		_ = fs.flushNodeLocked(n)
@@ -316,15 +328,17 @@ func (fs *Local) flushAged(n *node) {
 	}
 }
 
-// requeue puts back a node that is dirty still or again.
+// requeue puts back a node that is dirty still or again. It must not be called
+// with a node's fl held.
 func (fs *Local) requeue(n *node) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.gone || n.queued {
-		return
-	}
-	if n.dirtyLocked() {
+	abandoned := n.gone && n.open != nil
+	if !n.gone && !n.queued && n.dirtyLocked() {
 		fs.queue.pushLocked(n, fs.now())
+	}
+	n.mu.Unlock()
+	if abandoned {
+		_ = fs.flushNode(n) // nothing is stored
 	}
 }
 

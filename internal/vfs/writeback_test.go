@@ -432,3 +432,24 @@ func TestSyncfsWaitsForWhatAnotherStores(t *testing.T) {
 	r.ok(<-first)
 	r.ok(<-second)
 }
+
+// What write-back has of a file that is removed while it is being streamed is
+// given up: the memory goes back to the budget.
+func TestUnlinkedStreamFreesMemory(t *testing.T) {
+	budget := vfs.NewBudget(16 << 20)
+	r := newRig(t, rigOptions{options: func(o *vfs.Options) { o.Budget, o.FlushAge = budget, time.Hour }})
+	for i := range 6 {
+		f := r.create("f")
+		for k := range 12 {
+			r.write(f, noise(uint64(100*i+k), 1<<20), int64(k)<<20)
+		}
+		r.ok(r.fs.Unlink(r.ctx, fsapi.Root, fsapi.RootIno, "f"))
+		r.ok(f.Close())
+	}
+	r.ok(r.fs.Syncfs(r.ctx))
+	for start := time.Now(); budget.Used() != 0; time.Sleep(time.Millisecond) {
+		if time.Since(start) > patience {
+			t.Fatalf("%d bytes are held for files that are gone", budget.Used())
+		}
+	}
+}
