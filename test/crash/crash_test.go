@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 )
 
 var (
@@ -25,7 +26,7 @@ const pointsEach = 10
 func TestPowerCut(t *testing.T) {
 	runs := 15
 	if long() {
-		runs = 220
+		runs = 220 // 2200 points
 	}
 	if *flagRuns > 0 {
 		runs = *flagRuns
@@ -33,6 +34,7 @@ func TestPowerCut(t *testing.T) {
 	total := 0
 	for seed := *flagSeed; seed < *flagSeed+uint64(runs); seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			deadline(t, 5*time.Minute)
 			h, err := play(t.Context(), seed, pointsEach, nil)
 			if err != nil {
 				t.Errorf("before any crash: %v\n%s", err, repeat(seed))
