@@ -51,7 +51,12 @@ type target struct {
 	path   string
 }
 
-func (d *Door) target(r *http.Request) (target, error) {
+// target finds what a request names, refusing query parameters other than
+// volume and those given.
+func (d *Door) target(r *http.Request, params ...string) (target, error) {
+	if err := allowed(r, params...); err != nil {
+		return target{}, err
+	}
 	fs, name, err := d.o.Volumes.Volume(r.URL.Query().Get("volume"))
 	return target{fs, name, r.PathValue("path")}, err
 }
@@ -82,9 +87,6 @@ func parseETag(s string) (ino fsapi.Ino, change uint64, ok bool) {
 
 // get serves GET and HEAD; http.ServeContent does ranges and conditions.
 func (d *Door) get(w http.ResponseWriter, r *http.Request) error {
-	if err := allowed(r); err != nil {
-		return err
-	}
 	t, err := d.target(r)
 	if err != nil {
 		return err
@@ -170,10 +172,7 @@ func (c *content) Seek(off int64, whence int) (int64, error) {
 // put replaces a file. A small body goes with its name in one transaction; a
 // large one is written beside the name and renamed over it when durable.
 func (d *Door) put(w http.ResponseWriter, r *http.Request) error {
-	if err := allowed(r, "mode"); err != nil {
-		return err
-	}
-	t, err := d.target(r)
+	t, err := d.target(r, "mode")
 	if err != nil {
 		return err
 	}
@@ -413,10 +412,7 @@ func (p *upload) inherit(ino fsapi.Ino) error {
 }
 
 func (d *Door) delete(w http.ResponseWriter, r *http.Request) error {
-	if err := allowed(r, "recursive"); err != nil {
-		return err
-	}
-	t, err := d.target(r)
+	t, err := d.target(r, "recursive")
 	if err != nil {
 		return err
 	}
@@ -520,9 +516,6 @@ func metaOf(name string, a *fsapi.Attr) api.Meta {
 
 // meta does not follow a symlink at the end, as lstat(2).
 func (d *Door) meta(w http.ResponseWriter, r *http.Request) error {
-	if err := allowed(r); err != nil {
-		return err
-	}
 	t, err := d.target(r)
 	if err != nil {
 		return err

@@ -18,14 +18,11 @@ const (
 // list answers a page. The token between pages is a directory cookie, so a
 // page goes on rightly while names come and go.
 func (d *Door) list(w http.ResponseWriter, r *http.Request) error {
-	if err := allowed(r, "after", "limit"); err != nil {
-		return err
-	}
-	after, limit, err := pageOf(r)
+	t, err := d.target(r, "after", "limit")
 	if err != nil {
 		return err
 	}
-	t, err := d.target(r)
+	after, limit, err := pageOf(r)
 	if err != nil {
 		return err
 	}
