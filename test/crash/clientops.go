@@ -313,7 +313,9 @@ func (c *client) copyRange() error {
 		}
 		if err != nil {
 			c.unwrite(to.n, 1)
-			c.wrote(to.n, to.n.now().write(dst, src.bytes(off, off+got)))
+			if got > 0 {
+				c.wrote(to.n, to.n.now().write(dst, src.bytes(off, off+got)))
+			}
 		}
 		c.end(o, false)
 		return c.fail(o, err)

@@ -14,7 +14,7 @@ import (
 // small file.
 func bits(r *rand.Rand, size int64, few int) []int64 {
 	var list []int64
-	if long() && size <= 100<<10 {
+	if long() && size <= 8<<10 {
 		for i := range size {
 			list = append(list, 8*i+r.Int64N(8))
 		}
@@ -22,7 +22,7 @@ func bits(r *rand.Rand, size int64, few int) []int64 {
 	}
 	n := few
 	if long() {
-		n = 2000
+		n = 500
 	}
 	for range n {
 		list = append(list, r.Int64N(8*size))
