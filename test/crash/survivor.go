@@ -89,6 +89,11 @@ func (h *history) examine(ctx context.Context, s *stack.Stack, p *point) error {
 	if err := order(verdicts); err != nil {
 		return err
 	}
+	if h.faults != nil {
+		if err := heal(ctx, s); err != nil {
+			return err
+		}
+	}
 	for range 2 {
 		for _, v := range verdicts {
 			if err := v.contents(ctx, s.Local); err != nil {
