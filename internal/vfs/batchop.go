@@ -377,6 +377,9 @@ func (x *opRun) rename(dir *meta.Inode, name string, in *meta.Inode) error {
 	}
 	keep := meta.KeepNone
 	if victim != nil {
+		if err := x.mustBeQuiet(in); err != nil { // its data is stored first (D2)
+			return err
+		}
 		if keep, err = x.keep(victim); err != nil {
 			return err
 		}

@@ -453,3 +453,26 @@ func TestUnlinkedStreamFreesMemory(t *testing.T) {
 		}
 	}
 }
+
+// A batch that renames over a file stores what the source has first, as Rename
+// does (D2): a crash then finds the old content or the whole new one.
+func TestBatchRenameStoresTheSource(t *testing.T) {
+	r := newRig(t, rigOptions{options: func(o *vfs.Options) { o.FlushAge = time.Hour }})
+	r.ok(r.create("old").Close())
+	f := r.create("new")
+	r.write(f, noise(1, 100_000), 0)
+	x, err := r.fs.Explain(r.ctx, f.Ino())
+	r.ok(err)
+	if x.Dirty == 0 {
+		t.Fatal("nothing is dirty before the batch: nothing is tested")
+	}
+	_, err = r.fs.Batch(r.ctx, fsapi.Root, []vfs.Op{{Kind: vfs.OpRename, Path: "/new", To: "/old"}})
+	r.ok(err)
+	x, err = r.fs.Explain(r.ctx, f.Ino())
+	r.ok(err)
+	if x.Dirty != 0 || len(x.Extents) == 0 {
+		t.Errorf("%d bytes are dirty after the rename, %d extents stored", x.Dirty, len(x.Extents))
+	}
+	r.wants(f, noise(1, 100_000))
+	r.ok(f.Close())
+}
