@@ -9,12 +9,6 @@ type Chunk struct {
 	Loc Location
 }
 
-// CopyPlace is one copy of a segment: whole replicas on drives of a tier.
-type CopyPlace struct {
-	Tier   string
-	Drives []DriveID // one replica each
-}
-
 // Segment is the record of a stored segment.
 type Segment struct {
 	ID        SegmentID
@@ -23,8 +17,9 @@ type Segment struct {
 	Payload   int64 // bytes of its frames
 	Frames    uint32
 	Created   time.Time
-	Copies    []CopyPlace
-	Condemned time.Time // when nothing live was found in it; zero while it is in use (D4)
+	Want      []CopySpec  // the copies it should have
+	Copies    []CopyPlace // those it has
+	Condemned time.Time   // when nothing live was found in it; zero while it is in use (D4)
 }
 
 // JournalFrame is a sealed frame that travels in the metadata log until it is

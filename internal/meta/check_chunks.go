@@ -208,6 +208,9 @@ func (c *check) live(live map[fsapi.SegmentID]int64) error {
 		if want > seg.Payload {
 			c.bad(ProblemChunk, nil, "segment %s has %d bytes of frames and chunks claim %d", seg.ID, seg.Payload, want)
 		}
+		if err := c.pending(&seg); err != nil {
+			return false, err
+		}
 		return true, c.counter(ProblemLive, segmentKey(nil, tabLive, seg.ID), want, "what is live in segment "+seg.ID.String())
 	})
 	if err != nil {
@@ -215,6 +218,27 @@ func (c *check) live(live map[fsapi.SegmentID]int64) error {
 	}
 	for id, n := range live {
 		c.bad(ProblemChunk, nil, "chunks of %d bytes lie in segment %s, which is not recorded", n, id)
+	}
+	return nil
+}
+
+// pending checks that a segment whose copies are not those it should have, and
+// only such a one, has a pending entry.
+func (c *check) pending(seg *fsapi.Segment) error {
+	key := segmentKey(nil, tabPending, seg.ID)
+	has, err := c.there(key)
+	if err != nil {
+		return err
+	}
+	switch due := !seg.Settled() && seg.Condemned.IsZero(); {
+	case due && !has:
+		p := Pending{Segment: seg.ID, Size: seg.Size, Since: seg.Created, Next: seg.Created}
+		c.bad(ProblemIndex, func(tx *Tx) error {
+			putPending(tx.w, &p)
+			return nil
+		}, "segment %s has not the copies it should have, and nothing is pending", seg.ID)
+	case !due && has:
+		c.bad(ProblemIndex, deleteKey(key), "segment %s has the copies it should have, and an entry says that some are pending", seg.ID)
 	}
 	return nil
 }

@@ -128,7 +128,7 @@ func (tx *Tx) Record(st *fsapi.Stored) error {
 		return err
 	}
 	for i := range st.Segments {
-		putSegment(tx.w, &st.Segments[i])
+		putNewSegment(tx.w, &st.Segments[i])
 	}
 	frames := framesOf(st.Journal)
 	for i := range st.Chunks {
@@ -174,7 +174,7 @@ func (s *Store) Relocate(ctx context.Context, vol fsapi.VolumeID, segs []fsapi.S
 	err := s.update(ctx, kv.UpdateOptions{}, func(w kv.Tx) error {
 		moved = 0
 		for i := range segs {
-			putSegment(w, &segs[i])
+			putNewSegment(w, &segs[i])
 		}
 		var key, val []byte
 		for i := range moves {

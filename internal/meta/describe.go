@@ -69,6 +69,8 @@ func tableText(tab byte) (name, parts string) {
 		return "segment", "x"
 	case tabLive:
 		return "live", "x"
+	case tabPending:
+		return "pending", "x"
 	case tabJournal:
 		return "journal", "vx"
 	case tabJournalN:

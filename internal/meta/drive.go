@@ -106,7 +106,7 @@ func (s *Store) DeleteDrive(ctx context.Context, id fsapi.DriveID) error {
 			}
 			for _, c := range seg.Copies {
 				for _, d := range c.Drives {
-					if d == id {
+					if d == id && id != 0 {
 						return false, fsapi.Errorf(fsapi.Busy, "drive %s holds a copy of segment %s", id, seg.ID)
 					}
 				}

@@ -98,8 +98,14 @@ func FuzzChunk(f *testing.F) {
 func FuzzSegment(f *testing.F) {
 	seg := testSegment(3, 4)
 	seg.Condemned = startOfTests()
-	seg.Copies = append(seg.Copies, fsapi.CopyPlace{Tier: "cold"})
+	seg.Want = append(seg.Want, fsapi.CopySpec{Tier: "cold", K: 2, M: 1, Min: 2}, fsapi.CopySpec{Tier: "warm", Replicas: 2, Evictable: true, EvictAfter: time.Hour})
+	seg.Copies = append(seg.Copies, fsapi.CopyPlace{Tier: "cold", K: 2, M: 1, Drives: []fsapi.DriveID{3, 0, 4}, Verified: startOfTests()})
 	fuzzRecord(f, segmentKey(nil, tabSegment, seg.ID), []fsapi.Segment{seg}, appendSegment, decodeSegment)
+}
+
+func FuzzPending(f *testing.F) {
+	seed := Pending{Segment: segID(1), Size: 5, Since: startOfTests(), Attempts: 3, Next: startOfTests().Add(time.Minute), Err: "gone"}
+	fuzzRecord(f, segmentKey(nil, tabPending, seed.Segment), []Pending{seed}, appendPending, decodePending)
 }
 
 func FuzzJournal(f *testing.F) {

@@ -32,6 +32,7 @@ const (
 	tabSweep    = 'Z' // vol chunk: may have no references
 	tabSegment  = 'S' // segment: segment record
 	tabLive     = 's' // segment: counter of live bytes
+	tabPending  = 'P' // segment: its copies are not those it should have
 	tabJournal  = 'J' // vol segment index: journal frame
 	tabJournalN = 'j' // vol: counter of journal bytes
 	tabChanges  = 'e' // the changes of the last batch that had any

@@ -139,6 +139,7 @@ func segID(seed byte) fsapi.SegmentID { return fsapi.SegmentID{0, 1, 2, 3, seed,
 func testSegment(vol fsapi.VolumeID, seed byte) fsapi.Segment {
 	return fsapi.Segment{
 		ID: segID(seed), Volume: vol, Size: 4096, Payload: 2000, Frames: 2, Created: startOfTests(),
+		Want:   []fsapi.CopySpec{{Tier: "hot", Replicas: 1}},
 		Copies: []fsapi.CopyPlace{{Tier: "hot", Drives: []fsapi.DriveID{7}}},
 	}
 }

@@ -36,10 +36,7 @@ func appendPolicy(b []byte, p policy.Policy) []byte {
 	set(polAtime, p.Atime != "")
 	b = putUint(append(b, policyForm), bits)
 	if bits&polCopies != 0 {
-		b = putUint(b, uint64(len(p.Copies)))
-		for _, c := range p.Copies {
-			b = putInt(putStr(b, c.Tier), int64(c.Replicas))
-		}
+		b = putSpecs(b, p.Copies)
 	}
 	if bits&polCompression != 0 {
 		b = putStr(b, string(p.Compression))
@@ -70,14 +67,9 @@ func (d *dec) policy() (p policy.Policy) {
 		d.fail()
 	}
 	if bits&polCopies != 0 {
-		n := d.uint()
-		if n == 0 || n > uint64(len(d.b)) {
+		if p.Copies = d.specs(); len(p.Copies) == 0 {
 			d.fail()
 			return p
-		}
-		p.Copies = make([]policy.Copy, n)
-		for i := range p.Copies {
-			p.Copies[i] = policy.Copy{Tier: d.str(), Replicas: int(d.int())}
 		}
 	}
 	if bits&polCompression != 0 {

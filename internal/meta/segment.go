@@ -2,7 +2,6 @@ package meta
 
 import (
 	"context"
-	"encoding/binary"
 	"time"
 
 	"github.com/strakefs/strake/internal/fsapi"
@@ -10,7 +9,7 @@ import (
 )
 
 const (
-	segmentForm   = 1
+	segmentForm   = 2
 	segmentKeyLen = 1 + 16
 )
 
@@ -20,18 +19,12 @@ func appendSegment(b []byte, s *fsapi.Segment) []byte {
 	b = putUint(b, uint64(s.Payload))
 	b = putUint(b, uint64(s.Frames))
 	b = putTime(b, 0, s.Created)
+	b = putSpecs(b, s.Want)
 	b = putUint(b, uint64(len(s.Copies)))
-	for _, c := range s.Copies {
-		b = putStr(b, c.Tier)
-		b = putUint(b, uint64(len(c.Drives)))
-		for _, d := range c.Drives {
-			b = be64(b, uint64(d))
-		}
+	for i := range s.Copies {
+		b = putCopyPlace(b, &s.Copies[i])
 	}
-	if s.Condemned.IsZero() {
-		return append(b, 0)
-	}
-	return putTime(append(b, 1), 0, s.Condemned)
+	return putMoment(b, s.Condemned)
 }
 
 // decodeSegment reads a segment record; the id is in the key.
@@ -48,37 +41,27 @@ func decodeSegment(key, v []byte) (fsapi.Segment, error) {
 	s.Volume = fsapi.VolumeID(d.u32())
 	s.Size, s.Payload, s.Frames = d.size(), d.size(), d.u32()
 	s.Created = d.time(0)
+	s.Want = d.specs()
 	for n := d.uint(); n > 0 && !d.bad; n-- {
 		s.Copies = append(s.Copies, d.copyPlace())
 	}
-	switch d.byte() {
-	case 0:
-	case 1:
-		s.Condemned = d.time(0)
-	default:
-		d.fail()
-	}
+	s.Condemned = d.moment()
 	if !d.done() {
 		return s, corrupt(key, "bad segment")
 	}
 	return s, nil
 }
 
-func (d *dec) copyPlace() (c fsapi.CopyPlace) {
-	c.Tier = d.str()
-	n := d.uint()
-	if n > uint64(len(d.b)/8) {
-		d.fail()
-		return c
-	}
-	for range n {
-		c.Drives = append(c.Drives, fsapi.DriveID(binary.BigEndian.Uint64(d.take(8))))
-	}
-	return c
-}
-
 func putSegment(w kv.Tx, s *fsapi.Segment) {
 	w.Put(segmentKey(nil, tabSegment, s.ID), appendSegment(nil, s))
+}
+
+// putNewSegment records a segment, and what it is owed.
+func putNewSegment(w kv.Tx, s *fsapi.Segment) {
+	putSegment(w, s)
+	if !s.Settled() {
+		putPending(w, &Pending{Segment: s.ID, Size: s.Size, Since: s.Created, Next: s.Created})
+	}
 }
 
 func getSegment(r kv.Reader, id fsapi.SegmentID) (fsapi.Segment, error) {
@@ -166,25 +149,35 @@ func (s *Store) Condemn(ctx context.Context, id fsapi.SegmentID) error {
 			return false, nil
 		}
 		seg.Condemned = s.now()
+		w.Delete(segmentKey(nil, tabPending, id)) // nobody copies what is to go
 		return true, nil
 	})
 }
 
 // Absolve takes the stamp off: fsapi.NotExist.
 func (s *Store) Absolve(ctx context.Context, id fsapi.SegmentID) error {
-	return s.changeSegment(ctx, id, func(_ kv.Tx, seg *fsapi.Segment) (bool, error) {
+	return s.changeSegment(ctx, id, func(w kv.Tx, seg *fsapi.Segment) (bool, error) {
 		had := !seg.Condemned.IsZero()
 		seg.Condemned = time.Time{}
-		return had, nil
+		return had, s.settle(w, seg)
 	})
 }
 
-// PlaceSegment changes where the copies of a segment are: fsapi.NotExist.
-func (s *Store) PlaceSegment(ctx context.Context, id fsapi.SegmentID, copies []fsapi.CopyPlace) error {
-	return s.changeSegment(ctx, id, func(_ kv.Tx, seg *fsapi.Segment) (bool, error) {
-		seg.Copies = copies
-		return true, nil
+// ChangeSegment lets fn change a segment's Want and Copies, seeing the record as
+// it is, and settles what is pending: nothing where they agree, and otherwise
+// an entry due at once, with the age it had. fsapi.NotExist; fn's errors. fn may
+// run several times. It returns the record as it became; that is durable after
+// Sync.
+func (s *Store) ChangeSegment(ctx context.Context, id fsapi.SegmentID, fn func(seg *fsapi.Segment) error) (fsapi.Segment, error) {
+	var now fsapi.Segment
+	err := s.changeSegment(ctx, id, func(w kv.Tx, seg *fsapi.Segment) (bool, error) {
+		if err := fn(seg); err != nil {
+			return false, err
+		}
+		now = *seg
+		return true, s.settle(w, seg)
 	})
+	return now, err
 }
 
 func (s *Store) changeSegment(ctx context.Context, id fsapi.SegmentID, fn func(w kv.Tx, seg *fsapi.Segment) (bool, error)) error {
@@ -233,6 +226,7 @@ func (s *Store) DropSegment(ctx context.Context, id fsapi.SegmentID, chunks []fs
 			}
 		}
 		w.Delete(segmentKey(nil, tabSegment, id))
+		w.Delete(segmentKey(nil, tabPending, id))
 		w.Delete(liveKey)
 		return nil
 	})

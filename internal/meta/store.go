@@ -28,13 +28,13 @@ type Store struct {
 	moved    atomic.Int64 // counts what may change an inherited policy
 }
 
-// formatVersion is the newest layout of records this package writes and reads.
-const formatVersion = 1
+// formatVersion is the layout of records this package writes and reads.
+const formatVersion = 2
 
 const formatMagic = "strake-meta"
 
 // Open prepares a store on an engine, which it does not close. An empty engine
-// gets its format record. A store written by a newer version is
+// gets its format record. A store of another format is
 // fsapi.NotSupported.
 func Open(ctx context.Context, e kv.Engine, o Options) (*Store, error) {
 	if o.Clock == nil {
@@ -80,6 +80,9 @@ func checkFormat(key, v []byte) error {
 	switch {
 	case !d.done() || n == 0:
 		return corrupt(key, "bad format version")
+	case n < formatVersion:
+		return fsapi.Errorf(fsapi.NotSupported,
+			"the metadata has format %d, older than the %d this version of strake reads; copy the data out with the strake that wrote it", n, formatVersion)
 	case n > formatVersion:
 		return fsapi.Errorf(fsapi.NotSupported,
 			"the metadata has format %d but this version of strake knows formats up to %d; use a newer strake", n, formatVersion)

@@ -6,15 +6,19 @@
 // obeys it.
 package policy
 
-import "time"
+import (
+	"time"
+
+	"github.com/strakefs/strake/internal/fsapi"
+)
 
 // Policy is a set of wishes. Zero fields are inherited from the parent
 // directory, and at the volume from Default. Text form: space-separated
 // key=value, e.g. "copies=hot:2 compression=zstd-3 chunking=fixed:65536
 // ack=local trash=24h".
 type Policy struct {
-	// Copies a segment should have, in order; the first is written before the
-	// acknowledgement.
+	// Copies a segment should have, in order: the first that can be placed is
+	// written before the acknowledgement, the others follow.
 	Copies      []Copy
 	Compression Compression
 	Chunking    Chunking
@@ -26,10 +30,7 @@ type Policy struct {
 }
 
 // Copy is one full representation of a segment on one tier.
-type Copy struct {
-	Tier     string // hot, warm, cold
-	Replicas int    // ≥ 1
-}
+type Copy = fsapi.CopySpec
 
 // Compression is "auto", "none", "s2", or "zstd-1" to "zstd-19"; "" inherits.
 type Compression string

@@ -11,9 +11,8 @@ import (
 
 // Bounds of what Validate accepts.
 const (
-	MinChunk    = 4 << 10  // bytes in the smallest average or fixed chunk
-	MaxChunk    = 16 << 20 // bytes in the largest chunk
-	MaxReplicas = 16       // replicas of one copy
+	MinChunk = 4 << 10  // bytes in the smallest average or fixed chunk
+	MaxChunk = 16 << 20 // bytes in the largest chunk
 )
 
 // TrashOff is the Trash of a policy that keeps no deleted files.
@@ -30,7 +29,7 @@ type key struct {
 
 // keys are the keys of the text form, in the order of printing.
 var keys = []key{
-	{"copies", "TIER:REPLICAS[,TIER:REPLICAS...] with TIER hot, warm or cold, each once, and 1 to 16 replicas, as in hot:2,cold:1",
+	{"copies", copiesAllow,
 		func(p *Policy) string { return formatCopies(p.Copies) },
 		func(p *Policy, v string) (ok bool) { p.Copies, ok = parseCopies(v); return ok },
 		func(p *Policy) { p.Copies = nil }},
@@ -180,30 +179,6 @@ func (p *Policy) UnmarshalText(text []byte) error {
 	return err
 }
 
-func formatCopies(copies []Copy) string {
-	parts := make([]string, len(copies))
-	for i, c := range copies {
-		parts[i] = c.Tier + ":" + strconv.Itoa(c.Replicas)
-	}
-	return strings.Join(parts, ",")
-}
-
-func parseCopies(v string) ([]Copy, bool) {
-	var copies []Copy
-	for part := range strings.SplitSeq(v, ",") {
-		tier, count, ok := strings.Cut(part, ":")
-		n, err := atoi(count)
-		if !ok || err != nil || n < 1 || n > MaxReplicas || !ValidTier(tier) {
-			return nil, false
-		}
-		if slices.ContainsFunc(copies, func(c Copy) bool { return c.Tier == tier }) {
-			return nil, false
-		}
-		copies = append(copies, Copy{Tier: tier, Replicas: n})
-	}
-	return copies, true
-}
-
 // ValidTier reports whether tier is hot, warm or cold.
 func ValidTier(tier string) bool { return tier == "hot" || tier == "warm" || tier == "cold" }
 
@@ -322,7 +297,13 @@ func formatTrash(d time.Duration) string {
 		return ""
 	case d < 0:
 		return "off"
-	case d > day && d%day == 0:
+	}
+	return formatTime(d)
+}
+
+// formatTime writes a positive time: in days where it is several whole ones.
+func formatTime(d time.Duration) string {
+	if d > day && d%day == 0 {
 		return strconv.FormatInt(int64(d/day), 10) + "d"
 	}
 	s := d.String()
@@ -339,6 +320,11 @@ func parseTrash(v string) (time.Duration, bool) {
 	if v == "off" {
 		return TrashOff, true
 	}
+	return parseTime(v)
+}
+
+// parseTime reads a positive time such as 90m, 24h or 7d.
+func parseTime(v string) (time.Duration, bool) {
 	if digits, ok := strings.CutSuffix(v, "d"); ok {
 		n, err := atoi(digits)
 		return time.Duration(n) * day, err == nil && n >= 1 && n <= 100_000

@@ -21,7 +21,12 @@ func TestParse(t *testing.T) {
 	}{
 		{"", Policy{}, ""},
 		{Default().String(), Default(), "copies=hot:1 compression=auto chunking=cdc:64K/256K/1M ack=local trash=24h atime=relatime"},
-		{"copies=hot:2,cold:1", Policy{Copies: []Copy{{"hot", 2}, {"cold", 1}}}, ""},
+		{"copies=hot:2,cold:1", Policy{Copies: []Copy{{Tier: "hot", Replicas: 2}, {Tier: "cold", Replicas: 1}}}, ""},
+		{"copies=warm:4+2", Policy{Copies: []Copy{{Tier: "warm", K: 4, M: 2}}}, ""},
+		{"copies=hot:1:evictable=30d,warm:10+4:min=12,cold:2:min=1", Policy{Copies: []Copy{
+			{Tier: "hot", Replicas: 1, Evictable: true, EvictAfter: 30 * 24 * time.Hour}, {Tier: "warm", K: 10, M: 4, Min: 12}, {Tier: "cold", Replicas: 2, Min: 1},
+		}}, ""},
+		{"copies=hot:2:min=1:evictable,cold:1", Policy{Copies: []Copy{{Tier: "hot", Replicas: 2, Min: 1, Evictable: true}, {Tier: "cold", Replicas: 1}}}, "copies=hot:2:evictable:min=1,cold:1"},
 		{"compression=zstd-19", Policy{Compression: "zstd-19"}, ""},
 		{"chunking=cdc", Policy{Chunking: Default().Chunking}, "chunking=cdc:64K/256K/1M"},
 		{"chunking=fixed:65536", Policy{Chunking: Chunking{Fixed: 65536}}, "chunking=fixed:64K"},
@@ -65,6 +70,16 @@ func TestParseRefuses(t *testing.T) {
 		{"copies=tepid:1", "hot, warm or cold"},
 		{"copies=hot:1,hot:2", "each once"},
 		{"copies=hot:1,", "copies=hot:1, "},
+		{"copies=hot:0+1", "K+M"},
+		{"copies=hot:4+0", "K+M"},
+		{"copies=hot:30+3", "at most 32"},
+		{"copies=hot:1:evictable", "not all of them evictable"},
+		{"copies=hot:1:evictable=0s,cold:1", "evictable=TIME"},
+		{"copies=warm:4+2:min=3", "at least K"},
+		{"copies=warm:4+2:min=7", "at least K"},
+		{"copies=hot:3:min=0", "min=N"},
+		{"copies=hot:3:min=1:min=2", "min=N"},
+		{"copies=hot:3:pink", "OPTION"},
 		{"compression=", "auto, none, s2"},
 		{"compression=zstd", "zstd-1 to zstd-19"},
 		{"compression=zstd-0", "zstd-1 to zstd-19"},
@@ -98,8 +113,8 @@ func TestParseRefuses(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for _, p := range []Policy{
-		{Copies: []Copy{{"hot", 0}}},
-		{Copies: []Copy{{"", 1}}},
+		{Copies: []Copy{{Tier: "hot", Replicas: 0}}},
+		{Copies: []Copy{{Tier: "", Replicas: 1}}},
 		{Compression: "lzma"},
 		{Chunking: Chunking{Fixed: 1}},
 		{Chunking: Chunking{Min: 64 << 10, Avg: 256 << 10, Max: 1 << 20, Fixed: 64 << 10}},
@@ -157,12 +172,29 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+func generateCopy(t *rapid.T, tier string, evictable bool) Copy {
+	c := Copy{Tier: tier}
+	if rapid.Bool().Draw(t, "sharded") {
+		c.K = rapid.IntRange(1, fsapi.MaxShards-1).Draw(t, "k")
+		c.M = rapid.IntRange(1, fsapi.MaxShards-c.K).Draw(t, "m")
+	} else {
+		c.Replicas = rapid.IntRange(1, fsapi.MaxReplicas).Draw(t, "replicas")
+	}
+	if rapid.Bool().Draw(t, "bounded") {
+		c.Min = rapid.IntRange(max(1, c.K), c.Width()).Draw(t, "min")
+	}
+	if c.Evictable = evictable && rapid.Bool().Draw(t, "evictable"); c.Evictable {
+		c.EvictAfter = time.Duration(rapid.Int64Range(0, 1<<60).Draw(t, "after"))
+	}
+	return c
+}
+
 // generate draws valid policies, zero fields among them.
 func generate(t *rapid.T) Policy {
 	var p Policy
 	tiers := rapid.Permutation([]string{"hot", "warm", "cold"}).Draw(t, "tiers")
-	for _, tier := range tiers[:rapid.IntRange(0, 3).Draw(t, "copies")] {
-		p.Copies = append(p.Copies, Copy{tier, rapid.IntRange(1, MaxReplicas).Draw(t, "replicas")})
+	for i, tier := range tiers[:rapid.IntRange(0, 3).Draw(t, "copies")] {
+		p.Copies = append(p.Copies, generateCopy(t, tier, i > 0))
 	}
 	p.Compression = Compression(rapid.SampledFrom([]string{"", "auto", "none", "s2", "zstd-1", "zstd-19"}).Draw(t, "compression"))
 	switch rapid.IntRange(0, 2).Draw(t, "chunking") {
