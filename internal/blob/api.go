@@ -67,17 +67,30 @@ type Keys interface {
 type Drives interface {
 	// Drive is one drive, or fsapi.NotExist.
 	Drive(id fsapi.DriveID) (drive.Drive, error)
-	// Place picks n drives of a tier for a new segment of about size bytes:
-	// in different failure domains while that is possible, those with free
-	// space first. fsapi.NoSpace where fewer than n can take it; the error
-	// says what is missing.
-	Place(ctx context.Context, tier string, n int, size int64) ([]drive.Drive, error)
+	// Place picks drives for replicas or shards: up to w.N, at least w.Min, as
+	// many failure domains apart as possible, those with free space first.
+	// fsapi.NoSpace where fewer than w.Min can take it; the error says what is
+	// missing.
+	Place(ctx context.Context, w Wish) ([]drive.Drive, error)
+	// State says what may be done with a drive: drive.Offline where it is not
+	// there.
+	State(id fsapi.DriveID) drive.State
+}
+
+// Wish is what is asked of Drives.Place.
+type Wish struct {
+	Tier   string
+	N, Min int   // drives wanted, and at least; Min ≥ 1
+	Size   int64 // bytes for each
+	// Avoid are drives not to be picked. Beside are drives that hold the same
+	// copy already: not to be picked either, and to be kept apart from.
+	Avoid, Beside []fsapi.DriveID
 }
 
 // Class is how a batch of data is to be stored: the part of a policy that blob
 // obeys.
 type Class struct {
-	Copies      []policy.Copy
+	Copies      []policy.Copy // wanted; the first that can be placed is written at once
 	Compression policy.Compression
 	Chunking    policy.Chunking
 }

@@ -55,6 +55,7 @@ type item struct {
 	bare  bool // makes no extent
 
 	loc    fsapi.Location
+	from   fsapi.Location // of a chunk that is known: where it lies less safely
 	inline []byte
 	same   *item // the item of the batch that stores the same chunk
 	stored bool  // loc is from the index
@@ -97,7 +98,7 @@ func (b *Batch) setup(cold bool) (err error) {
 	if s.ctx.Err() != nil {
 		return closed("store data")
 	}
-	if !slices.ContainsFunc(b.class.Copies, func(c policy.Copy) bool { return c.Replicas > 0 }) {
+	if len(b.class.Copies) == 0 || slices.ContainsFunc(b.class.Copies, func(c policy.Copy) bool { return c.Width() == 0 }) {
 		return fsapi.Errorf(fsapi.Invalid, "store data: the policy asks for no copies")
 	}
 	if b.version, b.cipher, err = s.o.Keys.Current(b.vol); err != nil {

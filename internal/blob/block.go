@@ -23,12 +23,14 @@ type block struct {
 	ready  chan struct{}
 	refs   atomic.Int32 // replicas that have not written it
 	pool   *slab.Pool
-	tokens chan struct{}
+	tokens chan struct{} // nil: of an image, which gives the memory back
 }
 
 // newBlock waits until the batch may have another block.
 func newBlock(pool *slab.Pool, tokens chan struct{}, n, replicas int) *block {
-	tokens <- struct{}{}
+	if tokens != nil {
+		tokens <- struct{}{}
+	}
 	b := &block{buf: pool.Get(max(n, blockSize)), ready: make(chan struct{}), pool: pool, tokens: tokens}
 	b.open.Store(1)
 	b.refs.Store(int32(replicas))

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/strakefs/strake/internal/clock"
@@ -29,6 +30,7 @@ type DriveSet struct {
 // member is a drive with its capacity, measured now and then.
 type member struct {
 	drive.Drive
+	state atomic.Uint32 // drive.State
 	mu    sync.Mutex
 	avail int64     // bytes; guarded by mu
 	at    time.Time // when measured; guarded by mu
@@ -95,29 +97,66 @@ func (s *DriveSet) Drive(id fsapi.DriveID) (drive.Drive, error) {
 	return nil, noDrive(id)
 }
 
-// Place picks n drives of a tier at random, a drive with twice the room twice
-// as often, in n failure domains while that is possible. So a segment's
-// partners spread over all drives, and drives fill up together.
-func (s *DriveSet) Place(ctx context.Context, tier string, n int, size int64) ([]drive.Drive, error) {
-	cands, why, kind := s.candidates(ctx, tier, size)
-	if len(cands) < n {
-		return nil, fsapi.Errorf(kind, "a segment of %d bytes needs %d drives of tier %s with room: %d can take it%s", size, n, tier, len(cands), why)
+// SetState says what may be done with a drive; fsapi.NotExist.
+func (s *DriveSet) SetState(id fsapi.DriveID, st drive.State) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	m := s.m[id]
+	if m == nil {
+		return noDrive(id)
 	}
-	picked := make([]drive.Drive, 0, n)
-	domains := make(map[string]bool)
-	for _, other := range []bool{true, false} { // other domains first, then any
-		rest := cands[:0:0]
-		for _, c := range cands {
-			if len(picked) < n && !(other && domains[c.domain]) {
-				picked = append(picked, c.d)
-				domains[c.domain] = true
-			} else {
-				rest = append(rest, c)
-			}
-		}
-		cands = rest
+	m.state.Store(uint32(st))
+	return nil
+}
+
+// State is what may be done with a drive: drive.Offline where it is not there.
+func (s *DriveSet) State(id fsapi.DriveID) drive.State {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if m := s.m[id]; m != nil {
+		return drive.State(m.state.Load())
+	}
+	return drive.Offline
+}
+
+// Place picks drives at random, a drive with twice the room twice as often, as
+// far apart as there are failure domains. So a segment's partners spread over
+// all drives, and drives fill up together.
+func (s *DriveSet) Place(ctx context.Context, w Wish) ([]drive.Drive, error) {
+	cands, why, kind := s.candidates(ctx, w)
+	if len(cands) < w.Min {
+		return nil, fsapi.Errorf(kind, "a segment needs %d drives of tier %s with room for %d bytes each: %d can take it%s", w.Min, w.Tier, w.Size, len(cands), why)
+	}
+	apart := newSpread(s.domains(w.Beside))
+	var picked []drive.Drive
+	for len(picked) < w.N && len(cands) > 0 {
+		i := apart.farthest(cands)
+		picked = append(picked, cands[i].d)
+		apart.add(cands[i].domain)
+		cands = slices.Delete(cands, i, i+1)
 	}
 	return picked, nil
+}
+
+// domains are the failure domains of drives.
+func (s *DriveSet) domains(ids []fsapi.DriveID) []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var list []string
+	for _, id := range ids {
+		if m := s.m[id]; m != nil {
+			list = append(list, domainOf(m.Info()))
+		}
+	}
+	return list
+}
+
+// domainOf is a drive's failure domain: its own where none was given.
+func domainOf(i drive.Info) string {
+	if i.Domain == "" {
+		return i.ID.String()
+	}
+	return i.Domain
 }
 
 // candidate is a drive with the key that orders it for picking.
@@ -127,11 +166,11 @@ type candidate struct {
 	key    float64
 }
 
-// candidates are the drives of a tier with room for size bytes, in random
+// candidates are the drives that may be picked, in random
 // order weighted by room (Efraimidis and Spirakis, 2006); why says what the
 // others lack, and kind is the error where that is too few: room, or what kept
 // a drive from saying how much it has.
-func (s *DriveSet) candidates(ctx context.Context, tier string, size int64) (cands []candidate, why string, kind fsapi.Kind) {
+func (s *DriveSet) candidates(ctx context.Context, w Wish) (cands []candidate, why string, kind fsapi.Kind) {
 	s.mu.RLock()
 	members := slices.Collect(maps.Values(s.m))
 	s.mu.RUnlock()
@@ -139,7 +178,14 @@ func (s *DriveSet) candidates(ctx context.Context, tier string, size int64) (can
 	kind = fsapi.NoSpace
 	for _, m := range members {
 		i := m.Info()
-		if i.Tier != tier {
+		if i.Tier != w.Tier {
+			continue
+		}
+		if slices.Contains(w.Avoid, i.ID) || slices.Contains(w.Beside, i.ID) {
+			continue
+		}
+		if st := drive.State(m.state.Load()); !st.Writable() {
+			lack = append(lack, i.Name+" is "+st.String())
 			continue
 		}
 		avail, err := m.room(ctx, s.clock.Now())
@@ -149,15 +195,11 @@ func (s *DriveSet) candidates(ctx context.Context, tier string, size int64) (can
 			if k := fsapi.KindOf(err); k != fsapi.Other {
 				kind = k
 			}
-		case avail < size:
+		case avail < w.Size:
 			lack = append(lack, fmt.Sprintf("%s has %d bytes left", i.Name, avail))
 		default:
-			domain := i.Domain
-			if domain == "" {
-				domain = i.ID.String()
-			}
 			u := 1 - rand.Float64() // not 0
-			cands = append(cands, candidate{m.Drive, domain, -math.Log(u) / float64(avail)})
+			cands = append(cands, candidate{m.Drive, domainOf(i), -math.Log(u) / float64(avail)})
 		}
 	}
 	slices.SortFunc(cands, func(a, b candidate) int {

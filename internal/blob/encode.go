@@ -94,9 +94,27 @@ func (b *Batch) lookup(it *item) error {
 	case int(c.Len) != len(it.data):
 		return fsapi.Errorf(fsapi.Corrupt, "chunk %v of volume %d: its record says %d bytes, its id was made of %d: run fsck", it.id, b.vol, c.Len, len(it.data))
 	}
+	if ok, err := b.safe(c.Loc.Segment); err != nil || !ok {
+		it.from = c.Loc
+		return err
+	}
 	it.loc, it.stored = c.Loc, true
 	b.countDup(it)
 	return nil
+}
+
+// safe reports whether what lies in a segment is as safe as the batch's class
+// asks. Where it is not, the chunk is stored anew and its record follows: data
+// shared by files of different policies has the copies of the more careful one.
+func (b *Batch) safe(id fsapi.SegmentID) (bool, error) {
+	if id.IsJournal() {
+		return true, nil
+	}
+	at, err := b.st.whereIs(b.ctx, id)
+	if errors.Is(err, fsapi.NotExist) { // compacted since
+		return false, nil
+	}
+	return err == nil && fsapi.Covers(at.want, b.class.Copies), err
 }
 
 func (b *Batch) countDup(it *item) {

@@ -224,7 +224,7 @@ func TestPlaceUsesDomainsAndSaysWhatIsMissing(t *testing.T) {
 	}
 	r.drives[5].With("cold", "z")
 	for range 50 {
-		ds, err := r.set.Place(t.Context(), "hot", 3, 1000)
+		ds, err := r.set.Place(t.Context(), blob.Wish{Tier: "hot", N: 3, Min: 3, Size: 1000})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -236,10 +236,10 @@ func TestPlaceUsesDomainsAndSaysWhatIsMissing(t *testing.T) {
 			t.Fatalf("3 replicas in domains %v", seen)
 		}
 	}
-	if ds, err := r.set.Place(t.Context(), "hot", 5, 1000); err != nil || len(ds) != 5 {
+	if ds, err := r.set.Place(t.Context(), blob.Wish{Tier: "hot", N: 5, Min: 5, Size: 1000}); err != nil || len(ds) != 5 {
 		t.Errorf("domains must be shared when there are too few: %v", err)
 	}
-	_, err := r.set.Place(t.Context(), "hot", 6, 1000)
+	_, err := r.set.Place(t.Context(), blob.Wish{Tier: "hot", N: 6, Min: 6, Size: 1000})
 	if !errors.Is(err, fsapi.NoSpace) || !strings.Contains(err.Error(), "needs 6 drives of tier hot") {
 		t.Errorf("Place: %v", err)
 	}
@@ -260,7 +260,7 @@ func TestPlacePrefersRoom(t *testing.T) {
 	r.drives[1].SetAvail(9 << 30)
 	n := 0
 	for range 2000 {
-		ds, err := r.set.Place(t.Context(), "hot", 1, 1000)
+		ds, err := r.set.Place(t.Context(), blob.Wish{Tier: "hot", N: 1, Min: 1, Size: 1000})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,10 +1,12 @@
 package blob
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/strakefs/strake/internal/drive"
@@ -57,54 +59,56 @@ func (s *Store) fetchAt(ctx context.Context, vol fsapi.VolumeID, ext *fsapi.Exte
 		}
 		return nil
 	}
-	bad, err := s.fetchReplicas(ctx, loc, w, out)
+	err := s.fetchCopies(ctx, loc, w, out)
 	if err != nil && ctx.Err() == nil {
-		s.places.drop(loc.Segment) // the replicas may have moved since they were remembered
-		bad, err = s.fetchReplicas(ctx, loc, w, out)
+		s.places.drop(loc.Segment) // the copies may have moved since they were remembered
+		err = s.fetchCopies(ctx, loc, w, out)
 	}
-	s.report(bad, err == nil)
 	return err
 }
 
-// fetchReplicas tries the drives of a segment in turn, and says which failed.
-func (s *Store) fetchReplicas(ctx context.Context, loc fsapi.Location, w want, out []byte) (bad []BadReplica, err error) {
-	drives, err := s.drivesOf(ctx, loc.Segment)
+// fetchCopies tries the copies of a segment in turn, and reports what was bad.
+func (s *Store) fetchCopies(ctx context.Context, loc fsapi.Location, w want, out []byte) error {
+	at, err := s.whereIs(ctx, loc.Segment)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	for _, id := range drives {
-		err := s.fetchDrive(ctx, id, loc, w, out)
-		if err == nil {
-			return bad, nil
-		}
+	var first error
+	var bad []BadReplica
+	for _, src := range s.sources(loc.Segment, at, int(w.chunk[0])) {
+		err := s.fetchFrom(ctx, src, loc, w, out)
 		if ctx.Err() != nil {
-			return nil, err
+			return err
 		}
-		bad = append(bad, BadReplica{Segment: loc.Segment, Drive: id, Err: err})
+		bad = append(bad, src.faults()...)
+		if err == nil {
+			s.report(bad, true)
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
 	}
-	if len(bad) == 0 {
-		return nil, fsapi.Errorf(fsapi.Corrupt, "chunk %v: segment %v has no replicas on record: run fsck", w.chunk, loc.Segment)
+	if first == nil {
+		return fsapi.Errorf(fsapi.Corrupt, "chunk %v: segment %v has no copies on record: run fsck", w.chunk, loc.Segment)
 	}
-	return bad, bad[0].Err
+	s.report(bad, false)
+	return first
 }
 
-// fetchDrive reads a frame from one replica. The error names chunk, segment
-// and drive.
-func (s *Store) fetchDrive(ctx context.Context, id fsapi.DriveID, loc fsapi.Location, w want, out []byte) error {
-	name := id.String()
-	d, err := s.o.Drives.Drive(id)
+// fetchFrom reads a frame from one source. The error names chunk, segment and
+// drive.
+func (s *Store) fetchFrom(ctx context.Context, src source, loc fsapi.Location, w want, out []byte) error {
+	sealed := s.pool.Get(int(loc.Length))
+	defer s.pool.Put(sealed)
+	err := src.readAt(ctx, int64(loc.Offset), sealed.B)
 	if err == nil {
-		name = d.Info().Name + " (" + name + ")"
-		sealed := s.pool.Get(int(loc.Length))
-		defer s.pool.Put(sealed)
-		if err = readFull(ctx, d, SegmentName(loc.Segment), int64(loc.Offset), sealed.B); err == nil {
-			err = s.decode(sealed.B, w, out)
+		if err = s.decode(sealed.B, w, out); err == nil {
+			return nil
 		}
+		src.fail(err)
 	}
-	if err == nil {
-		return nil
-	}
-	return fsapi.Wrap(fsapi.KindOf(err), err, fmt.Sprintf("chunk %v in segment %v on drive %s", w.chunk, loc.Segment, name))
+	return fsapi.Wrap(fsapi.KindOf(err), err, fmt.Sprintf("chunk %v in %v", w.chunk, src))
 }
 
 // readFull fills p; a blob that ends too early is fsapi.Corrupt.
@@ -119,13 +123,20 @@ func readFull(ctx context.Context, d drive.Drive, name string, off int64, p []by
 	return err
 }
 
-// maxPlaces bounds the segments whose drives are remembered.
+// maxPlaces bounds the segments whose copies are remembered.
 const maxPlaces = 8192
 
-// places remembers which drives segments are on. Safe for concurrent use.
+// where is what is remembered of a segment. It is not changed.
+type where struct {
+	size   int64
+	want   []fsapi.CopySpec
+	copies []fsapi.CopyPlace // the nearest first
+}
+
+// places remembers where segments are. Safe for concurrent use.
 type places struct {
 	mu sync.Mutex
-	m  map[fsapi.SegmentID][]fsapi.DriveID // guarded by mu
+	m  map[fsapi.SegmentID]*where // guarded by mu
 }
 
 // drop forgets a segment.
@@ -135,22 +146,24 @@ func (p *places) drop(id fsapi.SegmentID) {
 	delete(p.m, id)
 }
 
-// drivesOf are the drives with replicas of a segment, the first copy's first.
-func (s *Store) drivesOf(ctx context.Context, id fsapi.SegmentID) ([]fsapi.DriveID, error) {
+// Forget makes the next read ask the index where a segment's copies are: call
+// it when they have changed.
+func (s *Store) Forget(id fsapi.SegmentID) { s.places.drop(id) }
+
+// whereIs says where the copies of a segment are.
+func (s *Store) whereIs(ctx context.Context, id fsapi.SegmentID) (*where, error) {
 	p := &s.places
 	p.mu.Lock()
-	drives, ok := p.m[id]
+	at := p.m[id]
 	p.mu.Unlock()
-	if ok {
-		return drives, nil
+	if at != nil {
+		return at, nil
 	}
 	seg, err := s.o.Index.Segment(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range seg.Copies {
-		drives = append(drives, c.Drives...)
-	}
+	at = whereOf(&seg)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.m) >= maxPlaces {
@@ -159,6 +172,17 @@ func (s *Store) drivesOf(ctx context.Context, id fsapi.SegmentID) ([]fsapi.Drive
 			break
 		}
 	}
-	p.m[id] = drives
-	return drives, nil
+	p.m[id] = at
+	return at, nil
+}
+
+func whereOf(seg *fsapi.Segment) *where {
+	at := &where{size: seg.Size, want: seg.Want, copies: fsapi.CloneCopies(seg.Copies)}
+	slices.SortStableFunc(at.copies, func(a, b fsapi.CopyPlace) int {
+		if c := cmp.Compare(fsapi.TierRank(a.Tier), fsapi.TierRank(b.Tier)); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.K, b.K)
+	})
+	return at
 }

@@ -86,10 +86,10 @@ func (b *Batch) rewrite(old *segWriter, cause error) (*segWriter, error) {
 	if b.ctx.Err() != nil || errors.Is(cause, fsapi.Fenced) {
 		return nil, cause
 	}
-	bad := make(map[fsapi.DriveID]bool)
+	var bad []fsapi.DriveID
 	for _, r := range old.reps {
-		if r.err != nil {
-			bad[r.d.Info().ID] = true
+		if r != nil && r.err != nil {
+			bad = append(bad, r.d.Info().ID)
 		}
 	}
 	b.st.o.Log.Warn("a drive failed while a segment was written; writing it again elsewhere", "segment", old.id, "err", cause)
@@ -115,9 +115,9 @@ func (b *Batch) rewrite(old *segWriter, cause error) (*segWriter, error) {
 // discard deletes what a failed segment left on the drives that did commit it.
 // What cannot be deleted is an orphan, swept later.
 func (b *Batch) discard(w *segWriter) {
-	for _, r := range w.reps {
-		if r.err == nil {
-			if err := r.d.Delete(b.ctx, SegmentName(w.id)); err != nil {
+	for i, r := range w.reps {
+		if r != nil && r.err == nil {
+			if err := r.d.Delete(b.ctx, blobName(w.id, w.to.spec.K > 0, i)); err != nil {
 				b.st.o.Log.Info("a replica without a record is left to the sweep", "segment", w.id, "err", err)
 			}
 		}
@@ -131,6 +131,8 @@ func (b *Batch) collect(st *fsapi.Stored) {
 		switch {
 		case it.same != nil:
 			loc = it.same.loc
+		case it.inline == nil && !it.stored && !it.from.IsZero():
+			st.Moves = append(st.Moves, fsapi.Moved{Chunk: it.id, From: it.from, To: loc})
 		case it.inline == nil && !it.stored:
 			st.Chunks = append(st.Chunks, fsapi.Chunk{ID: it.id, Len: uint32(len(it.data)), Loc: loc})
 		}

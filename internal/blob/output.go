@@ -31,7 +31,7 @@ func (o *output) place(it *item) *slot {
 	}
 	n := int64(o.b.frameSize(it))
 	o.b.size.Add(n)
-	if o.cur == nil && o.bytes+n <= int64(o.b.st.o.JournalMax) {
+	if o.cur == nil && it.from.IsZero() && o.bytes+n <= int64(o.b.st.o.JournalMax) {
 		o.b.keep(it)
 		o.staged = append(o.staged, it)
 		o.bytes += n
@@ -108,5 +108,12 @@ func (s *slot) seal(it *item) {
 // full reports whether a frame of n bytes should go to the next segment.
 func (w *segWriter) full(n int) bool {
 	tail := int64(len(w.entries)+1)*segment.EntrySize + segment.FooterSize + 64
-	return len(w.entries) > 0 && w.off+int64(n)+tail > w.b.st.o.SegmentBytes || len(w.entries) >= segment.MaxFrames
+	switch {
+	case len(w.entries) == 0:
+		return false
+	case w.off+int64(n)+tail > w.b.st.o.SegmentBytes || len(w.entries) >= segment.MaxFrames:
+		return true
+	}
+	// Gathered bytes are bounded: what is there makes a smaller segment.
+	return w.img != nil && w.blk.used+n > len(w.blk.buf.B) && w.b.st.gathered.Load() > w.b.st.o.GatherBytes
 }

@@ -5,35 +5,36 @@ import (
 	"errors"
 
 	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/erasure"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/policy"
 )
 
-// place picks the drives of one copy of a new segment, none of them bad: more
-// are asked for and the bad ones left out.
-func (s *Store) place(ctx context.Context, c policy.Copy, size int64, bad map[fsapi.DriveID]bool) ([]drive.Drive, error) {
-	var last error
-	for n := c.Replicas + len(bad); n >= c.Replicas; n-- {
-		ds, err := s.o.Drives.Place(ctx, c.Tier, n, size)
-		if errors.Is(err, fsapi.NoSpace) {
-			last = err
-			continue
+// chosen is a copy with the drives it is to be written to.
+type chosen struct {
+	spec   policy.Copy
+	drives []drive.Drive
+}
+
+// place picks the drives of the first wanted copy that can be placed: the
+// others follow later. Where none can, the error says what each lacks.
+func (s *Store) place(ctx context.Context, want []policy.Copy, size int64, bad []fsapi.DriveID) (chosen, error) {
+	var errs []error
+	for _, c := range want {
+		ds, err := s.o.Drives.Place(ctx, Wish{Tier: c.Tier, N: c.Width(), Min: c.Need(), Size: driveBytes(c, size), Avoid: bad})
+		if err == nil {
+			return chosen{c, ds}, nil
 		}
-		if err != nil {
-			return nil, err
-		}
-		good := ds[:0:0]
-		for _, d := range ds {
-			if !bad[d.Info().ID] && len(good) < c.Replicas {
-				good = append(good, d)
-			}
-		}
-		if len(good) == c.Replicas {
-			return good, nil
-		}
+		errs = append(errs, err)
 	}
-	if last == nil {
-		last = fsapi.Errorf(fsapi.IO, "place a segment: fewer than %d drives of tier %s work", c.Replicas, c.Tier)
+	return chosen{}, fsapi.Wrap(fsapi.KindOf(errs[0]), errors.Join(errs...), "place a segment")
+}
+
+// driveBytes is about what a segment of size bytes takes on each drive of a
+// copy.
+func driveBytes(c policy.Copy, size int64) int64 {
+	if c.K == 0 {
+		return size
 	}
-	return nil, last
+	return erasure.For(c.K, c.M, max(size, 1)).BlobSize(0)
 }

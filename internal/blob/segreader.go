@@ -3,7 +3,7 @@ package blob
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
+	"errors"
 
 	"github.com/strakefs/strake/internal/blob/frame"
 	"github.com/strakefs/strake/internal/blob/segment"
@@ -23,11 +23,10 @@ type DirEntry struct {
 	Volume  fsapi.VolumeID
 }
 
-// SegmentReader reads one replica of a segment by what it says of itself.
-// Safe for concurrent use.
+// SegmentReader reads one replica of a segment, or one copy of it in shards, by
+// what the segment says of itself. Safe for concurrent use.
 type SegmentReader struct {
-	d      drive.Drive
-	name   string
+	src    source
 	head   segment.Header
 	foot   segment.Footer
 	dir    []DirEntry
@@ -46,16 +45,50 @@ func OpenSegment(ctx context.Context, d drive.Drive, id fsapi.SegmentID, keys Ke
 	if err != nil {
 		return nil, err
 	}
-	return openSegment(ctx, d, id, keys, codecs)
+	return openSegment(ctx, &replicaSource{id: id, on: d.Info().ID, d: d}, id, keys, codecs)
 }
 
 // OpenSegment is the function of that name with the store's keys.
 func (s *Store) OpenSegment(ctx context.Context, d drive.Drive, id fsapi.SegmentID) (*SegmentReader, error) {
-	return openSegment(ctx, d, id, s.o.Keys, s.codecs)
+	return openSegment(ctx, &replicaSource{id: id, on: d.Info().ID, d: d}, id, s.o.Keys, s.codecs)
 }
 
-func openSegment(ctx context.Context, d drive.Drive, id fsapi.SegmentID, keys Keys, codecs *frame.Codecs) (*SegmentReader, error) {
-	r := &SegmentReader{d: d, name: SegmentName(id), keys: keys, codecs: codecs}
+// OpenShards is OpenSegment for a segment of size bytes in shards.
+func (s *Store) OpenShards(ctx context.Context, id fsapi.SegmentID, size int64, c *fsapi.CopyPlace) (*SegmentReader, error) {
+	return openSegment(ctx, s.shardSource(id, size, c), id, s.o.Keys, s.codecs)
+}
+
+// Open opens a segment by the first of its replicas and sharded copies that opens
+// and agrees with its record.
+func (s *Store) Open(ctx context.Context, seg *fsapi.Segment) (*SegmentReader, error) {
+	var errs []error
+	for _, src := range s.sources(seg.ID, whereOf(seg), 0) {
+		r, err := openSegment(ctx, src, seg.ID, s.o.Keys, s.codecs)
+		if err == nil {
+			err = r.agrees(seg)
+		}
+		if err == nil {
+			return r, nil
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 {
+		return nil, fsapi.Errorf(fsapi.Corrupt, "segment %v has no copies on record", seg.ID)
+	}
+	return nil, fsapi.Wrap(fsapi.KindOf(errs[0]), errors.Join(errs...), "open segment "+seg.ID.String())
+}
+
+// agrees compares a segment with its record.
+func (r *SegmentReader) agrees(seg *fsapi.Segment) error {
+	if is := r.Record(); is.Volume != seg.Volume || is.Size != seg.Size || is.Payload != seg.Payload || is.Frames != seg.Frames {
+		return r.wrap(fsapi.Errorf(fsapi.Corrupt, "it says volume %d, %d bytes, %d frames; its record says volume %d, %d bytes, %d frames",
+			is.Volume, is.Size, is.Frames, seg.Volume, seg.Size, seg.Frames))
+	}
+	return nil
+}
+
+func openSegment(ctx context.Context, src source, id fsapi.SegmentID, keys Keys, codecs *frame.Codecs) (*SegmentReader, error) {
+	r := &SegmentReader{src: src, keys: keys, codecs: codecs}
 	if err := r.open(ctx, id); err != nil {
 		return nil, r.wrap(err)
 	}
@@ -63,30 +96,29 @@ func openSegment(ctx context.Context, d drive.Drive, id fsapi.SegmentID, keys Ke
 }
 
 func (r *SegmentReader) wrap(err error) error {
-	i := r.d.Info()
-	return fsapi.Wrap(fsapi.KindOf(err), err, fmt.Sprintf("segment blob %s on drive %s (%v)", r.name, i.Name, i.ID))
+	return fsapi.Wrap(fsapi.KindOf(err), err, r.src.String())
 }
 
 func (r *SegmentReader) open(ctx context.Context, id fsapi.SegmentID) error {
-	st, err := r.d.Stat(ctx, r.name)
+	size, err := r.src.size(ctx)
 	if err != nil {
 		return err
 	}
-	if st.Size < segment.HeaderSize+segment.FooterSize || st.Size > segment.MaxSize {
-		return fsapi.Errorf(fsapi.Corrupt, "%d bytes are no segment: cut short or torn", st.Size)
+	if size < segment.HeaderSize+segment.FooterSize || size > segment.MaxSize {
+		return fsapi.Errorf(fsapi.Corrupt, "%d bytes are no segment: cut short or torn", size)
 	}
 	var head [segment.HeaderSize]byte
-	if err = readFull(ctx, r.d, r.name, 0, head[:]); err != nil {
+	if err = r.src.readAt(ctx, 0, head[:]); err != nil {
 		return err
 	}
 	var foot [segment.FooterSize]byte
-	if err = readFull(ctx, r.d, r.name, st.Size-segment.FooterSize, foot[:]); err != nil {
+	if err = r.src.readAt(ctx, size-segment.FooterSize, foot[:]); err != nil {
 		return err
 	}
 	if r.head, err = segment.ParseHeader(head[:]); err != nil {
 		return err
 	}
-	if r.foot, err = segment.ParseFooter(foot[:], st.Size); err != nil {
+	if r.foot, err = segment.ParseFooter(foot[:], size); err != nil {
 		return err
 	}
 	if r.head.ID != id || r.foot.ID != id || r.foot.HeaderCRC != binary.LittleEndian.Uint32(head[segment.HeaderSize-4:]) {
@@ -107,7 +139,7 @@ func (r *SegmentReader) openDirectory(ctx context.Context, bound []byte) error {
 		return fsapi.Errorf(fsapi.Corrupt, "segment directory sealed with %v, the store uses %v", r.foot.Cipher, c)
 	}
 	sealed := make([]byte, r.foot.DirLength)
-	if err = readFull(ctx, r.d, r.name, int64(r.foot.DirOffset), sealed); err != nil {
+	if err = r.src.readAt(ctx, int64(r.foot.DirOffset), sealed); err != nil {
 		return err
 	}
 	plain, err := key.OpenBytes(nil, 0, bound, sealed)
@@ -159,7 +191,7 @@ func (r *SegmentReader) Verify(ctx context.Context, deep bool, fn func(DirEntry,
 	var first error
 	for _, e := range r.dir {
 		if err := ctx.Err(); err != nil {
-			return fsapi.Wrap(fsapi.KindOf(err), err, "verify "+r.name)
+			return fsapi.Wrap(fsapi.KindOf(err), err, "verify "+r.src.String())
 		}
 		_, err := r.ReadFrame(ctx, e)
 		if first == nil {
@@ -187,7 +219,7 @@ func (r *SegmentReader) readFrame(ctx context.Context, e DirEntry) ([]byte, erro
 		return nil, fsapi.Errorf(fsapi.Corrupt, "frame of %d bytes", e.Length)
 	}
 	sealed := make([]byte, e.Length)
-	if err := readFull(ctx, r.d, r.name, int64(e.Offset), sealed); err != nil {
+	if err := r.src.readAt(ctx, int64(e.Offset), sealed); err != nil {
 		return nil, err
 	}
 	h, err := parseFrame(sealed, want{r.head.Volume, r.head.ID, e.Chunk, e.Len})

@@ -4,16 +4,19 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/strakefs/strake/internal/blob/frame"
 	"github.com/strakefs/strake/internal/blob/segment"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/policy"
 )
 
-// segWriter streams one segment to its replicas. reserve and close are called
-// by whoever has the batch's turn.
+// segWriter writes one segment to the first of its copies that can be placed.
+// Replicas are streamed; for shards the segment is gathered in memory first.
+// reserve and close are called by whoever has the batch's turn.
 type segWriter struct {
 	b       *Batch
 	id      fsapi.SegmentID
@@ -24,24 +27,29 @@ type segWriter struct {
 	blk     *block
 	entries []segment.Entry
 	items   []*item // of the entries, to write them again
-	copies  []fsapi.CopyPlace
+	to      chosen
+	img     *image   // where the copy is shards
+	gather  []*block // of img, as they were begun
 	reps    []*replica
-	wg      sync.WaitGroup // of the replicas' goroutines
+	wg      sync.WaitGroup // of the goroutines that write
 	closed  bool
 }
 
 // replica is one drive to which a segment is being written, by a goroutine of
-// its own: so a slow drive delays the others by at most maxBlocks.
+// its own: so a slow drive delays the others by at most maxBlocks. Of shards it
+// is the drive of one of them.
 type replica struct {
 	d      drive.Drive
 	w      drive.Writer // nil where Create failed
 	blocks chan *block
 	commit bool // set before blocks is closed
-	err    error
+	// replace is the name of a bad blob whose place this one takes.
+	replace string
+	err     error
 }
 
 // beginSegment chooses drives, leaving out bad ones, and starts a segment.
-func (b *Batch) beginSegment(size int64, bad map[fsapi.DriveID]bool) (*segWriter, error) {
+func (b *Batch) beginSegment(size int64, bad []fsapi.DriveID) (*segWriter, error) {
 	id, err := b.st.ids.next(false)
 	if err != nil {
 		return nil, err
@@ -51,39 +59,25 @@ func (b *Batch) beginSegment(size int64, bad map[fsapi.DriveID]bool) (*segWriter
 		return nil, err
 	}
 	w := &segWriter{b: b, id: id, key: key}
-	drives, err := w.choose(size, bad)
-	if err != nil {
+	if w.to, err = b.st.place(b.ctx, b.class.Copies, size, bad); err != nil {
 		return nil, err
 	}
-	w.start(drives)
+	if w.to.spec.K > 0 {
+		w.img = b.newGather()
+	} else {
+		w.start()
+	}
 	w.putHeader()
 	return w, nil
 }
 
-// choose picks drives for every copy.
-func (w *segWriter) choose(size int64, bad map[fsapi.DriveID]bool) ([]drive.Drive, error) {
-	var all []drive.Drive
-	for _, c := range w.b.class.Copies {
-		ds, err := w.b.st.place(w.b.ctx, c, size, bad)
-		if err != nil {
-			return nil, err
-		}
-		p := fsapi.CopyPlace{Tier: c.Tier}
-		for _, d := range ds {
-			p.Drives = append(p.Drives, d.Info().ID)
-		}
-		w.copies, all = append(w.copies, p), append(all, ds...)
-	}
-	return all, nil
-}
-
 // start opens the replicas. One that cannot be opened fails the segment only
 // when it is finished, where another drive is tried.
-func (w *segWriter) start(drives []drive.Drive) {
+func (w *segWriter) start() {
 	name := SegmentName(w.id)
-	for _, d := range drives {
-		r := &replica{d: d, blocks: make(chan *block, maxBlocks)}
-		r.w, r.err = d.Create(w.b.ctx, name, 0)
+	for _, d := range w.to.drives {
+		r := w.b.st.newReplica(w.b.ctx, d, name, 0, false)
+		r.blocks = make(chan *block, maxBlocks)
 		w.reps = append(w.reps, r)
 		w.wg.Go(func() { r.run(w.b.ctx) })
 	}
@@ -98,13 +92,33 @@ func (r *replica) run(ctx context.Context) {
 		}
 		blk.release()
 	}
+	r.finish(ctx, r.commit)
+}
+
+// finish makes what was written durable, or drops it.
+func (r *replica) finish(ctx context.Context, commit bool) {
 	switch {
 	case r.w == nil:
-	case r.err == nil && r.commit:
+	case r.err == nil && commit:
+		if r.replace != "" {
+			if err := r.d.Delete(ctx, r.replace); err != nil && !errors.Is(err, fsapi.NotExist) {
+				r.err = err
+				r.w.Abort()
+				return
+			}
+		}
 		r.err = r.w.Commit(ctx)
 	default:
 		r.w.Abort()
 	}
+}
+
+// Write notes a failure instead of returning it: the other shards go on.
+func (r *replica) Write(p []byte) (int, error) {
+	if r.err == nil {
+		_, r.err = r.w.Write(p)
+	}
+	return len(p), nil
 }
 
 func (w *segWriter) putHeader() {
@@ -131,7 +145,13 @@ func (w *segWriter) bytes(n int) []byte {
 		}
 		w.flush()
 	}
-	w.blk = newBlock(w.b.st.pool, w.b.out.tokens, n, len(w.reps))
+	if w.img != nil {
+		w.blk = newBlock(w.b.st.pool, nil, n, 0)
+		w.gather = append(w.gather, w.blk)
+		w.b.st.gathered.Add(int64(len(w.blk.buf.B)))
+	} else {
+		w.blk = newBlock(w.b.st.pool, w.b.out.tokens, n, len(w.reps))
+	}
 	p, _ := w.blk.reserve(n)
 	w.off += int64(n)
 	return p
@@ -143,8 +163,10 @@ func (w *segWriter) flush() {
 		return
 	}
 	w.blk.done()
-	for _, r := range w.reps {
-		r.blocks <- w.blk
+	if w.img == nil {
+		for _, r := range w.reps {
+			r.blocks <- w.blk
+		}
 	}
 	w.blk = nil
 }
@@ -196,28 +218,73 @@ func (w *segWriter) end(commit bool) {
 	}
 	w.closed = true
 	w.flush()
+	if w.img != nil {
+		w.wg.Go(func() { w.shard(commit) })
+		return
+	}
 	for _, r := range w.reps {
 		r.commit = commit
 		close(r.blocks)
 	}
 }
 
-// wait returns when every replica is durable, or which are not.
+// newGather is the image of a segment that is being gathered. Where too much is
+// gathered already the batch first waits for what it has under way itself: never
+// for other batches, which may wait for the same caller.
+func (b *Batch) newGather() *image {
+	if b.st.gathered.Load() > b.st.o.GatherBytes {
+		for _, w := range b.out.segs {
+			w.wg.Wait()
+		}
+	}
+	return &image{st: b.st}
+}
+
+// shard writes the gathered segment as shards.
+func (w *segWriter) shard(commit bool) {
+	held := int64(0)
+	for _, blk := range w.gather {
+		<-blk.ready
+		w.img.append(blk.buf, blk.used)
+		held += int64(len(blk.buf.B))
+	}
+	w.img.end = func() { w.b.st.gathered.Add(-held) }
+	defer w.img.free()
+	w.gather = nil
+	if !commit || w.b.ctx.Err() != nil {
+		return
+	}
+	w.reps = w.b.st.writeShards(w.b.ctx, w.id, w.img, w.to.spec, w.to.drives, nil, false)
+}
+
+// wait returns when the copy is durable on as many drives as it needs, or what
+// kept it from that.
 func (w *segWriter) wait() error {
 	w.wg.Wait()
 	var errs []error
+	good := 0
 	for _, r := range w.reps {
-		if r.err != nil {
+		switch {
+		case r == nil: // a shard for which there was no drive
+		case r.err != nil:
 			w.b.st.stats.writeFails.Add(1)
 			errs = append(errs, r.err)
+		default:
+			good++
 		}
 	}
-	if len(errs) == 0 {
-		w.b.st.stats.segments.Add(1)
-		w.b.st.stats.segmentBytes.Add(uint64(w.off) * uint64(len(w.reps)))
-		return nil
+	if good < w.to.spec.Need() {
+		if len(errs) == 0 {
+			errs = append(errs, closed("store data"))
+		}
+		return fsapi.Wrap(fsapi.KindOf(errs[0]), errors.Join(errs...), "write segment "+w.id.String())
 	}
-	return fsapi.Wrap(fsapi.KindOf(errs[0]), errors.Join(errs...), "write segment "+w.id.String())
+	for _, err := range errs {
+		w.b.st.o.Log.Warn("a drive failed while a segment was written; what it should hold is owed", "segment", w.id, "err", err)
+	}
+	w.b.st.stats.segments.Add(1)
+	w.b.st.stats.segmentBytes.Add(uint64(driveBytes(w.to.spec, w.off)) * uint64(good))
+	return nil
 }
 
 // record is what is to be recorded of the segment.
@@ -225,6 +292,25 @@ func (w *segWriter) record() fsapi.Segment {
 	last := w.entries[len(w.entries)-1]
 	return fsapi.Segment{
 		ID: w.id, Volume: w.b.vol, Size: w.off, Payload: int64(last.Offset+last.Length) - segment.HeaderSize,
-		Frames: uint32(len(w.entries)), Created: w.head.Created, Copies: w.copies,
+		Frames: uint32(len(w.entries)), Created: w.head.Created,
+		Want: slices.Clone(w.b.class.Copies), Copies: []fsapi.CopyPlace{placed(w.to.spec, w.reps)},
 	}
+}
+
+// placed is a copy where those that did not fail left it.
+func placed(spec policy.Copy, reps []*replica) fsapi.CopyPlace {
+	p := fsapi.CopyPlace{Tier: spec.Tier, K: spec.K, M: spec.M}
+	if spec.K > 0 {
+		p.Drives = make([]fsapi.DriveID, spec.K+spec.M)
+	}
+	for i, r := range reps {
+		switch {
+		case r == nil || r.err != nil:
+		case spec.K > 0:
+			p.Drives[i] = r.d.Info().ID
+		default:
+			p.Drives = append(p.Drives, r.d.Info().ID)
+		}
+	}
+	return p
 }

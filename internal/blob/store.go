@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/strakefs/strake/internal/blob/cache"
@@ -15,6 +16,7 @@ import (
 	"github.com/strakefs/strake/internal/blob/segment"
 	"github.com/strakefs/strake/internal/blob/slab"
 	"github.com/strakefs/strake/internal/clock"
+	"github.com/strakefs/strake/internal/erasure"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/policy"
 )
@@ -31,6 +33,7 @@ type Options struct {
 	JournalMax   int   // sealed bytes that one Auto batch may journal; 512 KiB
 	InlineMax    int   // sealed bytes of an inline frame; 2048
 	Workers      int   // goroutines that hash, compress or seal at a time; GOMAXPROCS
+	GatherBytes  int64 // bytes of segments gathered to be written as shards, beyond one block for each batch; 256 MiB
 	Prefetch     int64 // bytes of chunks being prefetched at one time; 16 MiB; negative: none
 
 	Clock clock.Clock  // clock.Real
@@ -42,10 +45,11 @@ type Options struct {
 	Bad func(BadReplica)
 }
 
-// BadReplica is a replica that could not be read or verified.
+// BadReplica is a replica or shard that could not be read or verified.
 type BadReplica struct {
 	Segment  fsapi.SegmentID
 	Drive    fsapi.DriveID
+	Shard    int // its index, where it is one
 	Err      error
 	Repaired bool
 }
@@ -61,10 +65,13 @@ type Store struct {
 	cache   *cache.Cache
 	loads   loads
 	places  places
+	coder   *erasure.Coder
 	repairs repairs
 	stats   counters
 
 	cpu        chan struct{} // one token for each goroutine that computes
+	images     chan struct{} // one token for each segment that is in memory to be copied
+	gathered   atomic.Int64  // bytes of segments being gathered
 	prefetches chan struct{} // one token for each prefetch under way
 
 	ctx    context.Context // ends with Close; of goroutines that no caller waits for
@@ -82,6 +89,9 @@ type cutterName struct {
 	volume   fsapi.VolumeID
 	chunking policy.Chunking
 }
+
+// maxImages is how many segments are in memory to be copied at a time.
+const maxImages = 2
 
 // maxCutters bounds the cutters kept, of 2 KiB each.
 const maxCutters = 256
@@ -101,14 +111,14 @@ func New(o Options) (*Store, error) {
 	}
 	s := &Store{
 		o: o, keys: newKeyCache(o.Keys), codecs: codecs, pool: &slab.Pool{},
-		cpu: make(chan struct{}, o.Workers), prefetches: make(chan struct{}, maxPrefetches),
+		cpu: make(chan struct{}, o.Workers), images: make(chan struct{}, maxImages), coder: erasure.New(erasure.Config{Workers: o.Workers}), prefetches: make(chan struct{}, maxPrefetches),
 		hashers: make(map[fsapi.VolumeID]*hasher), cutters: make(map[cutterName]*chunker.Cutter),
 	}
 	s.ids.clock, s.ids.rand, s.ids.made = o.Clock, o.Rand, make(map[fsapi.SegmentID]time.Time)
 	s.journal.ids = &s.ids
 	s.cache = cache.New(o.CacheBytes, s.pool)
 	s.loads.m = make(map[cache.Key]*load)
-	s.places.m = make(map[fsapi.SegmentID][]fsapi.DriveID)
+	s.places.m = make(map[fsapi.SegmentID]*where)
 	s.repairs.busy = make(map[BadName]bool)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
@@ -120,6 +130,7 @@ func (o *Options) defaults() {
 	orDefault(&o.JournalMax, 512<<10)
 	orDefault(&o.InlineMax, 2048)
 	orDefault(&o.Workers, runtime.GOMAXPROCS(0))
+	orDefault(&o.GatherBytes, 256<<20)
 	orDefault(&o.Prefetch, 16<<20)
 	if o.Clock == nil {
 		o.Clock = clock.Real

@@ -262,7 +262,7 @@ func (a *adoption) segment(ctx context.Context, id fsapi.SegmentID, on []drive.D
 		cp.Drives = append(cp.Drives, d.Info().ID)
 	}
 	rec.Copies = []fsapi.CopyPlace{cp}
-	var moves []meta.Moved
+	var moves []fsapi.Moved
 	fresh := map[fsapi.Ino][]blob.DirEntry{}
 	for _, e := range r.Directory() {
 		c, err := a.n.meta.Chunk(ctx, rec.Volume, e.Chunk)
@@ -272,7 +272,7 @@ func (a *adoption) segment(ctx context.Context, id fsapi.SegmentID, on []drive.D
 		case err != nil:
 			return err
 		case !c.Loc.Segment.IsJournal() && a.present[c.Loc.Segment] == nil:
-			moves = append(moves, meta.Moved{Chunk: e.Chunk, From: c.Loc, To: r.Location(e)})
+			moves = append(moves, fsapi.Moved{Chunk: e.Chunk, From: c.Loc, To: r.Location(e)})
 		}
 	}
 	if len(moves) == 0 && len(fresh) == 0 {

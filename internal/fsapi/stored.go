@@ -35,11 +35,19 @@ type FileExtent struct {
 	Extent
 }
 
+// Moved says that a chunk's frame was written anew.
+type Moved struct {
+	Chunk ChunkID
+	From  Location
+	To    Location
+}
+
 // Stored is what must be recorded, in one transaction, for data that blob made
 // durable (or, for Journal, that the transaction itself makes durable).
 type Stored struct {
 	Segments []Segment
 	Chunks   []Chunk // new ones; a chunk found as a duplicate is not here
+	Moves    []Moved // known chunks that were stored anew, since what there was of them is not as safe as asked
 	Journal  []JournalFrame
 	Extents  []FileExtent // in the order they were added
 }

@@ -155,48 +155,52 @@ func (tx *Tx) Record(st *fsapi.Stored) error {
 		tx.w.Put(tx.key, tx.val)
 		tx.fresh = append(tx.fresh, freshChunk{id: c.ID})
 	}
+	for i := range st.Moves {
+		if _, err := relocate(tx.w, tx.vol, &st.Moves[i]); err != nil {
+			return err
+		}
+	}
 	return nil
-}
-
-// Moved says that a chunk's frame was written anew.
-type Moved struct {
-	Chunk fsapi.ChunkID
-	From  fsapi.Location
-	To    fsapi.Location
 }
 
 // Relocate records new segments and points chunk records that still lie at
 // From to To, in one transaction; journal frames at From are deleted. Records
 // that no longer lie at From are left alone. Result: how many moved. It is
 // durable after Sync.
-func (s *Store) Relocate(ctx context.Context, vol fsapi.VolumeID, segs []fsapi.Segment, moves []Moved) (int, error) {
+func (s *Store) Relocate(ctx context.Context, vol fsapi.VolumeID, segs []fsapi.Segment, moves []fsapi.Moved) (int, error) {
 	moved := 0
 	err := s.update(ctx, kv.UpdateOptions{}, func(w kv.Tx) error {
 		moved = 0
 		for i := range segs {
 			putNewSegment(w, &segs[i])
 		}
-		var key, val []byte
 		for i := range moves {
-			m := &moves[i]
-			key = chunkKey(key, tabChunk, vol, &m.Chunk)
-			c, ok, err := getChunk(w, key)
+			ok, err := relocate(w, vol, &moves[i])
 			if err != nil {
 				return err
 			}
-			if !ok || c.Loc != m.From {
-				continue
+			if ok {
+				moved++
 			}
-			c.Loc = m.To
-			val = appendChunk(val[:0], &c)
-			w.Put(key, val)
-			unplace(w, vol, m.From)
-			w.Add(segmentKey(nil, tabLive, m.To.Segment), int64(m.To.Length))
-			moved++
 		}
 		return nil
 	})
 	return moved, err
+}
+
+// relocate points a chunk's record to where its frame was written anew, if it
+// still lies at m.From.
+func relocate(w kv.Tx, vol fsapi.VolumeID, m *fsapi.Moved) (bool, error) {
+	key := chunkKey(make([]byte, 0, chunkKeyLen), tabChunk, vol, &m.Chunk)
+	c, ok, err := getChunk(w, key)
+	if err != nil || !ok || c.Loc != m.From {
+		return false, err
+	}
+	c.Loc = m.To
+	w.Put(key, appendChunk(nil, &c))
+	unplace(w, vol, m.From)
+	w.Add(segmentKey(nil, tabLive, m.To.Segment), int64(m.To.Length))
+	return true, nil
 }
 
 // unplace says that a frame is no longer live where it lies.

@@ -87,7 +87,7 @@ func TestSegmentGoesOnlyWhenNothingLives(t *testing.T) {
 	}
 	to := fsapi.Location{Segment: segID(2), Offset: 3, Length: 900}
 	chunk := fsapi.ChunkID{1, 1}
-	moves := []Moved{{Chunk: chunk, From: fsapi.Location{Segment: id, Offset: 64, Length: 1000}, To: to}, {Chunk: fsapi.ChunkID{5}, To: to}}
+	moves := []fsapi.Moved{{Chunk: chunk, From: fsapi.Location{Segment: id, Offset: 64, Length: 1000}, To: to}, {Chunk: fsapi.ChunkID{5}, To: to}}
 	if n, err := f.s.Relocate(ctx, f.vol, []fsapi.Segment{testSegment(f.vol, 2)}, moves); n != 1 || err != nil {
 		t.Errorf("relocated %d, %v", n, err)
 	}
@@ -134,7 +134,7 @@ func TestJournalFramesUntilPacked(t *testing.T) {
 	if data, err := f.s.JournalFrame(ctx, f.vol, list[0].Loc); err != nil || string(data) != "12345" {
 		t.Errorf("frame: %q, %v", data, err)
 	}
-	_, err = f.s.Relocate(ctx, f.vol, []fsapi.Segment{testSegment(f.vol, 9)}, []Moved{{Chunk: list[0].Chunk, From: list[0].Loc, To: fsapi.Location{Segment: segID(9), Length: 5}}})
+	_, err = f.s.Relocate(ctx, f.vol, []fsapi.Segment{testSegment(f.vol, 9)}, []fsapi.Moved{{Chunk: list[0].Chunk, From: list[0].Loc, To: fsapi.Location{Segment: segID(9), Length: 5}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -497,11 +497,11 @@ func (x *machine) pack() {
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	var moves []Moved
+	var moves []fsapi.Moved
 	seg := testSegment(x.f.vol, 200)
 	for _, j := range frames {
 		to := fsapi.Location{Segment: seg.ID, Offset: 4, Length: 9}
-		moves = append(moves, Moved{Chunk: j.Chunk, From: j.Loc, To: to})
+		moves = append(moves, fsapi.Moved{Chunk: j.Chunk, From: j.Loc, To: to})
 	}
 	n, err := x.f.s.Relocate(ctx, x.f.vol, []fsapi.Segment{seg}, moves)
 	if err != nil || n != len(moves) {

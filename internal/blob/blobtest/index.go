@@ -94,6 +94,12 @@ func (x *Index) Record(vol fsapi.VolumeID, st *fsapi.Stored) {
 			x.Chunks[ChunkName{vol, c.ID}] = c
 		}
 	}
+	for _, m := range st.Moves {
+		if c, ok := x.Chunks[ChunkName{vol, m.Chunk}]; ok && c.Loc == m.From {
+			c.Loc = m.To
+			x.Chunks[ChunkName{vol, m.Chunk}] = c
+		}
+	}
 	for _, f := range st.Journal {
 		x.Journal[f.Loc], x.JournalV[f.Loc] = slices.Clone(f.Data), vol
 	}

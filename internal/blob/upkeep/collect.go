@@ -125,25 +125,25 @@ func (u *Upkeep) execute(ctx context.Context, s fsapi.Segment, r *CollectReport)
 	}
 	r.Deleted++
 	u.count.deleted.Add(1)
-	for _, c := range s.Copies {
-		for _, id := range c.Drives {
-			u.deleteReplica(ctx, s, id, r)
+	u.o.Store.Forget(s.ID)
+	for i := range s.Copies {
+		for n, id := range s.Copies[i].Drives {
+			if id != 0 {
+				u.deletePart(ctx, s, &s.Copies[i], n, r)
+			}
 		}
 	}
 	return nil
 }
 
-// deleteReplica deletes one replica. One that cannot be deleted is an orphan
-// from now on.
-func (u *Upkeep) deleteReplica(ctx context.Context, s fsapi.Segment, id fsapi.DriveID, r *CollectReport) {
-	d, err := u.o.Drives.Drive(id)
-	if err == nil {
-		err = d.Delete(ctx, blob.SegmentName(s.ID))
-	}
-	if err != nil {
-		u.o.Log.Info("a dead replica is left to the orphan sweep", "segment", s.ID, "drive", id, "err", err)
+// deletePart deletes one replica or shard. One that cannot be deleted is an
+// orphan from now on.
+func (u *Upkeep) deletePart(ctx context.Context, s fsapi.Segment, c *fsapi.CopyPlace, n int, r *CollectReport) {
+	if err := u.o.Store.RemovePart(ctx, s.ID, c, n); err != nil {
+		u.o.Log.Info("a dead replica is left to the orphan sweep", "segment", s.ID, "drive", c.Drives[n], "err", err)
 		return
 	}
-	r.Bytes += s.Size
-	u.count.bytesFreed.Add(uint64(s.Size))
+	size := blob.PartSize(s.Size, c, n)
+	r.Bytes += size
+	u.count.bytesFreed.Add(uint64(size))
 }

@@ -83,30 +83,23 @@ func (u *Upkeep) sparse(ctx context.Context) ([]meta.SegmentUse, error) {
 	return cands, err
 }
 
-// byHome puts segments of one home next to each other.
+// byHome puts segments of one home next to each other: those of a volume that
+// should have the same copies.
 func byHome(list []meta.SegmentUse) {
 	slices.SortStableFunc(list, func(a, b meta.SegmentUse) int {
 		if c := cmp.Compare(a.Volume, b.Volume); c != 0 {
 			return c
 		}
-		return slices.Compare(tiers(a.Copies), tiers(b.Copies))
+		return cmp.Compare(wanted(a), wanted(b))
 	})
 }
 
-// tiers is a comparable form of where copies are.
-func tiers(copies []fsapi.CopyPlace) []string {
-	var t []string
-	for _, c := range copies {
-		for range c.Drives {
-			t = append(t, c.Tier)
-		}
-	}
-	return t
-}
+// wanted is a comparable form of the copies a segment should have.
+func wanted(s meta.SegmentUse) string { return policy.Policy{Copies: s.Want}.String() }
 
 func sameHome(cands []meta.SegmentUse) int {
 	n := 1
-	for n < len(cands) && cands[n].Volume == cands[0].Volume && slices.Equal(tiers(cands[n].Copies), tiers(cands[0].Copies)) {
+	for n < len(cands) && cands[n].Volume == cands[0].Volume && wanted(cands[n]) == wanted(cands[0]) {
 		n++
 	}
 	return n
@@ -119,10 +112,7 @@ func (u *Upkeep) compactGroup(ctx context.Context, group []meta.SegmentUse, r *C
 	if err != nil {
 		return err
 	}
-	class.Copies = class.Copies[:0:0]
-	for _, c := range group[0].Copies {
-		class.Copies = append(class.Copies, policy.Copy{Tier: c.Tier, Replicas: len(c.Drives)})
-	}
+	class.Copies = group[0].Want
 	w := u.rewriter(group[0].Volume, class)
 	defer w.abort()
 	for _, s := range group {
@@ -174,37 +164,12 @@ func (u *Upkeep) empty(ctx context.Context, w *rewriter, s meta.SegmentUse, r *C
 	return nil
 }
 
-// directory is what a segment says it holds, from the first replica that opens
-// and agrees with the record.
+// directory is what a segment says it holds, from the first copy that opens and
+// agrees with the record.
 func (u *Upkeep) directory(ctx context.Context, s fsapi.Segment) ([]blob.DirEntry, error) {
-	var errs []error
-	for _, c := range s.Copies {
-		for _, id := range c.Drives {
-			dir, err := u.directoryOn(ctx, s, id)
-			if err == nil {
-				return dir, nil
-			}
-			errs = append(errs, err)
-		}
-	}
-	if len(errs) == 0 {
-		return nil, fsapi.Errorf(fsapi.Corrupt, "segment %v has no replicas on record", s.ID)
-	}
-	return nil, fsapi.Wrap(fsapi.KindOf(errs[0]), errors.Join(errs...), "read the directory of segment "+s.ID.String())
-}
-
-func (u *Upkeep) directoryOn(ctx context.Context, s fsapi.Segment, id fsapi.DriveID) ([]blob.DirEntry, error) {
-	d, err := u.o.Drives.Drive(id)
+	r, err := u.o.Store.Open(ctx, &s)
 	if err != nil {
 		return nil, err
-	}
-	r, err := u.o.Store.OpenSegment(ctx, d, s.ID)
-	if err != nil {
-		return nil, err
-	}
-	if is := r.Record(); is.Volume != s.Volume || is.Size != s.Size || is.Payload != s.Payload || is.Frames != s.Frames {
-		return nil, fsapi.Errorf(fsapi.Corrupt, "segment %v on drive %v says volume %d, %d bytes, %d frames; its record says volume %d, %d bytes, %d frames",
-			s.ID, id, is.Volume, is.Size, is.Frames, s.Volume, s.Size, s.Frames)
 	}
 	return r.Directory(), nil
 }

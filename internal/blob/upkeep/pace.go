@@ -69,11 +69,13 @@ type Progress struct {
 	Bad           uint64 // replicas found missing or damaged
 	Repaired      uint64 // of these
 	Doubts        uint64 // things kept because of a doubt
+	PartsCopied   uint64 // replicas and shards written to drives
+	BytesCopied   uint64 // of these
 }
 
 type counters struct {
-	framesPacked, chunksSwept, compacted, bytesMoved, condemned, deleted, bytesFreed atomic.Uint64
-	orphans, scrubbed, bytesScrubbed, bad, repaired, doubts                          atomic.Uint64
+	framesPacked, chunksSwept, compacted, bytesMoved, condemned, deleted, bytesFreed  atomic.Uint64
+	orphans, scrubbed, bytesScrubbed, bad, repaired, doubts, partsCopied, bytesCopied atomic.Uint64
 }
 
 // Progress reads the counters.
@@ -84,5 +86,6 @@ func (u *Upkeep) Progress() Progress {
 		BytesMoved: c.bytesMoved.Load(), Condemned: c.condemned.Load(), Deleted: c.deleted.Load(), BytesFreed: c.bytesFreed.Load(),
 		Orphans: c.orphans.Load(), Scrubbed: c.scrubbed.Load(), BytesScrubbed: c.bytesScrubbed.Load(),
 		Bad: c.bad.Load(), Repaired: c.repaired.Load(), Doubts: c.doubts.Load(),
+		PartsCopied: c.partsCopied.Load(), BytesCopied: c.bytesCopied.Load(),
 	}
 }

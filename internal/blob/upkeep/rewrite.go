@@ -6,7 +6,6 @@ import (
 
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/fsapi"
-	"github.com/strakefs/strake/internal/meta"
 	"github.com/strakefs/strake/internal/policy"
 )
 
@@ -59,9 +58,9 @@ func (w *rewriter) flush(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	moves := make([]meta.Moved, 0, len(st.Chunks))
+	moves := make([]fsapi.Moved, 0, len(st.Chunks))
 	for _, c := range st.Chunks {
-		moves = append(moves, meta.Moved{Chunk: c.ID, From: w.from[c.ID], To: c.Loc})
+		moves = append(moves, fsapi.Moved{Chunk: c.ID, From: w.from[c.ID], To: c.Loc})
 	}
 	n, err := w.u.o.Meta.Relocate(ctx, w.vol, st.Segments, moves)
 	w.moved += n

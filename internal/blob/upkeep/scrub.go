@@ -59,11 +59,15 @@ func (u *Upkeep) scrub(ctx context.Context, s fsapi.Segment, deep bool, r *Scrub
 		return nil
 	}
 	r.Segments++
-	for _, c := range s.Copies {
-		for _, id := range c.Drives {
+	for i := range s.Copies {
+		c := &s.Copies[i]
+		for part, id := range c.Drives {
+			if !u.o.Drives.State(id).Readable() {
+				continue // away: repair's business, not scrub's
+			}
 			r.Replicas++
 			u.count.scrubbed.Add(1)
-			n, err := u.look(ctx, s, id, deep)
+			n, err := u.look(ctx, &s, c, part, deep)
 			r.Bytes += n
 			u.count.bytesScrubbed.Add(uint64(n))
 			if err != nil && ctx.Err() == nil && u.needed(ctx, s.ID) {
@@ -84,21 +88,20 @@ func (u *Upkeep) needed(ctx context.Context, id fsapi.SegmentID) bool {
 	return err == nil && s.Condemned.IsZero()
 }
 
-// look checks one replica and says how many bytes that took.
-func (u *Upkeep) look(ctx context.Context, s fsapi.Segment, id fsapi.DriveID, deep bool) (int64, error) {
-	d, err := u.o.Drives.Drive(id)
+// look checks one replica or shard and says how many bytes that took.
+func (u *Upkeep) look(ctx context.Context, s *fsapi.Segment, c *fsapi.CopyPlace, part int, deep bool) (int64, error) {
+	size := blob.PartSize(s.Size, c, part)
+	if deep {
+		return size, u.o.Store.VerifyPart(ctx, s, c, part)
+	}
+	d, err := u.o.Drives.Drive(c.Drives[part])
 	if err != nil {
 		return 0, err
 	}
-	if deep {
-		if _, err := u.directoryOn(ctx, s, id); err != nil {
-			return 0, err
-		}
-		return s.Size, u.o.Store.VerifySegment(ctx, d, s.ID)
-	}
-	b, err := d.Stat(ctx, blob.SegmentName(s.ID))
-	if err == nil && b.Size != s.Size {
-		err = fsapi.Errorf(fsapi.Corrupt, "segment %v on drive %v has %d bytes, want %d", s.ID, id, b.Size, s.Size)
+	name := blob.PartName(s.ID, c, part)
+	b, err := d.Stat(ctx, name)
+	if err == nil && b.Size != size {
+		err = fsapi.Errorf(fsapi.Corrupt, "blob %s on drive %s has %d bytes, want %d", name, d.Info().Name, b.Size, size)
 	}
 	return 0, err
 }

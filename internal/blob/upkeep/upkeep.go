@@ -1,16 +1,17 @@
-// Package upkeep keeps stored bytes in order while nobody waits: it packs the
-// journal into segments, sweeps chunks without references, compacts segments
-// that are mostly dead, deletes those that are proven dead (D4), sweeps
-// orphans, and scrubs.
+// Package upkeep keeps stored bytes in order while nobody waits: it writes the
+// copies that segments are owed, packs the journal into segments, sweeps chunks
+// without references, compacts segments that are mostly dead, deletes those that
+// are proven dead (D4), sweeps orphans, and scrubs.
 //
 // It owns: when and how fast these run, and what must hold before anything is
 // deleted. It must not know names, paths or key layout; metadata it asks for
 // through Meta.
 //
-// Run has three goroutines, which it waits for: one packs, one sweeps, compacts
-// and deletes, one scrubs. Of each of these kinds one step runs at a time,
-// whoever called it: it holds the kind's turn. Turns are never held together,
-// and the only lock below them is the pacer's.
+// Run has four goroutines, which it waits for: one packs, one sweeps, compacts
+// and deletes, one scrubs, and one looks through what is pending and has up to
+// Copiers others write it. Of each of the first three kinds one step runs at a
+// time, whoever called it: it holds the kind's turn. Turns are never held
+// together, and the only locks below them are the pacer's and the queue's.
 package upkeep
 
 import (
@@ -34,7 +35,10 @@ type Meta interface {
 	Volumes(ctx context.Context) ([]meta.Volume, error)
 	JournalFrames(ctx context.Context, vol fsapi.VolumeID, max int, maxBytes int64) ([]meta.JournalChunk, error)
 	JournalBytes(ctx context.Context) (int64, error)
-	Relocate(ctx context.Context, vol fsapi.VolumeID, segs []fsapi.Segment, moves []meta.Moved) (int, error)
+	ChangeSegment(ctx context.Context, id fsapi.SegmentID, fn func(seg *fsapi.Segment) error) (fsapi.Segment, error)
+	Pending(ctx context.Context, after fsapi.SegmentID, fn func(meta.Pending) bool) error
+	PendingFailed(ctx context.Context, id fsapi.SegmentID, next time.Time, why error) error
+	Relocate(ctx context.Context, vol fsapi.VolumeID, segs []fsapi.Segment, moves []fsapi.Moved) (int, error)
 	SweepChunks(ctx context.Context, max int) (swept int, more bool, err error)
 	Condemn(ctx context.Context, id fsapi.SegmentID) error
 	Absolve(ctx context.Context, id fsapi.SegmentID) error
@@ -66,7 +70,12 @@ type Options struct {
 	JournalMax  int64         // bytes in the journal from which it is packed; 32 MiB
 	JournalAge  time.Duration // after which a smaller journal is packed too; 5 minutes
 	LiveRatio   float64       // live bytes below which a segment is compacted; 0.5
-	BatchBytes  int64         // plaintext gathered for one rewrite: what bounds memory; 64 MiB
+	Copiers     int           // segments of which copies are written at a time; 4
+	MaxPending  int           // segments with copies pending from which writers wait; 200,000
+
+	MaxPendingBytes int64 // bytes of these segments, likewise; 0: no bound but that of the drives
+
+	BatchBytes int64 // plaintext gathered for one rewrite: what bounds memory; 64 MiB
 
 	Tick        time.Duration // between looks at the journal in Run; 2 seconds
 	GCEvery     time.Duration // between sweeps, compactions and deletions in Run; 1 minute
@@ -93,6 +102,11 @@ func (o *Options) defaults() {
 			*p = d
 		}
 	}
+	for p, d := range map[*int]int{&o.Copiers: 4, &o.MaxPending: 200_000} {
+		if *p == 0 {
+			*p = d
+		}
+	}
 	if o.LiveRatio == 0 {
 		o.LiveRatio = 0.5
 	}
@@ -111,6 +125,7 @@ type Upkeep struct {
 	ridding turn // Sweep, Compact, Collect, SweepOrphans, GC
 	looking turn // Scrub
 	pace    pacer
+	queue   *queue
 	started time.Time
 	count   counters
 }
@@ -121,7 +136,7 @@ func New(o Options) (*Upkeep, error) {
 		return nil, fsapi.Errorf(fsapi.Invalid, "upkeep: Store, Meta and Drives must be given")
 	}
 	o.defaults()
-	u := &Upkeep{o: o, packing: make(turn, 1), ridding: make(turn, 1), looking: make(turn, 1), started: o.Clock.Now()}
+	u := &Upkeep{o: o, packing: make(turn, 1), ridding: make(turn, 1), looking: make(turn, 1), queue: newQueue(), started: o.Clock.Now()}
 	u.pace = pacer{clock: o.Clock, rate: o.Rate}
 	return u, nil
 }
@@ -146,6 +161,7 @@ func (u *Upkeep) Run(ctx context.Context) {
 	for _, jobs := range u.jobs() {
 		wg.Go(func() { u.loop(ctx, jobs) })
 	}
+	wg.Go(func() { u.runQueue(ctx) })
 	wg.Wait()
 }
 

@@ -1,0 +1,383 @@
+package upkeep
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/fsapi"
+)
+
+// Everything that changes where a segment lies is one of the steps in this
+// file: they write first, then record, and delete what nothing points to any
+// more last. Each sees the record as it is when it is changed, so that steps on
+// one segment may run at the same time: what one finds taken it removes again.
+
+// Fulfil writes the copies a segment is owed, and when nothing is owed takes away
+// the surplus. Parts that succeed are kept beside the error that says what did
+// not.
+func (u *Upkeep) Fulfil(ctx context.Context, id fsapi.SegmentID) error {
+	seg, err := u.o.Meta.Segment(ctx, id)
+	if err != nil || !seg.Condemned.IsZero() {
+		return notGone(err)
+	}
+	var errs []error
+	for _, spec := range seg.Owed() {
+		if err := u.fill(ctx, &seg, spec); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	return u.dropSurplus(ctx, id)
+}
+
+// fill writes what a segment lacks of one wanted copy, and records it. seg is
+// the record as it became.
+func (u *Upkeep) fill(ctx context.Context, seg *fsapi.Segment, spec fsapi.CopySpec) error {
+	added, err := u.o.Store.FillCopy(ctx, seg, spec, u.gone(seg))
+	if added.Count() == 0 {
+		return err
+	}
+	for n, d := range added.Drives {
+		if d != 0 {
+			u.count.bytesCopied.Add(uint64(blob.PartSize(seg.Size, &added, n)))
+			u.count.partsCopied.Add(1)
+		}
+	}
+	now, rerr := u.record(ctx, seg.ID, spec, added)
+	if rerr != nil {
+		return errors.Join(err, rerr)
+	}
+	*seg = now
+	return err
+}
+
+// gone are the drives of a segment on which nothing new is to be put, since what
+// they hold is not readable now.
+func (u *Upkeep) gone(seg *fsapi.Segment) []fsapi.DriveID {
+	var ids []fsapi.DriveID
+	for i := range seg.Copies {
+		for _, d := range seg.Copies[i].Drives {
+			if d != 0 && !u.o.Drives.State(d).Readable() {
+				ids = append(ids, d)
+			}
+		}
+	}
+	return ids
+}
+
+// record adds parts that are durable to a segment's record. Those whose place is
+// taken, and all of them where the segment is gone, are removed again.
+func (u *Upkeep) record(ctx context.Context, id fsapi.SegmentID, spec fsapi.CopySpec, added fsapi.CopyPlace) (fsapi.Segment, error) {
+	var left fsapi.CopyPlace
+	now, err := u.o.Meta.ChangeSegment(ctx, id, func(seg *fsapi.Segment) error {
+		if !seg.Condemned.IsZero() {
+			return fsapi.Errorf(fsapi.NotExist, "segment %v is to be deleted", id)
+		}
+		left = merge(seg, spec, added)
+		return nil
+	})
+	if err != nil {
+		left = added
+	}
+	u.o.Store.Forget(id)
+	return now, errors.Join(notGone(err), u.removeParts(ctx, id, []fsapi.CopyPlace{left}))
+}
+
+// merge puts new parts into a segment's copy, and returns those for which there
+// is no room any more.
+func merge(seg *fsapi.Segment, spec fsapi.CopySpec, added fsapi.CopyPlace) (left fsapi.CopyPlace) {
+	c := seg.Copy(spec)
+	if c == nil {
+		seg.Copies = append(seg.Copies, fsapi.CopyPlace{Tier: spec.Tier, K: spec.K, M: spec.M, Drives: make([]fsapi.DriveID, spec.K+spec.M)})
+		c = &seg.Copies[len(seg.Copies)-1]
+	}
+	left = fsapi.CopyPlace{Tier: c.Tier, K: c.K, M: c.M, Drives: make([]fsapi.DriveID, len(added.Drives))}
+	for n, d := range added.Drives {
+		if d != 0 && !mergePart(c, spec, n, d) {
+			left.Drives[n] = d
+		}
+	}
+	c.Verified = zeroTime
+	return left
+}
+
+// mergePart reports whether a part has its place in the copy, given now or before.
+func mergePart(c *fsapi.CopyPlace, spec fsapi.CopySpec, n int, d fsapi.DriveID) bool {
+	switch {
+	case c.Sharded() && c.Drives[n] == 0:
+		c.Drives[n] = d
+	case c.Sharded():
+		return c.Drives[n] == d
+	case slices.Contains(c.Drives, d):
+	case c.Count() < spec.Replicas:
+		c.Drives = append(c.Drives, d)
+	default:
+		return false
+	}
+	return true
+}
+
+// removeParts deletes replicas and shards that no record names. What cannot be
+// deleted is an orphan, swept later.
+func (u *Upkeep) removeParts(ctx context.Context, id fsapi.SegmentID, places []fsapi.CopyPlace) error {
+	for i := range places {
+		for n, d := range places[i].Drives {
+			if d == 0 {
+				continue
+			}
+			if err := u.o.Store.RemovePart(ctx, id, &places[i], n); err != nil {
+				u.o.Log.Info("a part of a segment without a record is left to the orphan sweep", "segment", id, "drive", d, "err", err)
+			}
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return fsapi.Wrap(fsapi.KindOf(err), err, "remove parts")
+	}
+	return nil
+}
+
+// dropSurplus removes the places that no wanted copy asks for, once every wanted
+// copy is complete and a pinned one has been read back (D4, D5).
+func (u *Upkeep) dropSurplus(ctx context.Context, id fsapi.SegmentID) error {
+	seg, err := u.o.Meta.Segment(ctx, id)
+	if err != nil || len(seg.Surplus()) == 0 || !seg.Condemned.IsZero() {
+		return notGone(err)
+	}
+	if err := u.verifyPinned(ctx, &seg, -1); err != nil {
+		return err
+	}
+	return u.take(ctx, id, func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error) {
+		if len(seg.Owed()) > 0 || verifiedPinned(seg, -1) == nil {
+			return nil, fsapi.Errorf(fsapi.Busy, "segment %v has changed meanwhile", id)
+		}
+		return splitSurplus(seg), nil
+	})
+}
+
+// take lets fn take places out of a segment's record, makes that durable and
+// then deletes what lay there.
+func (u *Upkeep) take(ctx context.Context, id fsapi.SegmentID, fn func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error)) error {
+	var out []fsapi.CopyPlace
+	_, err := u.o.Meta.ChangeSegment(ctx, id, func(seg *fsapi.Segment) (err error) {
+		out, err = fn(seg)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := u.o.Meta.Sync(ctx); err != nil {
+		return err
+	}
+	u.o.Store.Forget(id)
+	return u.removeParts(ctx, id, out)
+}
+
+// splitSurplus takes out of a segment's copies what no wanted one asks for.
+func splitSurplus(seg *fsapi.Segment) (out []fsapi.CopyPlace) {
+	var keep []fsapi.CopyPlace
+	for _, c := range seg.Copies {
+		i := slices.IndexFunc(seg.Want, func(w fsapi.CopySpec) bool { return c.Is(w) })
+		switch {
+		case i < 0:
+			out = append(out, c)
+		case !c.Sharded() && len(c.Drives) > seg.Want[i].Replicas:
+			n := seg.Want[i].Replicas
+			more := c.Clone()
+			more.Drives = more.Drives[n:]
+			out = append(out, more)
+			c.Drives = slices.Clone(c.Drives[:n])
+			keep = append(keep, c)
+		default:
+			keep = append(keep, c)
+		}
+	}
+	seg.Copies = keep
+	return out
+}
+
+// verifiedPinned is a complete pinned copy, colder than the tier of that rank,
+// that has been read back; nil where there is none.
+func verifiedPinned(seg *fsapi.Segment, rank int) *fsapi.CopyPlace {
+	for _, w := range seg.Want {
+		c := seg.Copy(w)
+		if !w.Evictable && c != nil && c.Complete(w) && !c.Verified.IsZero() && fsapi.TierRank(w.Tier) > rank {
+			return c
+		}
+	}
+	return nil
+}
+
+// verifyPinned makes sure that a pinned copy colder than a tier has been read
+// back and found right, reading one if none has.
+func (u *Upkeep) verifyPinned(ctx context.Context, seg *fsapi.Segment, rank int) error {
+	if verifiedPinned(seg, rank) != nil {
+		return nil
+	}
+	var errs []error
+	for _, w := range seg.Want {
+		c := seg.Copy(w)
+		if w.Evictable || c == nil || !c.Complete(w) || fsapi.TierRank(w.Tier) <= rank {
+			continue
+		}
+		err := u.o.Store.VerifyCopy(ctx, seg, c)
+		if err == nil {
+			return u.markVerified(ctx, seg, w, c)
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 {
+		return fsapi.Errorf(fsapi.Busy, "segment %v has no complete pinned copy on a colder tier", seg.ID)
+	}
+	return errors.Join(errs...)
+}
+
+// markVerified notes that a copy, as it is in seg, was read back.
+func (u *Upkeep) markVerified(ctx context.Context, seg *fsapi.Segment, w fsapi.CopySpec, was *fsapi.CopyPlace) error {
+	at := u.o.Clock.Now()
+	now, err := u.o.Meta.ChangeSegment(ctx, seg.ID, func(s *fsapi.Segment) error {
+		c := s.Copy(w)
+		if c == nil || !slices.Equal(c.Drives, was.Drives) {
+			return fsapi.Errorf(fsapi.Busy, "segment %v was moved while it was read back", seg.ID)
+		}
+		c.Verified = at
+		return nil
+	})
+	if err == nil {
+		*seg = now
+	}
+	return err
+}
+
+// Evict removes an evictable copy from its tier after a colder pinned one has
+// been read back (D5). fsapi.Busy where that is not so, or nothing is there.
+func (u *Upkeep) Evict(ctx context.Context, id fsapi.SegmentID, tier string) error {
+	seg, err := u.o.Meta.Segment(ctx, id)
+	if err != nil {
+		return err
+	}
+	rank := fsapi.TierRank(tier)
+	if err := u.verifyPinned(ctx, &seg, rank); err != nil {
+		return err
+	}
+	return u.take(ctx, id, func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error) {
+		i := slices.IndexFunc(seg.Want, func(w fsapi.CopySpec) bool { return w.Tier == tier && w.Evictable })
+		if i < 0 || verifiedPinned(seg, rank) == nil {
+			return nil, fsapi.Errorf(fsapi.Busy, "segment %v has no evictable copy on tier %s beside a verified pinned one", id, tier)
+		}
+		at := slices.IndexFunc(seg.Copies, func(c fsapi.CopyPlace) bool { return c.Is(seg.Want[i]) })
+		if at < 0 {
+			return nil, fsapi.Errorf(fsapi.Busy, "segment %v has nothing on tier %s", id, tier)
+		}
+		out := []fsapi.CopyPlace{seg.Copies[at]}
+		seg.Copies = slices.Delete(seg.Copies, at, at+1)
+		return out, nil
+	})
+}
+
+// Promote writes an evicted copy again. Nothing is done where it is there, or
+// the segment should have none on that tier.
+func (u *Upkeep) Promote(ctx context.Context, id fsapi.SegmentID, tier string) error {
+	seg, err := u.o.Meta.Segment(ctx, id)
+	if err != nil || !seg.Condemned.IsZero() {
+		return notGone(err)
+	}
+	i := slices.IndexFunc(seg.Want, func(w fsapi.CopySpec) bool { return w.Tier == tier && w.Evictable })
+	if i < 0 || seg.Copy(seg.Want[i]) != nil {
+		return nil
+	}
+	return u.fill(ctx, &seg, seg.Want[i])
+}
+
+// Leave writes what a drive holds of a segment to another drive of its tier, and
+// then removes it there, where the drive can be reached. What it holds of an
+// evictable copy just goes where a pinned one has been read back. to, where not
+// 0, is the drive that must take it. fsapi.NoSpace where none can.
+func (u *Upkeep) Leave(ctx context.Context, id fsapi.SegmentID, from, to fsapi.DriveID) error {
+	seg, err := u.o.Meta.Segment(ctx, id)
+	if err != nil || !seg.Condemned.IsZero() {
+		return notGone(err)
+	}
+	for i := range seg.Copies {
+		c := &seg.Copies[i]
+		for n, d := range c.Drives {
+			if d != from {
+				continue
+			}
+			if to == 0 && u.spare(&seg, c) && u.Evict(ctx, id, c.Tier) == nil {
+				break
+			}
+			if err := u.leave(ctx, &seg, c, n, to); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// spare reports whether a copy is evictable.
+func (u *Upkeep) spare(seg *fsapi.Segment, c *fsapi.CopyPlace) bool {
+	return slices.ContainsFunc(seg.Want, func(w fsapi.CopySpec) bool { return c.Is(w) && w.Evictable })
+}
+
+func (u *Upkeep) leave(ctx context.Context, seg *fsapi.Segment, c *fsapi.CopyPlace, n int, to fsapi.DriveID) error {
+	from := c.Drives[n]
+	target, err := u.target(ctx, seg, c, from, to)
+	if err != nil {
+		return err
+	}
+	if err := u.o.Store.CopyPart(ctx, seg, c, n, target); err != nil {
+		return err
+	}
+	u.count.partsCopied.Add(1)
+	u.count.bytesCopied.Add(uint64(blob.PartSize(seg.Size, c, n)))
+	next := c.Clone()
+	next.Drives[n] = target.Info().ID
+	err = u.take(ctx, seg.ID, func(s *fsapi.Segment) ([]fsapi.CopyPlace, error) {
+		return swap(s, c, n, next.Drives[n])
+	})
+	if err != nil {
+		return errors.Join(err, u.o.Store.RemovePart(context.WithoutCancel(ctx), seg.ID, &next, n))
+	}
+	return nil
+}
+
+// swap puts a drive in the place of the n-th one of a copy that is still as it
+// was, and returns the old place.
+func swap(s *fsapi.Segment, was *fsapi.CopyPlace, n int, to fsapi.DriveID) ([]fsapi.CopyPlace, error) {
+	for i := range s.Copies {
+		c := &s.Copies[i]
+		if c.Tier != was.Tier || c.K != was.K || c.M != was.M || !s.Condemned.IsZero() {
+			continue
+		}
+		at := n
+		if !c.Sharded() {
+			at = slices.Index(c.Drives, was.Drives[n])
+		}
+		if at < 0 || c.Drives[at] != was.Drives[n] || slices.Contains(c.Drives, to) {
+			break
+		}
+		old := fsapi.CopyPlace{Tier: c.Tier, K: c.K, M: c.M, Drives: make([]fsapi.DriveID, len(c.Drives))}
+		old.Drives[at] = c.Drives[at]
+		c.Drives = slices.Clone(c.Drives)
+		c.Drives[at] = to
+		c.Verified = zeroTime
+		return []fsapi.CopyPlace{old}, nil
+	}
+	return nil, fsapi.Errorf(fsapi.Busy, "segment %v was moved by another step meanwhile", s.ID)
+}
+
+// target is the drive that takes what another gives up.
+func (u *Upkeep) target(ctx context.Context, seg *fsapi.Segment, c *fsapi.CopyPlace, from, to fsapi.DriveID) (drive.Drive, error) {
+	if to == 0 {
+		return u.o.Store.Place(ctx, seg, c, []fsapi.DriveID{from})
+	}
+	if slices.Contains(c.Drives, to) {
+		return nil, fsapi.Errorf(fsapi.Exist, "drive %v holds a part of segment %v already", to, seg.ID)
+	}
+	return u.o.Drives.Drive(to)
+}

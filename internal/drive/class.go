@@ -1,0 +1,18 @@
+package drive
+
+import "context"
+
+// backgroundKey marks a context.
+type backgroundKey struct{}
+
+// Background marks the calls made with ctx as those of work that nobody waits
+// for: limits give way to others first.
+func Background(ctx context.Context) context.Context {
+	return context.WithValue(ctx, backgroundKey{}, true)
+}
+
+// IsBackground reports whether ctx was marked by Background.
+func IsBackground(ctx context.Context) bool {
+	is, _ := ctx.Value(backgroundKey{}).(bool)
+	return is
+}
