@@ -41,6 +41,8 @@ func groups() []group {
 		{"sync", syncWrites, []measure{
 			{name: "fsync-latency", what: "4 KiB write + fsync, median", unit: "µs", max: 1.2},
 			{name: "fsync-16", what: "4 KiB write + fsync, 16 writers", unit: "/s", min: 2},
+			{name: "cpu-fsync", what: "server's CPU per 4 KiB write + fsync", unit: "µs"},
+			{name: "cpu-fsync-16", what: "server's CPU per 4 KiB write + fsync, 16 writers", unit: "µs"},
 		}},
 		{"tree", tree, []measure{
 			{name: "stat", what: "stat of a warm tree", unit: "/s", min: 1},
@@ -49,6 +51,7 @@ func groups() []group {
 		{"random", random, []measure{
 			{name: "rand-read", what: "cached 4 KiB random read", unit: "/s", min: 0.9},
 			{name: "rand-write", what: "4 KiB random overwrite of a large file, fsync every 64", unit: "/s", min: 1},
+			{name: "cpu-rand-write", what: "server's CPU per 4 KiB overwrite, fsync every 64", unit: "µs"},
 		}},
 		{"sqlite", sqlite, []measure{
 			{name: "sqlite-sync", what: "SQLite, 300 transactions of one row", unit: "/s"},

@@ -181,6 +181,10 @@ func (m *machine) cpu() float64 {
 	return (u + s) / ticks
 }
 
+// perOp is the CPU time of n operations since the clock stood at before, in
+// microseconds each.
+func (m *machine) perOp(name string, before, n float64) { m.value(name, (m.cpu()-before)*1e6/n) }
+
 // peak is the most memory the server had resident, in bytes (VmHWM).
 func (m *machine) peak() float64 {
 	if m.cmd == nil {

@@ -42,6 +42,7 @@ type fioJob struct {
 	Read, Write struct {
 		Bytes float64 `json:"bw_bytes"`
 		IOPS  float64 `json:"iops"`
+		IOs   float64 `json:"total_ios"`
 	}
 }
 
@@ -132,10 +133,12 @@ func stamp(b []byte, i int) {
 // syncWrites appends blocks of 4 KiB, each followed by fsync: one writer, then
 // 16 with a file each.
 func syncWrites(m *machine) error {
+	before := m.cpu()
 	one, err := m.appendSync(m.path("one"), time.Now().Add(5*time.Second), 2000)
 	if err != nil {
 		return err
 	}
+	m.perOp("cpu-fsync", before, float64(len(one)))
 	slices.Sort(one)
 	m.value("fsync-latency", float64(one[len(one)/2].Microseconds()))
 
@@ -143,6 +146,7 @@ func syncWrites(m *machine) error {
 	var n atomic.Int64
 	var wg sync.WaitGroup
 	errs := make([]error, writers)
+	before = m.cpu()
 	begin := time.Now()
 	for w := range writers {
 		wg.Go(func() {
@@ -153,6 +157,7 @@ func syncWrites(m *machine) error {
 	}
 	wg.Wait()
 	m.rate("fsync-16", float64(n.Load()), time.Since(begin).Seconds())
+	m.perOp("cpu-fsync-16", before, float64(n.Load()))
 	for _, err := range errs {
 		if err != nil {
 			return err
@@ -261,9 +266,11 @@ func random(m *machine) error {
 	if _, err := m.fio("--filename=large", "--rw=write", "--bs=1M", size, "--end_fsync=1", "--refill_buffers=1"); err != nil {
 		return err
 	}
+	before := m.cpu()
 	j, err = m.fio("--filename=large", "--rw=randwrite", "--bs=4k", size, "--fsync=64", "--refill_buffers=1",
 		"--overwrite=1", "--time_based=1", "--runtime=8", "--norandommap=1")
 	m.value("rand-write", j.Write.IOPS)
+	m.perOp("cpu-rand-write", before, j.Write.IOs)
 	return err
 }
 

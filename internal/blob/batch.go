@@ -15,7 +15,7 @@ import (
 
 // Batch gathers data of one volume. Not for concurrent use; inside, chunks are
 // hashed, compressed and sealed in parallel, and get their places in the order
-// in which they were added: each item waits for its turn.
+// in which they were added: each run of them waits for its turn.
 type Batch struct {
 	st     *Store
 	ctx    context.Context // ends with Abort, Finish, or Close of the store
@@ -31,7 +31,8 @@ type Batch struct {
 	cipher  Cipher
 
 	items    []*item
-	deferred *item         // the newest, not yet started: Finish does it without a goroutine
+	deferred []*item       // the newest, not yet started: Finish does them without a goroutine
+	pending  int           // bytes of data in deferred
 	last     chan struct{} // closed when the newest started item has its place
 	inflight chan struct{} // one token for each item under way
 	wg       sync.WaitGroup
@@ -51,7 +52,7 @@ type item struct {
 	data  []byte
 	id    fsapi.ChunkID
 	known bool // id was given
-	fresh bool // the index is not asked
+	fresh bool // the index is not asked, or was
 	bare  bool // makes no extent
 
 	loc    fsapi.Location
@@ -63,8 +64,12 @@ type item struct {
 	body    []byte // compressed
 	codec   frame.Codec
 	scratch *slabBuf
+}
 
-	turn, next chan struct{} // closed when the item may be placed, when it has been
+// run is items that one goroutine takes through, one after another.
+type run struct {
+	items      []*item
+	turn, next chan struct{} // closed when they may be placed, when they have been; a nil turn is now
 }
 
 // NewBatch starts a batch for one volume and class. Finish or Abort it.
@@ -206,33 +211,45 @@ func (b *Batch) ready(ctx context.Context) error {
 	return b.failed()
 }
 
-// push starts the deferred item and defers it, so that a batch of one chunk
-// needs no goroutine.
+// deferMax is how many bytes of data are put off. What the switches between
+// goroutines cost is then little beside the work.
+const deferMax = 64 << 10
+
+// push defers an item, and starts those deferred before where they are enough
+// for a goroutine, so that a small batch needs none.
 func (b *Batch) push(ctx context.Context, it *item) error {
 	b.items = append(b.items, it)
-	prev := b.deferred
-	b.deferred = it
-	if prev == nil {
-		return nil
+	if len(b.deferred) > 0 && b.pending+len(it.data) > deferMax {
+		if err := b.start(ctx); err != nil {
+			return err
+		}
 	}
+	b.deferred = append(b.deferred, it)
+	b.pending += len(it.data)
+	return b.failed()
+}
+
+// start gives the deferred items to a goroutine.
+func (b *Batch) start(ctx context.Context) error {
 	select {
 	case b.inflight <- struct{}{}:
 	case <-ctx.Done():
 		err := fsapi.Wrap(fsapi.KindOf(ctx.Err()), ctx.Err(), "store data")
 		return b.fail(err)
 	}
-	b.order(prev)
+	run := b.takeDeferred()
 	b.wg.Go(func() {
-		b.run(prev)
+		b.run(run)
 		<-b.inflight
 	})
-	return b.failed()
+	return nil
 }
 
-// order gives an item its turn after the one before it.
-func (b *Batch) order(it *item) {
-	it.turn, it.next = b.last, make(chan struct{})
-	b.last = it.next
+// takeDeferred gives the deferred items their turn after those before them.
+func (b *Batch) takeDeferred() run {
+	r := run{items: b.deferred, turn: b.last, next: make(chan struct{})}
+	b.deferred, b.pending, b.last = nil, 0, r.next
+	return r
 }
 
 // Size is the bytes of frames so far, without those under way.

@@ -11,28 +11,34 @@ import (
 
 type slabBuf = slab.Buf
 
-// run takes an item through: id, duplicate, compression; then, in its turn, its
-// place; then its seal.
-func (b *Batch) run(it *item) {
-	if b.failed() == nil {
-		b.compute(func() {
-			if err := b.encode(it); err != nil {
-				b.fail(err)
-			}
-		})
+// run takes items through: id, duplicate, compression; then, in their turn,
+// their places; then their seals.
+func (b *Batch) run(r run) {
+	for _, it := range r.items {
+		if b.failed() == nil {
+			b.compute(func() {
+				if err := b.encode(it); err != nil {
+					b.fail(err)
+				}
+			})
+		}
 	}
-	if it.turn != nil {
-		<-it.turn
+	if r.turn != nil {
+		<-r.turn
 	}
-	var s *slot
-	if b.failed() == nil {
-		s = b.out.place(it)
+	slots := make([]*slot, len(r.items))
+	for i, it := range r.items {
+		if b.failed() == nil {
+			slots[i] = b.out.place(it)
+		}
 	}
-	close(it.next)
-	if s != nil {
-		b.compute(func() { s.seal(it) })
+	close(r.next)
+	for i, it := range r.items {
+		if s := slots[i]; s != nil {
+			b.compute(func() { s.seal(it) })
+		}
+		b.release(it)
 	}
-	b.release(it)
 }
 
 // compute runs fn when a processor is free for it.
@@ -59,7 +65,7 @@ func (b *Batch) encode(it *item) error {
 	if b.claim(it) {
 		return nil
 	}
-	if !it.fresh {
+	if b.size.Load() > int64(b.st.o.JournalMax) {
 		if err := b.lookup(it); err != nil || it.stored {
 			return err
 		}
@@ -83,8 +89,13 @@ func (b *Batch) claim(it *item) bool {
 	return it.same != nil
 }
 
-// lookup asks the index for the chunk.
+// lookup asks the index for the chunk, once. What goes to the journal is not
+// looked up: whoever records it finds out, in the same transaction.
 func (b *Batch) lookup(it *item) error {
+	if it.fresh {
+		return nil
+	}
+	it.fresh = true
 	c, err := b.st.o.Index.Chunk(b.ctx, b.vol, it.id)
 	switch {
 	case errors.Is(err, fsapi.NotExist):

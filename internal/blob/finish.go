@@ -31,12 +31,10 @@ func (b *Batch) Finish(ctx context.Context, mode Mode) (*fsapi.Stored, error) {
 	return st, nil
 }
 
-// drain runs the deferred item and waits for those under way.
+// drain runs the deferred items and waits for those under way.
 func (b *Batch) drain() {
-	if it := b.deferred; it != nil {
-		b.deferred = nil
-		b.order(it)
-		b.run(it)
+	if len(b.deferred) > 0 {
+		b.run(b.takeDeferred())
 	}
 	b.wg.Wait()
 }

@@ -41,7 +41,7 @@ func (o *output) place(it *item) *slot {
 		o.b.fail(err)
 		return nil
 	}
-	s, err := o.slot(it)
+	s, err := o.enter(it)
 	if err != nil {
 		o.b.fail(err)
 		return nil
@@ -54,13 +54,24 @@ func (o *output) unstage() error {
 	staged := o.staged
 	o.staged, o.bytes = nil, 0
 	for _, it := range staged {
-		s, err := o.slot(it)
+		s, err := o.enter(it)
 		if err != nil {
 			return err
 		}
-		s.seal(it)
+		if s != nil {
+			s.seal(it)
+		}
 	}
 	return nil
+}
+
+// enter is slot for an item that the index may not have been asked about; nil
+// where the chunk is stored already.
+func (o *output) enter(it *item) (*slot, error) {
+	if err := o.b.lookup(it); err != nil || it.stored {
+		return nil, err
+	}
+	return o.slot(it)
 }
 
 // slot reserves an item's place in the current segment, or in the next.

@@ -46,6 +46,9 @@ func getChunk(r kv.Reader, key []byte) (fsapi.Chunk, bool, error) {
 // chunk reads a chunk record with tracking, so that a sweep which deletes it
 // meanwhile conflicts with this transaction (D1).
 func (tx *Tx) chunk(id *fsapi.ChunkID) (fsapi.Chunk, bool, error) {
+	if f := tx.freshChunk(id); f != nil {
+		return f.Chunk, true, nil
+	}
 	tx.key = chunkKey(tx.key, tabChunk, tx.vol, id)
 	return getChunk(tx.r, tx.key)
 }
@@ -74,8 +77,24 @@ func (n *noChunk) Unwrap() error { return fsapi.NotExist }
 // freshChunk is a chunk this transaction recorded, and whether it also made
 // an extent of it.
 type freshChunk struct {
-	id   fsapi.ChunkID
+	fsapi.Chunk
 	used bool
+}
+
+// freshChunk finds what this transaction recorded of a chunk, or nil. Extents
+// come in the order of their chunks.
+func (tx *Tx) freshChunk(id *fsapi.ChunkID) *freshChunk {
+	for i := range tx.fresh {
+		at := tx.freshAt + i
+		if at >= len(tx.fresh) {
+			at -= len(tx.fresh)
+		}
+		if f := &tx.fresh[at]; f.ID == *id {
+			tx.freshAt = at
+			return f
+		}
+	}
+	return nil
 }
 
 // refer counts extents of a chunk. A chunk that lost one may have none left,
@@ -90,17 +109,8 @@ func (tx *Tx) refer(e *fsapi.Extent, n int64) {
 		tx.doom(&e.Chunk)
 		return
 	}
-	// Extents come in the order of their chunks.
-	for i := range tx.fresh {
-		at := tx.freshAt + i
-		if at >= len(tx.fresh) {
-			at -= len(tx.fresh)
-		}
-		if f := &tx.fresh[at]; f.id == e.Chunk {
-			f.used = true
-			tx.freshAt = at
-			return
-		}
+	if f := tx.freshChunk(&e.Chunk); f != nil {
+		f.used = true
 	}
 }
 
@@ -115,7 +125,7 @@ func (tx *Tx) doom(id *fsapi.ChunkID) {
 func (tx *Tx) doomFresh() {
 	for i := range tx.fresh {
 		if f := &tx.fresh[i]; !f.used {
-			tx.doom(&f.id)
+			tx.doom(&f.ID)
 		}
 	}
 }
@@ -133,7 +143,8 @@ func (tx *Tx) Record(st *fsapi.Stored) error {
 	frames := framesOf(st.Journal)
 	for i := range st.Chunks {
 		c := &st.Chunks[i]
-		_, ok, err := tx.chunk(&c.ID)
+		tx.key = chunkKey(tx.key, tabChunk, tx.vol, &c.ID)
+		_, ok, err := getChunk(tx.r, tx.key)
 		if err != nil {
 			return err
 		}
@@ -153,7 +164,7 @@ func (tx *Tx) Record(st *fsapi.Stored) error {
 		tx.key = chunkKey(tx.key, tabChunk, tx.vol, &c.ID)
 		tx.val = appendChunk(tx.val[:0], c)
 		tx.w.Put(tx.key, tx.val)
-		tx.fresh = append(tx.fresh, freshChunk{id: c.ID})
+		tx.fresh = append(tx.fresh, freshChunk{Chunk: *c})
 	}
 	for i := range st.Moves {
 		if _, err := relocate(tx.w, tx.vol, &st.Moves[i]); err != nil {

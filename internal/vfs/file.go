@@ -342,6 +342,9 @@ func (fs *Local) syncNode(ctx context.Context, n *node) error {
 	if class.Ack == policy.AckAsync {
 		return nil
 	}
+	if done, err := fs.syncTogether(n); done {
+		return err
+	}
 	if err := fs.flushNode(n); err != nil {
 		return err
 	}

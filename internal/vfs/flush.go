@@ -265,6 +265,16 @@ func (fs *Local) landed(n *node) error {
 	return f.err
 }
 
+// dirtyBytes is how much of n is to be stored.
+func (n *node) dirtyBytes() int64 {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if n.data == nil {
+		return 0
+	}
+	return n.data.bytes
+}
+
 func (fs *Local) needsFlush(n *node) bool {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -278,7 +288,7 @@ func (fs *Local) needsFlush(n *node) bool {
 // big ones each alone. It does not wait for a node's fl while it holds those of
 // the gathered ones.
 func (fs *Local) flushGroup(group []*node) {
-	g := gatherer{fs: fs}
+	g := gatherer{fs: fs, max: groupSum, failed: fs.retryEach}
 	var big []*node
 	for _, n := range group {
 		n.mu.Lock()
@@ -345,8 +355,14 @@ func (fs *Local) requeue(n *node) {
 // gatherer puts many small nodes into one flight.
 type gatherer struct {
 	fs *Local
-	f  *flight
-	in []*node // in f, their fl held
+	// max bounds the dirty bytes of several nodes in one flight.
+	max int64
+	// failed deals with the error of a flight of many nodes, or of any where
+	// alone is set: it is not recorded, and fl of the nodes is free.
+	failed func(*flight)
+	alone  bool
+	f      *flight
+	in     []*node // in f, their fl held
 }
 
 // take adds n, unless somebody else is flushing it.
@@ -366,7 +382,40 @@ func (g *gatherer) take(n *node) {
 		n.fl.Unlock()
 		return
 	}
-	if g.f != nil && (g.f.class.key != class.key || g.f.bytes >= groupSum) {
+	g.add(n, class)
+}
+
+// board is take for a barrier: it adds n if it is dirty, or reports that it
+// cannot.
+func (g *gatherer) board(n *node) bool {
+	if !n.fl.TryLock() {
+		return false
+	}
+	n.mu.RLock()
+	gone, dirty := n.gone, n.dirtyLocked()
+	small := len(n.flights) == 0 && (n.data == nil || n.data.bytes <= groupFile)
+	n.mu.RUnlock()
+	if gone || !small || n.last != nil || n.open != nil {
+		n.fl.Unlock()
+		return false
+	}
+	if !dirty {
+		n.fl.Unlock()
+		return true
+	}
+	class, err := g.fs.effective(g.fs.ctx, n)
+	if err != nil {
+		n.fl.Unlock()
+		return false
+	}
+	g.add(n, class)
+	return true
+}
+
+// add stages n, whose fl the gatherer unlocks.
+func (g *gatherer) add(n *node, class *effective) {
+	fs := g.fs
+	if g.f != nil && (g.f.class.key != class.key || g.f.bytes+n.dirtyBytes() > g.max) {
 		g.flush()
 	}
 	if g.f == nil {
@@ -378,54 +427,61 @@ func (g *gatherer) take(n *node) {
 	n.mu.Unlock()
 	g.in = append(g.in, n)
 	if _, err := fs.add(g.f, l, staged, func(*piece) bool { return false }, res == stagedAll); err != nil {
-		g.fail(err)
+		g.abort(err)
 	}
 }
 
 func (g *gatherer) flush() {
-	f, fs := g.f, g.fs
+	f := g.f
 	if f == nil {
 		return
 	}
-	fs.seal(f)
-	f.quiet = len(f.legs) > 1
+	g.seal()
 	f.run(blob.Auto)
-	g.unlock()
-	if f.err == nil || !f.quiet {
-		return
-	}
-	// One node may have failed all: each is tried, and reported, by itself
-	// where that can help.
-	switch fsapi.KindOf(f.err) {
-	case fsapi.IO, fsapi.NoSpace, fsapi.Closed, fsapi.Interrupted, fsapi.Fenced:
-		for _, l := range f.legs {
-			_ = fs.failed(l.n, f.err)
-		}
-	default:
-		for _, l := range f.legs {
-			_ = fs.flushNode(l.n)
-		}
-	}
+	g.landed()
 }
 
-// fail gives up the flight that could not be filled.
-func (g *gatherer) fail(err error) {
-	f, fs := g.f, g.fs
-	fs.seal(f)
+// abort gives up the flight that could not be filled.
+func (g *gatherer) abort(err error) {
+	f := g.f
+	g.seal()
 	f.batch.Abort()
 	f.err = err
 	for _, l := range f.legs {
-		fs.settle(l, 0, err)
+		g.fs.settle(l, 0, err)
 	}
 	close(f.done)
-	g.unlock()
+	g.landed()
 }
 
-func (g *gatherer) unlock() {
+func (g *gatherer) seal() {
+	g.fs.seal(g.f)
+	g.f.quiet = g.alone || len(g.f.legs) > 1
+}
+
+// landed lets go of the nodes of a flight that has ended.
+func (g *gatherer) landed() {
+	f := g.f
 	for _, n := range g.in {
 		n.fl.Unlock()
 	}
 	g.f, g.in = nil, nil
+	if f.err != nil && f.quiet {
+		g.failed(f)
+	}
+}
+
+// retryEach deals with the error of a flight of many nodes: one may have failed
+// all, so each is tried, and reported, by itself where that can help.
+func (fs *Local) retryEach(f *flight) {
+	for _, l := range f.legs {
+		switch fsapi.KindOf(f.err) {
+		case fsapi.IO, fsapi.NoSpace, fsapi.Closed, fsapi.Interrupted, fsapi.Fenced:
+			_ = fs.failed(l.n, f.err)
+		default:
+			_ = fs.flushNode(l.n)
+		}
+	}
 }
 
 // settle ends a leg: what it carried is stored, or dirty again.

@@ -20,6 +20,7 @@ type Local struct {
 	pages  pages
 	nodes  *table
 	queue  *queue
+	rounds rounds
 	locks  lockTable
 	watch  watchers
 	virt   *virtual

@@ -115,7 +115,7 @@ func (c *Compressor) Bound(n int) int {
 // saves too little (1/32), body is src itself and the codec CodecNone. Data
 // that cannot be compressed costs a few samples only.
 func (c *Compressor) Compress(scratch, src []byte) (body []byte, codec Codec) {
-	if c.codec == CodecNone || len(src) < 32 || !promising(scratch, src) {
+	if c.codec == CodecNone || len(src) < 32 || !c.promising(scratch, src) {
 		return src, CodecNone
 	}
 	var out []byte
@@ -130,10 +130,12 @@ func (c *Compressor) Compress(scratch, src []byte) (body []byte, codec Codec) {
 	return out, c.codec
 }
 
-// promising tries samples of a large chunk.
-func promising(scratch, src []byte) bool {
+// promising tries samples of a large chunk. Of a small one it says whether the
+// slower codec is worth trying: where the fast one finds repetitions, or the
+// bytes are not equally frequent.
+func (c *Compressor) promising(scratch, src []byte) bool {
 	if len(src) < 8*probeSize {
-		return true
+		return c.codec == CodecS2 || skewed(src) || len(s2.Encode(scratch, src)) < len(src)-len(src)/32
 	}
 	step := (len(src) - probeSize) / (probes - 1)
 	for i := range probes {
@@ -143,6 +145,24 @@ func promising(scratch, src []byte) bool {
 		}
 	}
 	return false
+}
+
+// skewed reports whether some byte values are clearly more frequent than they
+// would be in random data: then an entropy coder saves something. The sum of
+// the squared counts of n random bytes is about n²/256 + n.
+func skewed(src []byte) bool {
+	if len(src) < 1024 {
+		return true // too few to tell
+	}
+	var count [256]int
+	for _, b := range src {
+		count[b]++
+	}
+	sum, n := 0, len(src)
+	for _, c := range count {
+		sum += c * c
+	}
+	return sum > (n*n/256+n)*17/16
 }
 
 // Decompress fills dst, of the chunk's length exactly, from a body. The error

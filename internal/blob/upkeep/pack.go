@@ -8,7 +8,7 @@ import (
 )
 
 // packFrames bounds the journal frames read at once.
-const packFrames = 8192
+const packFrames = 32768
 
 // PackReport is what Pack did.
 type PackReport struct {
@@ -17,8 +17,9 @@ type PackReport struct {
 	Bad    []Doubt
 }
 
-// Pack moves all journal frames into segments, compressed harder. Frames that
-// do not verify stay where they are and are reported.
+// Pack moves all journal frames that it finds into segments, compressed harder;
+// what comes meanwhile may be left. Frames that do not verify stay where they
+// are and are reported.
 func (u *Upkeep) Pack(ctx context.Context) (PackReport, error) {
 	var r PackReport
 	give, err := u.packing.take(ctx)
@@ -45,8 +46,11 @@ func (u *Upkeep) packVolume(ctx context.Context, vol fsapi.VolumeID, r *PackRepo
 	}
 	for {
 		bad := r.Bad
-		n, err := u.packSome(ctx, u.rewriter(vol, class), r)
-		if err != nil || n == 0 { // what is left is bad, or changes under our hands: later
+		n, more, err := u.packSome(ctx, u.rewriter(vol, class), r)
+		// Where nothing moved, what is left is bad, or changes under our hands:
+		// later. Where all was listed, what came since is too little for another
+		// segment, and to look for it passes over all that was just deleted.
+		if err != nil || n == 0 || !more {
 			return err
 		}
 		r.Bad = bad // the bad ones come again in the next round
@@ -54,15 +58,16 @@ func (u *Upkeep) packVolume(ctx context.Context, vol fsapi.VolumeID, r *PackRepo
 }
 
 // packSome packs up to a batch of a volume's oldest frames and says how many
-// moved.
-func (u *Upkeep) packSome(ctx context.Context, w *rewriter, r *PackReport) (int, error) {
+// moved, and whether there were more.
+func (u *Upkeep) packSome(ctx context.Context, w *rewriter, r *PackReport) (moved int, more bool, err error) {
 	defer w.abort()
 	frames, err := u.o.Meta.JournalFrames(ctx, w.vol, packFrames, u.o.BatchBytes)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	bytes := int64(0)
+	var held, bytes int64
 	for _, f := range frames {
+		held += int64(len(f.Data))
 		data, err := u.o.Store.OpenFrame(w.vol, f.Chunk, f.Loc.Segment, f.Data)
 		if errors.Is(err, fsapi.Corrupt) {
 			u.doubt(&r.Bad, Doubt{Segment: f.Loc.Segment, Err: err})
@@ -72,17 +77,17 @@ func (u *Upkeep) packSome(ctx context.Context, w *rewriter, r *PackReport) (int,
 			err = w.add(ctx, f.Chunk, f.Loc, 0, 0, data)
 		}
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
 		bytes += int64(len(f.Data))
 	}
 	if err := w.flush(ctx); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	r.Frames += w.moved
 	r.Bytes += bytes
 	u.count.framesPacked.Add(uint64(w.moved))
-	return w.moved, nil
+	return w.moved, len(frames) >= packFrames || held >= u.o.BatchBytes, nil
 }
 
 // packLarge packs a journal that has outgrown its bound.
