@@ -21,9 +21,7 @@
 // # Goroutines
 //
 // A call reads shards concurrently, computes on Config.Workers goroutines, and
-// writes shards concurrently. It waits for all of them before it returns, also
-// after an error. Each shard's reads and writes come from one goroutine at a
-// time and in ascending order, but for ReadAt's, which may overlap. The only
-// locks are Coder.mu and strip.mu; neither is held while the other is taken, nor
-// across I/O.
+// writes shards concurrently, each from one goroutine at a time. It waits for all
+// of them before it returns, also after an error. The locks are Coder.mu,
+// gather.mu and strip.mu; none is held while another is taken, nor across I/O.
 package erasure

@@ -26,7 +26,7 @@ func (c *Coder) Encode(ctx context.Context, id fsapi.SegmentID, l Layout, src io
 	if err := putHeaders(id, l, out); err != nil {
 		return err
 	}
-	s := c.newStrip(rs, id, l)
+	s := c.newStrip(rs, id, l, seeds(id, l))
 	defer s.free()
 	whole := newTable(l, l.Rows())
 	for first, step := 0, c.stripRows(l); first < l.Rows(); first += step {
@@ -66,10 +66,8 @@ func (s *strip) load(shard int, src io.ReaderAt) error {
 	if got, err := readFull(src, part[gap:gap+n], at); err != nil {
 		return fsapi.Errorf(kind(err), "encode segment %s: read %d bytes at %d, got %d: %w", s.id, n, at, got, err)
 	}
-	for r := range s.rows {
-		if r < sp.Blocks {
-			copy(s.slot(shard, r)[:s.l.BlockLen(shard, s.first+r)], part[gap+r*s.l.BlockSize:])
-		}
+	for r := range sp.Blocks {
+		copy(s.slot(shard, r)[:s.l.BlockLen(shard, s.first+r)], part[gap+r*s.l.BlockSize:])
 	}
 	for r := range s.rows {
 		s.pad(shard, r)

@@ -292,12 +292,12 @@ func TestMixesAreRefused(t *testing.T) {
 	for what, change := range foreign {
 		x := s.without()
 		change(x)
-		blobs, faults, err := x.rebuilt(t, small(), []int{0, 1, 2, 3, 4}, []int{2})
+		blobs, _, err := x.rebuilt(t, small(), []int{0, 1, 2, 3, 4}, []int{2})
 		if err != nil || !bytes.Equal(blobs[2], s.blobs[2]) {
 			t.Errorf("%s: rebuild: %v", what, err)
 		}
 		x.blobs[2], x.blobs[3] = nil, nil // now it would be needed
-		_, faults, err = x.rebuilt(t, small(), []int{0, 1, 4}, []int{2})
+		_, faults, err := x.rebuilt(t, small(), []int{0, 1, 4}, []int{2})
 		if !errors.Is(err, fsapi.Corrupt) || !slices.ContainsFunc(faults, func(f Fault) bool { return f.Shard == 1 }) {
 			t.Errorf("%s: rebuild with it: %v, faults %v; want shard 1 refused", what, err, faults)
 		}
@@ -394,10 +394,10 @@ func TestReadsPastTheEnd(t *testing.T) {
 	s := encode(t, small(), l, seg)
 	r := s.open(t, small(), []int{0, 1, 2})
 	p := make([]byte, 100)
-	if n, _, err := r.ReadAt(t.Context(), p, 1950); n != 50 || err != io.EOF || !bytes.Equal(p[:50], seg[1950:]) {
+	if n, _, err := r.ReadAt(t.Context(), p, 1950); n != 50 || !errors.Is(err, io.EOF) || !bytes.Equal(p[:50], seg[1950:]) {
 		t.Errorf("at the end: %d, %v", n, err)
 	}
-	if n, _, err := r.ReadAt(t.Context(), p, 1<<62); n != 0 || err != io.EOF {
+	if n, _, err := r.ReadAt(t.Context(), p, 1<<62); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("past it: %d, %v", n, err)
 	}
 	if _, _, err := r.ReadAt(t.Context(), p, -1); !errors.Is(err, fsapi.Invalid) {

@@ -18,12 +18,13 @@ type ReadFunc func(ctx context.Context, shard int, off int64, p []byte) error
 // Reader reads one segment from its shards, and rebuilds them. Safe for
 // concurrent use.
 type Reader struct {
-	c    *Coder
-	rs   reedsolomon.Encoder
-	id   fsapi.SegmentID
-	l    Layout
-	have []int
-	read ReadFunc
+	c     *Coder
+	rs    reedsolomon.Encoder
+	id    fsapi.SegmentID
+	l     Layout
+	seeds []uint32
+	have  []int
+	read  ReadFunc
 }
 
 // Open makes a Reader; it does no I/O. have lists the shards worth asking, the
@@ -41,7 +42,7 @@ func (c *Coder) Open(id fsapi.SegmentID, l Layout, have []int, read ReadFunc) (*
 		}
 		seen[i] = true
 	}
-	return &Reader{c: c, rs: rs, id: id, l: l, have: slices.Clone(have), read: read}, nil
+	return &Reader{c: c, rs: rs, id: id, l: l, seeds: seeds(id, l), have: slices.Clone(have), read: read}, nil
 }
 
 // ReadAt fills p with segment bytes from off. Every block was verified, and what
@@ -84,18 +85,13 @@ func (r *Reader) ReadAt(ctx context.Context, p []byte, off int64) (int, []Fault,
 // piece reads a range of one data shard.
 func (r *Reader) piece(ctx context.Context, pc Piece, p []byte) (faults []Fault, err error) {
 	span := r.l.BlobRange(pc.Shard, pc.Off, pc.Len)
-	b, step := int64(r.l.BlockSize), r.c.stripRows(r.l)
+	step := r.c.stripRows(r.l)
 	for first, end := span.First, span.First+span.Blocks; first < end; first += step {
-		s := r.c.newStrip(r.rs, r.id, r.l)
+		s := r.c.newStrip(r.rs, r.id, r.l, r.seeds)
 		s.move(first, min(step, end-first))
 		err := r.fill(ctx, s, []int{pc.Shard}, false)
-		for row := range s.rows {
-			if err != nil {
-				break
-			}
-			at := int64(first+row)*b - pc.Off // of the block in p
-			block := s.slot(pc.Shard, row)[:r.l.BlockLen(pc.Shard, first+row)]
-			copy(p[max(at, 0):], block[max(-at, 0):])
+		if err == nil {
+			s.copy(p, pc.Shard, pc.Off)
 		}
 		faults = append(faults, s.faults...)
 		s.free()
@@ -106,9 +102,17 @@ func (r *Reader) piece(ctx context.Context, pc Piece, p []byte) (faults []Fault,
 	return faults, nil
 }
 
+// copy copies what the strip has of shard's payload bytes [off, off+len(p)).
+func (s *strip) copy(p []byte, shard int, off int64) {
+	for row := range s.rows {
+		at := int64(s.first+row)*int64(s.l.BlockSize) - off // of the block in p
+		block := s.slot(shard, row)[:s.l.BlockLen(shard, s.first+row)]
+		copy(p[max(at, 0):], block[max(-at, 0):])
+	}
+}
+
 // At is the segment as an io.ReaderAt for as long as ctx lasts, to lay it out
-// anew with Encode. Every fault is given to fault, unless that is nil,
-// concurrently where the reads are.
+// anew with Encode. Faults are given to fault, unless that is nil, perhaps concurrently.
 func (r *Reader) At(ctx context.Context, fault func(Fault)) io.ReaderAt {
 	return readerAt{r: r, ctx: ctx, fault: fault}
 }

@@ -25,7 +25,7 @@ func (r *Reader) Rebuild(ctx context.Context, out []io.Writer) (faults []Fault, 
 			targets = append(targets, i)
 		}
 	}
-	s := r.c.newStrip(r.rs, r.id, r.l)
+	s := r.c.newStrip(r.rs, r.id, r.l, r.seeds)
 	defer s.free()
 	whole, from := newTable(r.l, r.l.Rows()), *r
 	for first, step := 0, r.c.stripRows(r.l); first < r.l.Rows(); first += step {

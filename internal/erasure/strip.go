@@ -28,8 +28,8 @@ type strip struct {
 	faults []Fault // guarded by mu
 }
 
-func (c *Coder) newStrip(rs reedsolomon.Encoder, id fsapi.SegmentID, l Layout) *strip {
-	return &strip{c: c, rs: rs, id: id, l: l, seeds: seeds(id, l), bufs: make([]*[]byte, l.Shards())}
+func (c *Coder) newStrip(rs reedsolomon.Encoder, id fsapi.SegmentID, l Layout, seeds []uint32) *strip {
+	return &strip{c: c, rs: rs, id: id, l: l, seeds: seeds, bufs: make([]*[]byte, l.Shards())}
 }
 
 // move makes the strip stand for other rows. Buffers stay, so rows must not grow.
