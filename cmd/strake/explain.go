@@ -52,11 +52,48 @@ func printExplain(w io.Writer, x api.Explain) {
 	for _, s := range x.Segments {
 		var copies []string
 		for _, c := range s.Copies {
-			copies = append(copies, c.Tier+": "+strings.Join(c.Drives, ", "))
+			copies = append(copies, copyText(c))
 		}
-		t = append(t, []any{s.ID, size(s.Size), size(s.Live), strings.Join(copies, "; "), fmt.Sprintf("%d drives", s.Survives)})
+		t = append(t, []any{s.ID, size(s.Size), size(s.Live), strings.Join(copies, "; "), survivesText(s.Survives), stillToCome(s.Pending)})
 	}
-	rows(w, []any{"SEGMENT", "SIZE", "LIVE", "COPIES", "SURVIVES LOSS OF"}, t)
+	rows(w, []any{"SEGMENT", "SIZE", "LIVE", "COPIES", "SURVIVES LOSS OF", "STILL TO COME"}, t)
+}
+
+// copyText is one copy: its tier, its layout where that is shards, its drives.
+func copyText(c api.ExplainCopy) string {
+	drives := make([]string, len(c.Drives))
+	for i, d := range c.Drives {
+		if drives[i] = d; d == "" {
+			drives[i] = "(missing)"
+		}
+	}
+	tier := c.Tier
+	if strings.Contains(c.Layout, "+") {
+		tier += " " + c.Layout
+	}
+	return tier + ": " + strings.Join(drives, ", ")
+}
+
+func survivesText(n int) string {
+	switch {
+	case n < 0:
+		return "cannot be read now"
+	case n == 1:
+		return "1 drive"
+	}
+	return fmt.Sprintf("%d drives", n)
+}
+
+// stillToCome is what is pending of a segment.
+func stillToCome(p *api.Pending) string {
+	if p == nil {
+		return ""
+	}
+	text := strings.Join(p.Owed, ", ")
+	if p.Error != "" {
+		text += fmt.Sprintf(" (%d attempts failed: %s)", p.Attempts, p.Error)
+	}
+	return text
 }
 
 func where(e api.ExplainExtent) string {

@@ -65,11 +65,12 @@ type cli struct {
 	Info    infoCmd    `cmd:"" group:"files" help:"Show what a path is and which policy holds for it."`
 	Explain explainCmd `cmd:"" group:"files" help:"Show where every byte of a file lies."`
 
-	Volume volumeCmd `cmd:"" group:"storage" help:"Volumes."`
-	Drive  driveCmd  `cmd:"" group:"storage" help:"Drives."`
-	Policy policyCmd `cmd:"" group:"storage" help:"Policies of volumes, directories and files."`
-	Quota  quotaCmd  `cmd:"" group:"storage" help:"Quotas of directories."`
-	Trash  trashCmd  `cmd:"" group:"storage" help:"Deleted files."`
+	Volume  volumeCmd  `cmd:"" group:"storage" help:"Volumes."`
+	Drive   driveCmd   `cmd:"" group:"storage" help:"Drives."`
+	Pending pendingCmd `cmd:"" group:"storage" help:"Copies that are still to be written."`
+	Policy  policyCmd  `cmd:"" group:"storage" help:"Policies of volumes, directories and files."`
+	Quota   quotaCmd   `cmd:"" group:"storage" help:"Quotas of directories."`
+	Trash   trashCmd   `cmd:"" group:"storage" help:"Deleted files."`
 
 	Key   keyCmd   `cmd:"" group:"safety" help:"Keys and the password."`
 	Token tokenCmd `cmd:"" name:"token" group:"safety" help:"Bearer tokens of the REST door."`

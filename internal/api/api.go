@@ -23,6 +23,7 @@ type Status struct {
 	Drives   []Drive    `json:"drives"`
 	Metadata Metadata   `json:"metadata"`
 	Write    WriteState `json:"write"`
+	Backlog  Backlog    `json:"backlog"`
 	Cache    Cache      `json:"cache"`
 }
 
@@ -312,15 +313,56 @@ type ExplainSegment struct {
 	ID     string        `json:"id"`
 	Size   int64         `json:"size"`
 	Live   int64         `json:"live"`
+	Want   string        `json:"want"` // the copies it should have, as in a policy
 	Copies []ExplainCopy `json:"copies"`
-	// Survives is how many of its drives may fail without loss.
-	Survives int `json:"survives"`
+	// Survives is how many of its drives may fail, whichever they are, without
+	// loss: -1 where it cannot be read now.
+	Survives int      `json:"survives"`
+	Pending  *Pending `json:"pending,omitempty"` // where copies are owed or to go
 }
 
 // ExplainCopy is one copy of a segment.
 type ExplainCopy struct {
-	Tier   string   `json:"tier"`
-	Drives []string `json:"drives"`
+	Tier     string     `json:"tier"`
+	Layout   string     `json:"layout"` // "2" replicas or "4+2" shards
+	Drives   []string   `json:"drives"` // replicas in no order; shards by index, "" where one is missing
+	Verified *time.Time `json:"verified,omitempty"`
+}
+
+// Pending is a segment whose copies are not those it should have. Times are
+// when it came to be so and when it is tried next.
+type Pending struct {
+	Segment  string    `json:"segment"`
+	Size     int64     `json:"size"`
+	Owed     []string  `json:"owed"` // copies to be written
+	Surplus  []string  `json:"surplus,omitempty"`
+	Since    time.Time `json:"since"`
+	Attempts int       `json:"attempts"` // that failed
+	Next     time.Time `json:"next"`
+	Error    string    `json:"error,omitempty"`
+}
+
+// PendingReq asks for what is pending: at most Limit entries after a segment.
+type PendingReq struct {
+	After string `json:"after,omitempty"`
+	Limit int    `json:"limit,omitempty"` // 0: 1000
+}
+
+// PendingList is a page of what is pending, oldest segment first, and the whole
+// of it in figures.
+type PendingList struct {
+	Backlog Backlog   `json:"backlog"`
+	Pending []Pending `json:"pending"`
+	More    bool      `json:"more,omitempty"`
+}
+
+// Backlog is the copies that are pending, as of a moment ago.
+type Backlog struct {
+	Segments int64      `json:"segments"`
+	Bytes    int64      `json:"bytes"`
+	Failing  int64      `json:"failing"` // whose last attempt failed
+	Oldest   *time.Time `json:"oldest,omitempty"`
+	Error    string     `json:"error,omitempty"` // of one that is failing
 }
 
 // Info is GET /v1/admin/info: what a path is, for people.
@@ -344,6 +386,8 @@ type Wal struct {
 	BackupSeq    uint64 `json:"backup_seq"`
 	JournalBytes int64  `json:"journal_bytes"`
 	DirtyBytes   int64  `json:"dirty_bytes"`
+	// Backlog is the copies that follow what was acknowledged.
+	Backlog Backlog `json:"backlog"`
 }
 
 // TokenCreate asks for a bearer token. Role is "admin", "write" or "read".

@@ -24,6 +24,7 @@ type Batch struct {
 
 	vol     fsapi.VolumeID
 	class   Class
+	cold    bool // rewritten in the background
 	hash    *hasher
 	cut     *chunker.Cutter
 	comp    *frame.Compressor
@@ -84,7 +85,7 @@ func (s *Store) NewRepack(ctx context.Context, vol fsapi.VolumeID, c Class) *Bat
 }
 
 func (s *Store) newBatch(ctx context.Context, vol fsapi.VolumeID, c Class, cold bool) *Batch {
-	b := &Batch{st: s, vol: vol, class: c, first: make(map[fsapi.ChunkID]*item), inflight: make(chan struct{}, 2*s.o.Workers+2)}
+	b := &Batch{st: s, vol: vol, class: c, cold: cold, first: make(map[fsapi.ChunkID]*item), inflight: make(chan struct{}, 2*s.o.Workers+2)}
 	b.ctx, b.cancel = context.WithCancel(ctx)
 	b.unhook = context.AfterFunc(s.ctx, func() {
 		b.fail(closed("store data"))

@@ -50,6 +50,11 @@ type replica struct {
 
 // beginSegment chooses drives, leaving out bad ones, and starts a segment.
 func (b *Batch) beginSegment(size int64, bad []fsapi.DriveID) (*segWriter, error) {
+	if b.st.o.Admit != nil && !b.cold {
+		if err := b.st.o.Admit(b.ctx); err != nil {
+			return nil, err
+		}
+	}
 	id, err := b.st.ids.next(false)
 	if err != nil {
 		return nil, err

@@ -40,6 +40,10 @@ type Options struct {
 	Rand  io.Reader    // crypto/rand.Reader
 	Log   *slog.Logger // discards
 
+	// Admit, where set, is asked before a batch that is not rewritten data begins
+	// a segment: it waits while too many copies are owed.
+	Admit func(ctx context.Context) error
+
 	// Bad, where set, is told of each bad replica that a read met, after the
 	// attempt to repair it. It must not block.
 	Bad func(BadReplica)

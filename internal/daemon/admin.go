@@ -51,7 +51,8 @@ func (s *server) endpoints() []rest.Endpoint {
 		rest.JSON("POST", "/v1/admin/flush", admin, "Make everything written durable, on drives, with the metadata's copies.", n.flush),
 		rest.JSON("POST", "/v1/admin/gc", admin, "One pass of packing, compaction and release.", n.gc),
 		rest.JSON("POST", "/v1/admin/evict", admin, "Drop cached bytes from memory.", n.evict),
-		rest.JSON("GET", "/v1/admin/wal", read, "The state of the journal.", n.wal),
+		rest.JSON("GET", "/v1/admin/wal", read, "The state of the journal and of what follows it.", n.wal),
+		rest.JSON("GET", "/v1/admin/pending", read, "Segments whose copies are not those they should have.", n.pending),
 		rest.Stream("POST", "/v1/admin/fsck", admin, "Check every promise while the server runs.", fsckFailed, n.fsck),
 
 		rest.JSON("POST", "/v1/admin/mount", admin, "Mount a volume on this machine.", s.mountReq),
@@ -244,6 +245,6 @@ func (n *Node) wal(ctx context.Context, _ api.Empty) (api.Wal, error) {
 	journal, err := n.meta.JournalBytes(ctx)
 	return api.Wal{
 		LastSeq: uint64(n.engine.LastSeq()), DurableSeq: uint64(n.engine.DurableSeq()), BackupSeq: n.backupSeq(),
-		JournalBytes: journal, DirtyBytes: n.budget.Used(),
+		JournalBytes: journal, DirtyBytes: n.budget.Used(), Backlog: backlogText(n.upkeep.Backlog()),
 	}, err
 }

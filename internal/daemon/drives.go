@@ -169,6 +169,25 @@ func (ds *drives) label(id fsapi.DriveID) string {
 	return id.String()
 }
 
+// kind is the kind of a drive, "" where it is not known.
+func (ds *drives) kind(id fsapi.DriveID) string {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	return ds.recs[id].Kind
+}
+
+// hasKind reports whether there is a drive of a kind.
+func (ds *drives) hasKind(kind string) bool {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	for _, r := range ds.recs {
+		if r.Kind == kind {
+			return true
+		}
+	}
+	return false
+}
+
 // why is the reason that a drive is not open.
 func (ds *drives) why(id fsapi.DriveID) error {
 	ds.mu.Lock()

@@ -50,8 +50,10 @@ type Node struct {
 	budget  *vfs.Budget
 
 	problems problems
+	remote   remote
 
 	background sync.WaitGroup
+	ctx        context.Context    // of the background; nil before it starts
 	stop       context.CancelFunc // ends the background
 	closers    []func() error     // in the order of opening
 }
@@ -71,6 +73,7 @@ func openNode(ctx context.Context, cfg config.Config, log *slog.Logger, mode ope
 		cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, log: log, clock: clock.Real, started: time.Now(),
 		trace: trace.NewLog(), metrics: telemetry.NewRegistry(), budget: vfs.NewBudget(int64(cfg.Write.Dirty)),
 	}
+	n.remote.n = n
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.closeLayers())
@@ -206,7 +209,7 @@ func (n *Node) openBlob(_ context.Context, _ openMode) (err error) {
 		Index: n.meta, Keys: n.keys, Drives: n.drives.set,
 		CacheBytes: int64(n.cfg.Cache.Chunks), SegmentBytes: int64(n.cfg.Segment.Size), JournalMax: int(n.cfg.Journal.Max),
 		InlineMax: int(n.cfg.Write.Inline), Workers: n.cfg.Write.Workers, Prefetch: int64(n.cfg.Read.Prefetch),
-		Clock: n.clock, Log: n.log, Bad: n.badReplica,
+		Clock: n.clock, Log: n.log, Bad: n.badReplica, Admit: func(ctx context.Context) error { return n.upkeep.Admit(ctx) },
 	})
 	if err != nil {
 		return err
@@ -228,6 +231,7 @@ func (n *Node) run(ctx context.Context, name string, loop func(context.Context) 
 // startBackground starts upkeep and checkpoints.
 func (n *Node) startBackground(ctx context.Context) error {
 	ctx, n.stop = context.WithCancel(context.WithoutCancel(ctx))
+	n.ctx = ctx
 	var err error
 	if n.ships, err = n.newShipper(); err != nil {
 		return err

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -239,17 +240,57 @@ func (n *Node) explainSegment(ctx context.Context, id fsapi.SegmentID, out *api.
 	if err != nil {
 		return err
 	}
-	x := api.ExplainSegment{ID: id.String(), Size: use.Size, Live: use.Live, Survives: -1}
-	for _, c := range use.Copies {
-		cp := api.ExplainCopy{Tier: c.Tier}
-		for _, d := range c.Drives {
-			cp.Drives = append(cp.Drives, n.drives.label(d))
-			x.Survives++
+	x := api.ExplainSegment{ID: id.String(), Size: use.Size, Live: use.Live, Want: copiesText(use.Want), Survives: n.survives(&use.Segment)}
+	for i := range use.Copies {
+		x.Copies = append(x.Copies, n.explainCopy(&use.Copies[i]))
+	}
+	if !use.Settled() && use.Condemned.IsZero() {
+		p, err := n.meta.PendingOf(ctx, id)
+		if err != nil {
+			return err
 		}
-		x.Copies = append(x.Copies, cp)
+		one := pendingText(p, &use.Segment)
+		x.Pending = &one
 	}
 	out.Segments = append(out.Segments, x)
 	return nil
+}
+
+func (n *Node) explainCopy(c *fsapi.CopyPlace) api.ExplainCopy {
+	x := api.ExplainCopy{Tier: c.Tier, Layout: fmt.Sprint(len(c.Drives)), Drives: []string{}}
+	if c.Sharded() {
+		x.Layout = fmt.Sprintf("%d+%d", c.K, c.M)
+	}
+	for _, d := range c.Drives {
+		name := ""
+		if d != 0 {
+			name = n.drives.label(d)
+		}
+		x.Drives = append(x.Drives, name)
+	}
+	if !c.Verified.IsZero() {
+		x.Verified = &c.Verified
+	}
+	return x
+}
+
+// survives is how many drives of a segment may still fail, whichever they are:
+// its copies are lost one after another, each by the fewest drives that do it.
+// -1: it cannot be read now.
+func (n *Node) survives(seg *fsapi.Segment) int {
+	sum := -1
+	for i := range seg.Copies {
+		c, there := &seg.Copies[i], 0
+		for _, d := range c.Drives {
+			if d != 0 && n.drives.set.State(d).Readable() {
+				there++
+			}
+		}
+		if left := there - max(1, c.K); left >= 0 {
+			sum += left + 1
+		}
+	}
+	return sum
 }
 
 // segmentUse is a segment's record with what is live in it: the first one after

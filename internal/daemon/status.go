@@ -43,6 +43,7 @@ func (s *server) status(ctx context.Context, _ api.Empty) (api.Status, error) {
 	if out.Write.JournalBytes, err = n.meta.JournalBytes(ctx); err != nil {
 		return out, err
 	}
+	out.Backlog = backlogText(n.upkeep.Backlog())
 	b := n.blob.Stats()
 	out.Cache = api.Cache{Bytes: b.CacheBytes, Hits: int64(b.CacheHits), Misses: int64(b.CacheMisses)}
 	return out, nil
@@ -62,6 +63,7 @@ func (n *Node) samples() []telemetry.Sample {
 		return telemetry.Sample{Name: name, Help: help, Gauge: true, Value: float64(v)}
 	}
 	journal, _ := n.meta.JournalBytes(context.Background())
+	owed := n.upkeep.Backlog()
 	return []telemetry.Sample{
 		counter("blob_added_bytes_total", "Plaintext bytes given to be stored.", b.BytesAdded),
 		counter("blob_duplicate_bytes_total", "Of these, found as duplicates.", b.BytesDup),
@@ -82,6 +84,11 @@ func (n *Node) samples() []telemetry.Sample {
 		counter("upkeep_freed_bytes_total", "Bytes that deleted segments gave back.", u.BytesFreed),
 		counter("upkeep_scrubbed_bytes_total", "Bytes that scrubs verified.", u.BytesScrubbed),
 		counter("upkeep_bad_replicas_total", "Replicas that scrubs found missing or damaged.", u.Bad),
+		counter("upkeep_copied_parts_total", "Replicas and shards written because they were owed or had to move.", u.PartsCopied),
+		counter("upkeep_copied_bytes_total", "Bytes of these.", u.BytesCopied),
+		gauge("pending_segments", "Segments whose copies are not those they should have.", int64(owed.Segments)),
+		gauge("pending_bytes", "Bytes of these segments.", owed.Bytes),
+		gauge("pending_failing_segments", "Of these, the ones whose last attempt failed.", int64(owed.Failing)),
 		counter("upkeep_doubts_total", "Things kept because of a doubt.", u.Doubts),
 		gauge("blob_cache_bytes", "Decoded chunks in memory.", b.CacheBytes),
 		counter("kv_commits_total", "Metadata transactions committed.", uint64(e.Commits)),

@@ -86,6 +86,9 @@ func (n *Node) upkeepProblems() []string {
 	if u.Doubts > 0 {
 		out = append(out, fmt.Sprintf("upkeep kept %d things because of a doubt: strake gc names them", u.Doubts))
 	}
+	if b := n.upkeep.Backlog(); b.Failing > 0 {
+		out = append(out, fmt.Sprintf("%d segments have not the copies they should have and the last attempt failed: strake pending names them: %s", b.Failing, b.Err))
+	}
 	if st := n.ships.Status(); st.Err != nil {
 		out = append(out, fmt.Sprintf("the drives' copies of the metadata are not kept up: %v", st.Err))
 	}

@@ -100,6 +100,21 @@ func (s *Store) PendingFailed(ctx context.Context, id fsapi.SegmentID, next time
 	})
 }
 
+// PendingOf is the pending entry of a segment: the zero Pending with its id where
+// there is none.
+func (s *Store) PendingOf(ctx context.Context, id fsapi.SegmentID) (Pending, error) {
+	p := Pending{Segment: id}
+	err := s.e.View(ctx, func(r kv.Reader) error {
+		key := segmentKey(nil, tabPending, id)
+		v, ok, err := r.Get(key)
+		if err == nil && ok {
+			p, err = decodePending(key, v)
+		}
+		return err
+	})
+	return p, err
+}
+
 // Pending calls fn for the pending entries after `after`, oldest segment first,
 // until fn returns false. It reads them in pages, each from a snapshot of its
 // own.

@@ -13,6 +13,12 @@ const copiesAllow = "TIER:LAYOUT[:OPTION...][,TIER:LAYOUT...] with TIER hot, war
 	"LAYOUT 1 to 16 replicas as in hot:2, or K+M shards of at most 32 as in warm:4+2; " +
 	"OPTION evictable, evictable=TIME or min=N (of the replicas or shards, at least K); not all of them evictable"
 
+// Copies is a list of wanted copies with its text form.
+type Copies []Copy
+
+// String is the value of a policy's key copies.
+func (c Copies) String() string { return formatCopies(c) }
+
 // formatCopies is the text of copies: Parse gives them back.
 func formatCopies(copies []Copy) string {
 	parts := make([]string, len(copies))

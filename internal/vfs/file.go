@@ -342,6 +342,14 @@ func (fs *Local) syncNode(ctx context.Context, n *node) error {
 	if class.Ack == policy.AckAsync {
 		return nil
 	}
+	if err := fs.syncHere(ctx, n); err != nil || class.Ack != policy.AckRemote {
+		return err
+	}
+	return fs.syncRemote(ctx)
+}
+
+// syncHere makes everything of n durable on this machine.
+func (fs *Local) syncHere(ctx context.Context, n *node) error {
 	if done, err := fs.syncTogether(n); done {
 		return err
 	}
@@ -349,6 +357,14 @@ func (fs *Local) syncNode(ctx context.Context, n *node) error {
 		return err
 	}
 	return fs.o.Meta.Sync(ctx)
+}
+
+// syncRemote waits until what is durable here is in a bucket too.
+func (fs *Local) syncRemote(ctx context.Context) error {
+	if fs.o.Remote == nil {
+		return fsapi.Errorf(fsapi.NotSupported, "the acknowledgement class remote needs a bucket to wait for, and there is none")
+	}
+	return fs.o.Remote(ctx)
 }
 
 // Close implements File.

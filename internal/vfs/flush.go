@@ -10,6 +10,7 @@ import (
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/kv"
+	"github.com/strakefs/strake/internal/policy"
 )
 
 // errEnough ends a transaction that is not to be committed.
@@ -668,5 +669,12 @@ func (fs *Local) Syncfs(ctx context.Context) error {
 	if err := fs.barrier(); err != nil {
 		return err
 	}
-	return fs.o.Meta.Sync(ctx)
+	if err := fs.o.Meta.Sync(ctx); err != nil {
+		return err
+	}
+	_, class, err := fs.EffectivePolicy(ctx, fsapi.RootIno)
+	if err != nil || class.Ack != policy.AckRemote {
+		return err
+	}
+	return fs.syncRemote(ctx)
 }

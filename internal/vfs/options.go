@@ -44,6 +44,10 @@ type Options struct {
 	// Capacity measures the drives in bytes; nil: not known, and nothing is
 	// refused early.
 	Capacity func(ctx context.Context) (total, avail int64, err error)
+	// Remote returns when everything that was durable here before the call is
+	// also in a bucket, for the acknowledgement class remote; nil: there is none,
+	// and an fsync that asks for it fails with fsapi.NotSupported.
+	Remote func(ctx context.Context) error
 	// Virtual are the files of .strake besides stats and trash.
 	Virtual []VirtualFile
 

@@ -95,7 +95,7 @@ func byHome(list []meta.SegmentUse) {
 }
 
 // wanted is a comparable form of the copies a segment should have.
-func wanted(s meta.SegmentUse) string { return policy.Policy{Copies: s.Want}.String() }
+func wanted(s meta.SegmentUse) string { return policy.Copies(s.Want).String() }
 
 func sameHome(cands []meta.SegmentUse) int {
 	n := 1
