@@ -99,6 +99,9 @@ func (s *Shipper) settle(ctx context.Context, good []*place, o object, whole pie
 	s.since += size
 	if int64(len(whole.data)) >= s.o.GroupBytes {
 		s.open = nil
+		if cap(s.pend.data) <= 4*int(s.o.GroupBytes) {
+			s.spare = s.pend.data[:0]
+		}
 	}
 	s.pend = piece{}
 	for _, p := range tryAll(good, func(p *place) error { return drive.DeleteMany(ctx, p.d, names) }) {
@@ -110,7 +113,13 @@ func (s *Shipper) settle(ctx context.Context, good []*place, o object, whole pie
 // seal makes the bytes of a group.
 func (s *Shipper) seal(o object, p piece) []byte {
 	h := newHeader(o, p.stamp)
-	return newSealer(s.o.Key, &h).appendBlock(nil, p.data, true)
+	w := newSealer(s.o.Key, &h)
+	w.packed = s.packed
+	blob := w.appendBlock(make([]byte, 0, headerLen+blockHeader+len(p.data)+len(p.data)/16+1024), p.data, true)
+	if s.packed = w.packed; cap(s.packed) > 8*int(s.o.GroupBytes) {
+		s.packed = nil
+	}
+	return blob
 }
 
 func newHeader(o object, stamp clock.Stamp) header {

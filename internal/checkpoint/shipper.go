@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,9 +17,9 @@ import (
 
 // Defaults of Options.
 const (
-	DefaultGroupBytes      = 1 << 20
+	DefaultGroupBytes      = 4 << 20
 	DefaultGroupAge        = 10 * time.Second
-	DefaultCheckpointBytes = 64 << 20
+	DefaultCheckpointBytes = 256 << 20
 )
 
 // Pauses after a failure, which double from the first to the last.
@@ -82,6 +83,8 @@ type Shipper struct {
 	groups  []group // that continue base, or will continue the checkpoint being made
 	since   int64   // bytes of groups
 	open    []piece // the newest of groups, still small
+	spare   []byte  // for data of pend
+	packed  []byte  // scratch of seal
 	pend    piece   // batches in no group yet; empty where data is
 	last    kv.Seq  // the newest batch in pend or a group
 	gap     kv.Seq  // batches before and at it may be in no group
@@ -241,6 +244,11 @@ func (s *Shipper) add(b kv.Batch) {
 	}
 	if len(s.pend.data) == 0 {
 		s.pend.first, s.pend.since = b.Seq, time.Now()
+		s.pend.data, s.spare = s.spare, nil
+	}
+	// One that has become large will most likely become a whole group.
+	if n := len(s.pend.data); n >= cap(s.pend.data)/2 && n >= int(s.o.GroupBytes/8) {
+		s.pend.data = slices.Grow(s.pend.data, int(s.o.GroupBytes))
 	}
 	s.pend.data = kv.AppendBatch(s.pend.data, b)
 	s.pend.last, s.pend.stamp = b.Seq, b.Stamp

@@ -99,7 +99,7 @@ type Write struct {
 // Journal is [journal].
 type Journal struct {
 	Max     Size          `toml:"max" doc:"Compressed and encrypted bytes of one barrier that go to the journal; a larger barrier makes a segment."`
-	Pack    Size          `toml:"pack" doc:"Bytes in the journal at which they are packed into segments."`
+	Pack    Size          `toml:"pack" doc:"Bytes in the journal at which they are packed into segments; up to 4 times as many while files are being written."`
 	PackAge time.Duration `toml:"pack_age" doc:"Age at which they are packed, however few they are."`
 }
 
@@ -142,7 +142,7 @@ func Default() Config {
 		Journal: Journal{Max: 512 << 10, Pack: 32 << 20, PackAge: 5 * time.Minute},
 		Segment: Segment{Size: 64 << 20},
 		GC:      GC{Delay: 10 * time.Minute, Ratio: 0.5, Interval: time.Minute},
-		Backup:  Backup{Group: 1 << 20, Age: 10 * time.Second, Checkpoint: 64 << 20},
+		Backup:  Backup{Group: 4 << 20, Age: 10 * time.Second, Checkpoint: 256 << 20},
 		Log:     Log{Level: "info", Format: "text"},
 	}
 }

@@ -90,12 +90,23 @@ func (u *Upkeep) packSome(ctx context.Context, w *rewriter, r *PackReport) (move
 	return w.moved, len(frames) >= packFrames || held >= u.o.BatchBytes, nil
 }
 
-// packLarge packs a journal that has outgrown its bound.
+// patience is how many times its bound a journal may grow while writers are at
+// it, who have priority over packing.
+const patience = 4
+
+// packLarge packs a journal that has outgrown its bound, when it no longer grows
+// fast or is far over it.
 func (u *Upkeep) packLarge(ctx context.Context) error {
 	n, err := u.o.Meta.JournalBytes(ctx)
-	if err != nil || n < u.o.JournalMax {
+	if err != nil {
 		return err
 	}
+	busy := n-u.journal > u.o.JournalMax/64
+	u.journal = n
+	if n < u.o.JournalMax || busy && n < patience*u.o.JournalMax {
+		return nil
+	}
 	_, err = u.Pack(ctx)
+	u.journal = 0
 	return err
 }

@@ -67,7 +67,7 @@ type Options struct {
 
 	Delay       time.Duration // between condemning a segment and deleting it; 10 minutes
 	OrphanDelay time.Duration // age from which a blob without a record is an orphan; 1 hour
-	JournalMax  int64         // bytes in the journal from which it is packed; 32 MiB
+	JournalMax  int64         // bytes in the journal from which it is packed, 4 times that while it grows; 32 MiB
 	JournalAge  time.Duration // after which a smaller journal is packed too; 5 minutes
 	LiveRatio   float64       // live bytes below which a segment is compacted; 0.5
 	Copiers     int           // segments of which copies are written at a time; 4
@@ -127,6 +127,7 @@ type Upkeep struct {
 	pace    pacer
 	queue   *queue
 	started time.Time
+	journal int64 // bytes in the journal when packLarge looked; its own
 	count   counters
 }
 

@@ -70,7 +70,8 @@ func (s *store) unshare() {
 type reader struct {
 	s     *store
 	p     *pin
-	value io.Closer // of the last Get
+	value io.Closer        // of the last Get
+	it    *pebble.Iterator // kept for the next Scan; nil: none yet, or a Scan has it
 }
 
 var _ kv.StoreReader = (*reader)(nil)
@@ -113,12 +114,12 @@ func (r *reader) Scan(from, to []byte, fn func(key, value []byte) (bool, error))
 	if len(from) == 0 {
 		from = nil // to Pebble an empty bound is a key, and it does not like empty keys
 	}
-	it, err := r.p.snap.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+	it, err := r.iter(from, to)
 	if err != nil {
 		return readError(err)
 	}
 	defer func() {
-		if cerr := it.Close(); err == nil {
+		if cerr := r.keep(it); err == nil {
 			err = readError(cerr)
 		}
 	}()
@@ -141,9 +142,36 @@ func (r *reader) Scan(from, to []byte, fn func(key, value []byte) (bool, error))
 	return readError(it.Error())
 }
 
+// iter is an iterator over [from, to): the one of the last Scan where no other
+// has it, which is cheaper than to make one.
+func (r *reader) iter(from, to []byte) (*pebble.Iterator, error) {
+	it := r.it
+	if it == nil {
+		return r.p.snap.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: to})
+	}
+	r.it = nil
+	it.SetBounds(from, to)
+	return it, nil
+}
+
+// keep takes back an iterator. One that failed is closed, as is one more than
+// there is use for.
+func (r *reader) keep(it *pebble.Iterator) error {
+	if r.it == nil && it.Error() == nil {
+		r.it = it
+		return nil
+	}
+	return it.Close()
+}
+
 // Close implements kv.StoreReader.
 func (r *reader) Close() error {
-	err := errors.Join(r.drop(), r.p.release())
+	err := r.drop()
+	if r.it != nil {
+		err = errors.Join(err, r.it.Close())
+		r.it = nil
+	}
+	err = errors.Join(err, r.p.release())
 	s := r.s
 	r.s, r.p = nil, nil
 	s.readers.Put(r)
