@@ -54,29 +54,59 @@ func (c *check) history() error {
 
 // snapshot checks the records of one snapshot.
 func (c *check) snapshot(ref snapRef) error {
-	s, err := readSnapshot(c.tx.r, c.tx.vol, ref)
+	key := snapKey(nil, tabSnapshot, c.tx.vol, ref.id)
+	ok, err := c.there(key)
 	if err != nil {
-		return c.damaged(err)
+		return err
 	}
-	if ref.deleting {
+	if !ok {
+		c.bad(ProblemHistory, renamed(ref), "the volume lists snapshot %d, which has no record", ref.id)
 		return nil
 	}
-	key := snapNameKey(c.tx.vol, s.Name)
-	v, ok, err := c.tx.r.Get(key)
+	s, err := readSnapshot(c.tx.r, c.tx.vol, ref)
+	if err != nil || ref.deleting {
+		return c.damaged(err)
+	}
+	name := snapNameKey(c.tx.vol, s.Name)
+	v, ok, err := c.tx.r.Get(name)
 	if err != nil {
 		return err
 	}
 	if d := (dec{b: v}); !ok || d.uint() != uint64(ref.id) {
-		c.bad(ProblemHistory, nil, "snapshot %d cannot be found by its name %q", ref.id, s.Name)
+		c.bad(ProblemHistory, func(tx *Tx) error {
+			tx.w.Put(name, putUint(nil, uint64(ref.id)))
+			return nil
+		}, "snapshot %d cannot be found by its name %q", ref.id, s.Name)
 	}
 	return nil
 }
 
-// snapNames looks for names of snapshots there are not.
+// renamed gives a snapshot whose record is lost a new one; its name, if that is
+// there, goes as one of no snapshot.
+func renamed(ref snapRef) func(tx *Tx) error {
+	return func(tx *Tx) error {
+		s := Snapshot{Name: "lost-" + utoa(uint64(ref.id)), Created: tx.Now()}
+		tx.w.Put(snapKey(nil, tabSnapshot, tx.vol, ref.id), appendSnapshot(nil, &s))
+		return nil
+	}
+}
+
+// snapNames looks for names that no snapshot has.
 func (c *check) snapNames(known map[fsapi.SnapshotID]snapRef) error {
 	return c.table(tabSnapName, volKeyLen+1, func(k, v []byte) error {
 		d := dec{b: v}
-		if ref, ok := known[fsapi.SnapshotID(d.u32())]; !ok || ref.deleting || !d.done() {
+		ref, ok := known[fsapi.SnapshotID(d.u32())]
+		if ok = ok && d.done() && !ref.deleting; ok {
+			s, err := readSnapshot(c.tx.r, c.tx.vol, ref)
+			if err != nil && fsapi.KindOf(err) == fsapi.Corrupt {
+				return nil // reported before
+			}
+			if err != nil {
+				return err
+			}
+			ok = s.Name == string(k[volKeyLen:])
+		}
+		if !ok {
 			c.bad(ProblemHistory, deleteKey(k), "%q is the name of no snapshot", k[volKeyLen:])
 		}
 		return nil
