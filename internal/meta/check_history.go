@@ -115,7 +115,7 @@ func (c *check) snapNames(known map[fsapi.SnapshotID]snapRef) error {
 
 // kept checks an entry of a history.
 func (c *check) kept(ref snapRef, k, v []byte, held map[fsapi.SnapshotID]int64) error {
-	key := presentKey(nil, k)
+	key := presentKey(k)
 	if len(key) < inoKeyLen || !versioned(key[0]) {
 		c.bad(ProblemDamaged, nil, "%v", corrupt(k, "bad key"))
 		return nil
@@ -137,21 +137,22 @@ func (c *check) kept(ref snapRef, k, v []byte, held map[fsapi.SnapshotID]int64) 
 // eachReference calls fn for every extent that counts as a reference to its
 // chunk, those of history included. Damaged ones were reported before.
 func (c *check) eachReference(fn func(e *fsapi.Extent)) error {
-	see := func(e *fsapi.Extent, err error) error {
+	see := func(e *fsapi.Extent, err error) {
 		if err == nil && e != nil && e.Kind == fsapi.ExtentData {
 			fn(e)
 		}
-		return nil
 	}
 	err := c.table(tabExtent, extentKeyLen, func(k, v []byte) error {
 		e, err := decodeExtent(k, v)
-		return see(&e, err)
+		see(&e, err)
+		return nil
 	})
 	if err != nil {
 		return err
 	}
 	return c.table(tabHistory, snapKeyLen+1, func(k, v []byte) error {
-		return see(historyExtent(k, presentKey(nil, k), v))
+		see(historyExtent(k, presentKey(k), v))
+		return nil
 	})
 }
 

@@ -119,8 +119,8 @@ func historyKey(b []byte, id fsapi.SnapshotID, key []byte) []byte {
 }
 
 // presentKey undoes historyKey.
-func presentKey(b, k []byte) []byte {
-	b = append(append(b[:0], k[snapKeyLen]), k[1:volKeyLen]...)
+func presentKey(k []byte) []byte {
+	b := append(append(make([]byte, 0, len(k)), k[snapKeyLen]), k[1:volKeyLen]...)
 	return append(b, k[snapKeyLen+1:]...)
 }
 

@@ -146,7 +146,7 @@ func (c *cursor) fill(scan scanFunc) error {
 	err := scan(c.next, c.to, func(k, v []byte) (bool, error) {
 		e := pair{v: bytes.Clone(v)}
 		if c.history {
-			e.k = presentKey(nil, k)
+			e.k = presentKey(k)
 		} else {
 			e.k = bytes.Clone(k)
 		}

@@ -73,7 +73,7 @@ func (tx *Tx) unkeep(i, max int) (int, error) {
 }
 
 func (tx *Tx) unkeepOne(i int, e pair) error {
-	id, key := tx.volume.snaps[i].id, presentKey(nil, e.k)
+	id, key := tx.volume.snaps[i].id, presentKey(e.k)
 	held, err := historyExtent(e.k, key, e.v)
 	if err != nil {
 		return err
