@@ -16,6 +16,15 @@ const RootIno Ino = 1
 // from here up are never stored.
 const VirtualIno Ino = 1 << 63
 
+// SnapshotIno is the first number of an inode of a snapshot's tree, among those
+// of the virtual tree. What such a number stands for never changes until its
+// snapshot is deleted, and no other takes the number after that.
+const SnapshotIno Ino = 3 << 62
+
+// SnapshotID is the number of a snapshot, from 1 up within its volume, never
+// reused. Zero is no snapshot: the volume as it is.
+type SnapshotID uint32
+
 // VolumeID is the number of a volume, never reused within a store. Zero is no
 // volume.
 type VolumeID uint32

@@ -64,6 +64,7 @@ func (c *check) extentChunk(ino fsapi.Ino, e *fsapi.Extent) error {
 func (c *check) file(ino fsapi.Ino, size, used int64) error {
 	in, err := c.tx.load(ino)
 	switch {
+	case err == nil && c.tx.past && in.Nlink == 0: // as in belongings
 	case err == nil && in.Type != fsapi.TypeRegular:
 		c.bad(ProblemExtent, nil, "inode %d is no regular file and has extents", ino)
 	case err == nil && in.Used != used:
@@ -71,6 +72,7 @@ func (c *check) file(ino fsapi.Ino, size, used int64) error {
 	case err == nil:
 	case fsapi.KindOf(err) != fsapi.Stale:
 		return c.damaged(err)
+	case c.tx.past: // it was waiting to be reclaimed
 	default:
 		key := inoKey(nil, tabReclaim, c.tx.vol, ino)
 		waiting, err := c.there(key)
@@ -112,15 +114,10 @@ func prefix16(id *fsapi.ChunkID) uint64 { return uint64(id[0])<<8 | uint64(id[1]
 // references counts the extents of chunks whose ids start with lo to hi-1.
 func (c *check) references(lo, hi uint64) (map[fsapi.ChunkID]int64, error) {
 	refs := map[fsapi.ChunkID]int64{}
-	err := c.table(tabExtent, extentKeyLen, func(k, v []byte) error {
-		e, err := decodeExtent(k, v)
-		if err != nil || e.Kind != fsapi.ExtentData {
-			return nil // damaged: reported before
-		}
+	err := c.eachReference(func(e *fsapi.Extent) {
 		if p := prefix16(&e.Chunk); p >= lo && p < hi {
 			refs[e.Chunk]++
 		}
-		return nil
 	})
 	return refs, err
 }

@@ -106,7 +106,9 @@ func (tx *Tx) refer(e *fsapi.Extent, n int64) {
 	tx.key = chunkKey(tx.key, tabRefs, tx.vol, &e.Chunk)
 	tx.w.Add(tx.key, n)
 	if n < 0 {
-		tx.doom(&e.Chunk)
+		if !tx.hist.holds(&e.Chunk) {
+			tx.doom(&e.Chunk)
+		}
 		return
 	}
 	if f := tx.freshChunk(&e.Chunk); f != nil {

@@ -13,7 +13,7 @@ func IsCounter(key []byte) bool {
 		return false
 	}
 	switch key[0] {
-	case tabUsage, tabRefs, tabLive, tabJournalN:
+	case tabUsage, tabRefs, tabLive, tabJournalN, tabHeld:
 		return true
 	}
 	return false
@@ -75,6 +75,14 @@ func tableText(tab byte) (name, parts string) {
 		return "journal", "vx"
 	case tabJournalN:
 		return "journal-bytes", "v"
+	case tabSnapshot:
+		return "snapshot", "vs"
+	case tabSnapName:
+		return "snapshot-name", "vn"
+	case tabHistory:
+		return "history", "vsx"
+	case tabHeld:
+		return "held", "vs"
 	case tabChanges:
 		return "changes", ""
 	}
@@ -94,12 +102,15 @@ func Describe(key, value []byte) (table, k, v string) {
 	return name, describeKey(parts, key[1:]), describeValue(key, value)
 }
 
-// describeKey prints v as a 32-bit volume, i as a 64-bit number, n as a name
+// describeKey prints v as a 32-bit volume, s as a 32-bit snapshot, i as a 64-bit number, n as a name
 // and x as hexadecimal to the end.
 func describeKey(parts string, rest []byte) string {
 	var out []string
 	for _, p := range parts {
 		switch {
+		case p == 's' && len(rest) >= 4:
+			out = append(out, fmt.Sprintf("snapshot=%d", binary.BigEndian.Uint32(rest)))
+			rest = rest[4:]
 		case p == 'v' && len(rest) >= 4:
 			out = append(out, fmt.Sprintf("vol=%d", binary.BigEndian.Uint32(rest)))
 			rest = rest[4:]

@@ -18,7 +18,7 @@ func fuzzRecord[T any](f *testing.F, key []byte, seeds []T, enc func([]byte, *T)
 	for i := range seeds {
 		v := enc(nil, &seeds[i])
 		got, err := decode(key, v)
-		if diff := cmp.Diff(seeds[i], got, cmpopts.EquateEmpty(), cmp.AllowUnexported(Inode{}, dentry{}, inodeValue{}, volumeRecord{})); err != nil || diff != "" {
+		if diff := cmp.Diff(seeds[i], got, cmpopts.EquateEmpty(), cmp.AllowUnexported(Inode{}, dentry{}, inodeValue{}, volumeRecord{}, snapRef{})); err != nil || diff != "" {
 			f.Fatalf("seed %d: %v\n%s", i, err, diff)
 		}
 		f.Add(v)
@@ -33,7 +33,7 @@ func fuzzRecord[T any](f *testing.F, key []byte, seeds []T, enc func([]byte, *T)
 			return
 		}
 		again, err := decode(key, enc(nil, &rec))
-		if diff := cmp.Diff(rec, again, cmpopts.EquateEmpty(), cmp.AllowUnexported(Inode{}, dentry{}, inodeValue{}, volumeRecord{})); err != nil || diff != "" {
+		if diff := cmp.Diff(rec, again, cmpopts.EquateEmpty(), cmp.AllowUnexported(Inode{}, dentry{}, inodeValue{}, volumeRecord{}, snapRef{})); err != nil || diff != "" {
 			t.Fatalf("written and read again: %v\n%s", err, diff)
 		}
 	})
@@ -120,6 +120,9 @@ func FuzzVolume(f *testing.F) {
 	seeds := []volumeRecord{{
 		Volume: Volume{ID: 9, Name: "v", Created: startOfTests(), Encrypted: true, Policy: policy.Default(), Quota: Quota{1, 2}, Deleting: true},
 		epoch:  5, quotas: 6, policies: 7,
+	}, {
+		Volume:   Volume{ID: 9, Name: "v", Created: startOfTests(), Policy: policy.Default()},
+		lastSnap: 12, snaps: []snapRef{{3, 70, true}, {12, 1 << 40, false}},
 	}}
 	fuzzRecord(f, volKey(nil, tabVolume, 9), seeds, appendVolume, func(key, v []byte) (volumeRecord, error) { return decodeVolume(key, v, 9) })
 }
@@ -133,6 +136,11 @@ func FuzzQuota(f *testing.F) {
 	fuzzRecord(f, inoKey(nil, tabQuota, 1, 2), []Quota{{}, {5, 1 << 62}}, func(b []byte, q *Quota) []byte {
 		return appendQuota(append(b, quotaForm), *q)
 	}, decodeQuota)
+}
+
+func FuzzSnapshot(f *testing.F) {
+	seeds := []Snapshot{{ID: 7, Name: "n", Created: startOfTests()}, {ID: 7, Name: "kept", Created: startOfTests(), Until: startOfTests(), Auto: true}}
+	fuzzRecord(f, snapKey(nil, tabSnapshot, 1, 7), seeds, appendSnapshot, decodeSnapshot)
 }
 
 func FuzzDrive(f *testing.F) {

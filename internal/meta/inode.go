@@ -146,7 +146,7 @@ func (tx *Tx) load(ino fsapi.Ino) (*Inode, error) {
 		return p.in, err
 	}
 	in, err := tx.follow(ino, p)
-	if err == nil {
+	if err == nil && !tx.past {
 		tx.s.homes.put(tx.vol, in)
 	}
 	return in, err

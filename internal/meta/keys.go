@@ -35,6 +35,10 @@ const (
 	tabPending  = 'P' // segment: its copies are not those it should have
 	tabJournal  = 'J' // vol segment index: journal frame
 	tabJournalN = 'j' // vol: counter of journal bytes
+	tabSnapshot = 'G' // vol snapshot: snapshot record
+	tabSnapName = 'g' // vol name: snapshot of that name
+	tabHistory  = 'H' // vol snapshot table rest: what a key held for the snapshot
+	tabHeld     = 'h' // vol snapshot: counter of bytes of extents in its history
 	tabChanges  = 'e' // the changes of the last batch that had any
 )
 
@@ -99,6 +103,28 @@ func journalKey(b []byte, vol fsapi.VolumeID, loc fsapi.Location) []byte {
 	return be32(append(volKey(b, tabJournal, vol), loc.Segment[:]...), loc.Offset)
 }
 
+// snapKey is table, volume, snapshot.
+func snapKey(b []byte, tab byte, vol fsapi.VolumeID, id fsapi.SnapshotID) []byte {
+	return be32(volKey(b, tab, vol), uint32(id))
+}
+
+func snapNameKey(vol fsapi.VolumeID, name string) []byte {
+	return append(volKey(nil, tabSnapName, vol), name...)
+}
+
+// historyKey is where what key held is kept for a snapshot. The volume is that
+// of key.
+func historyKey(b []byte, id fsapi.SnapshotID, key []byte) []byte {
+	b = snapKey(b, tabHistory, keyVolume(key), id)
+	return append(append(b, key[0]), key[volKeyLen:]...)
+}
+
+// presentKey undoes historyKey.
+func presentKey(k []byte) []byte {
+	b := append(append(make([]byte, 0, len(k)), k[snapKeyLen]), k[1:volKeyLen]...)
+	return append(b, k[snapKeyLen+1:]...)
+}
+
 func namedKey(tab byte, name string) []byte {
 	return append([]byte{tab}, name...)
 }
@@ -117,12 +143,16 @@ func after(b, prefix []byte) []byte {
 // keyVolume and keyIno read the parts most keys have. The key must be long
 // enough: keys come from a scan of their own table.
 func keyVolume(k []byte) fsapi.VolumeID { return fsapi.VolumeID(binary.BigEndian.Uint32(k[1:])) }
-func keyIno(k []byte) fsapi.Ino         { return fsapi.Ino(binary.BigEndian.Uint64(k[5:])) }
-func keyU64(k []byte, at int) uint64    { return binary.BigEndian.Uint64(k[at:]) }
+func keySnapshot(k []byte) fsapi.SnapshotID {
+	return fsapi.SnapshotID(binary.BigEndian.Uint32(k[volKeyLen:]))
+}
+func keyIno(k []byte) fsapi.Ino      { return fsapi.Ino(binary.BigEndian.Uint64(k[5:])) }
+func keyU64(k []byte, at int) uint64 { return binary.BigEndian.Uint64(k[at:]) }
 
 const (
-	volKeyLen = 5
-	inoKeyLen = 13
+	volKeyLen  = 5
+	snapKeyLen = 9
+	inoKeyLen  = 13
 )
 
 // keyText prints a key for people: its table, then hexadecimal.

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/kv"
 	"github.com/strakefs/strake/internal/kv/mem"
 	"github.com/strakefs/strake/internal/policy"
 )
@@ -19,6 +20,16 @@ import (
 // The model is what the records stand for, kept in the plainest way.
 type model struct {
 	nodes map[fsapi.Ino]*modelNode
+}
+
+func (m *model) clone() model {
+	c := model{nodes: map[fsapi.Ino]*modelNode{}}
+	for ino, n := range m.nodes {
+		k := *n
+		k.names, k.xattrs = maps.Clone(n.names), maps.Clone(n.xattrs)
+		c.nodes[ino] = &k
+	}
+	return c
 }
 
 type modelNode struct {
@@ -58,6 +69,8 @@ type machine struct {
 	t *rapid.T
 	f *fixture
 	m model
+
+	snaps map[fsapi.SnapshotID]model // as the model was then
 }
 
 func (x *machine) pick(label string, ok func(ino fsapi.Ino, n *modelNode) bool) (fsapi.Ino, *modelNode) {
@@ -481,6 +494,9 @@ func (x *machine) drop() {
 
 func (x *machine) upkeep() {
 	ctx := context.Background()
+	if _, err := x.f.s.ReclaimSnapshots(ctx, x.f.vol, rapid.IntRange(1, 5).Draw(x.t, "unkeep")); err != nil {
+		x.t.Fatal(err)
+	}
 	x.f.do(func(tx *Tx) error {
 		_, err := tx.Reclaim(rapid.IntRange(1, 5).Draw(x.t, "max"))
 		return err
@@ -509,21 +525,80 @@ func (x *machine) pack() {
 	}
 }
 
-// compare reads everything back and compares it with the model.
+func (x *machine) snapshot() {
+	name := fmt.Sprint("s", len(x.snaps), rapid.Uint32().Draw(x.t, "snapshot"))
+	s, err := x.f.s.CreateSnapshot(context.Background(), x.f.vol, Snapshot{Name: name})
+	if err != nil && fsapi.KindOf(err) == fsapi.Exist {
+		return
+	}
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	x.snaps[s.ID] = x.m.clone()
+}
+
+func (x *machine) unsnapshot() {
+	if len(x.snaps) == 0 {
+		x.t.Skip("no snapshot")
+	}
+	id := rapid.SampledFrom(slices.Sorted(maps.Keys(x.snaps))).Draw(x.t, "snapshot")
+	if err := x.f.s.DeleteSnapshot(context.Background(), x.f.vol, id); err != nil {
+		x.t.Fatal(err)
+	}
+	delete(x.snaps, id)
+}
+
+// compare reads everything back, from the present and from each snapshot, and
+// compares it with the model.
 func (x *machine) compare() {
-	for ino, n := range x.m.nodes {
-		a := x.f.attr(ino)
+	x.compareAt(0, x.m)
+	for _, id := range slices.Sorted(maps.Keys(x.snaps)) {
+		x.compareAt(id, x.snaps[id])
+	}
+}
+
+func (x *machine) viewAt(id fsapi.SnapshotID, fn func(tx *Tx) error) {
+	x.t.Helper()
+	if err := x.f.s.ViewAt(context.Background(), x.f.vol, id, fn); err != nil {
+		x.t.Fatalf("snapshot %d: %v", id, err)
+	}
+}
+
+func (x *machine) compareAt(id fsapi.SnapshotID, m model) {
+	for _, ino := range slices.Sorted(maps.Keys(m.nodes)) {
+		n := m.nodes[ino]
 		links := n.links
 		if n.orphan || n.trashed {
 			links = 0
 		}
+		if id != 0 && links == 0 {
+			continue // a snapshot keeps nothing that no way leads to
+		}
+		var a fsapi.Attr
+		xattrs := map[string]string{}
+		x.viewAt(id, func(tx *Tx) error {
+			in, err := tx.Inode(ino)
+			if err != nil {
+				return err
+			}
+			a = in.Attr
+			names, err := tx.Xattrs(ino)
+			for _, name := range names {
+				v, verr := tx.Xattr(ino, name)
+				xattrs[name], err = string(v), errors.Join(err, verr)
+			}
+			return err
+		})
 		if a.Type != n.typ || int(a.Nlink) != links || a.Used != n.used() {
-			x.t.Fatalf("inode %d: %+v, want type %d, %d links, %d bytes", ino, a, n.typ, links, n.used())
+			x.t.Fatalf("inode %d at %d: %+v, want type %d, %d links, %d bytes", ino, id, a, n.typ, links, n.used())
+		}
+		if diff := cmp.Diff(n.xattrs, xattrs); diff != "" {
+			x.t.Fatalf("attributes of %d at %d (-want +got):\n%s", ino, id, diff)
 		}
 		switch n.typ {
 		case fsapi.TypeDirectory:
 			got := map[string]fsapi.Ino{}
-			x.f.view(func(tx *Tx) error {
+			x.viewAt(id, func(tx *Tx) error {
 				for last := ""; ; {
 					list, err := tx.ReadDir(ino, last, 2)
 					if err != nil || len(list) == 0 {
@@ -535,19 +610,19 @@ func (x *machine) compare() {
 				}
 			})
 			if diff := cmp.Diff(n.names, got); diff != "" {
-				x.t.Fatalf("directory %d (-want +got):\n%s", ino, diff)
+				x.t.Fatalf("directory %d at %d (-want +got):\n%s", ino, id, diff)
 			}
 		case fsapi.TypeRegular:
-			if got := x.cells(ino); got != n.cells {
-				x.t.Fatalf("file %d holds\n%v\nwant\n%v", ino, got, n.cells)
+			if got := x.cells(id, ino); got != n.cells {
+				x.t.Fatalf("file %d at %d holds\n%v\nwant\n%v", ino, id, got, n.cells)
 			}
-			x.seeks(ino, n)
+			x.seeks(id, ino, n)
 		}
 	}
 }
 
-func (x *machine) cells(ino fsapi.Ino) (cells [modelCells]cell) {
-	x.f.view(func(tx *Tx) error {
+func (x *machine) cells(id fsapi.SnapshotID, ino fsapi.Ino) (cells [modelCells]cell) {
+	x.viewAt(id, func(tx *Tx) error {
 		list, err := tx.Extents(ino, 0, modelCells, 1000)
 		for _, e := range list {
 			for i := range e.Len {
@@ -566,7 +641,7 @@ func (x *machine) cells(ino fsapi.Ino) (cells [modelCells]cell) {
 	return cells
 }
 
-func (x *machine) seeks(ino fsapi.Ino, n *modelNode) {
+func (x *machine) seeks(id fsapi.SnapshotID, ino fsapi.Ino, n *modelNode) {
 	find := func(data bool, off int64) int64 {
 		for ; off < modelCells; off++ {
 			k := n.cells[off].kind
@@ -577,7 +652,7 @@ func (x *machine) seeks(ino fsapi.Ino, n *modelNode) {
 		return modelCells
 	}
 	off := rapid.Int64Range(0, modelCells-1).Draw(x.t, "seek")
-	x.f.view(func(tx *Tx) error {
+	x.viewAt(id, func(tx *Tx) error {
 		d, err := tx.NextData(ino, off, modelCells)
 		if err != nil || d != find(true, off) {
 			x.t.Fatalf("data of %d after %d: %d, %v", ino, off, d, err)
@@ -597,7 +672,7 @@ func TestRandomHistoriesAgreeWithModel(t *testing.T) {
 			rt.Fatal(err)
 		}
 		defer e.Close()
-		x := &machine{t: rt, f: newFixtureOn(t, e)}
+		x := &machine{t: rt, f: newFixtureOn(t, e), snaps: map[fsapi.SnapshotID]model{}}
 		x.m.nodes = map[fsapi.Ino]*modelNode{fsapi.RootIno: {
 			typ: fsapi.TypeDirectory, links: 2, names: map[string]fsapi.Ino{}, xattrs: map[string]string{},
 		}}
@@ -610,7 +685,8 @@ func TestRandomHistoriesAgreeWithModel(t *testing.T) {
 			"shift": func(rt *rapid.T) { x.t = rt; x.shift() }, "xattr": func(rt *rapid.T) { x.t = rt; x.xattr() },
 			"quota": func(rt *rapid.T) { x.t = rt; x.quota() }, "policy": func(rt *rapid.T) { x.t = rt; x.policy() },
 			"drop": func(rt *rapid.T) { x.t = rt; x.drop() }, "upkeep": func(rt *rapid.T) { x.t = rt; x.upkeep() },
-			"pack": func(rt *rapid.T) { x.t = rt; x.pack() },
+			"pack":     func(rt *rapid.T) { x.t = rt; x.pack() },
+			"snapshot": func(rt *rapid.T) { x.t = rt; x.snapshot() }, "unsnapshot": func(rt *rapid.T) { x.t = rt; x.unsnapshot() },
 			"": func(rt *rapid.T) {
 				if steps++; steps%8 == 0 {
 					x.t = rt
@@ -622,7 +698,37 @@ func TestRandomHistoriesAgreeWithModel(t *testing.T) {
 		x.t = rt
 		x.compare()
 		x.check()
+		x.dropAll()
 	})
+}
+
+// dropAll deletes all snapshots: what is left is as if there had been none.
+func (x *machine) dropAll() {
+	for len(x.snaps) > 0 {
+		x.unsnapshot()
+	}
+	for more := true; more; {
+		var err error
+		if more, err = x.f.s.ReclaimSnapshots(context.Background(), x.f.vol, 7); err != nil {
+			x.t.Fatal(err)
+		}
+	}
+	x.compare()
+	x.check()
+	err := x.f.e.View(context.Background(), func(r kv.Reader) error {
+		for _, tab := range []byte{tabHistory, tabSnapshot, tabSnapName, tabHeld} {
+			err := r.Scan([]byte{tab}, []byte{tab + 1}, func(k, _ []byte) (bool, error) {
+				return false, corrupt(k, "left over")
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		x.t.Fatal(err)
+	}
 }
 
 func (x *machine) check() {
@@ -632,5 +738,13 @@ func (x *machine) check() {
 	})
 	if err != nil || found != nil {
 		x.t.Fatalf("%v, %v", err, found)
+	}
+	for id := range x.snaps {
+		err := x.f.s.CheckSnapshot(context.Background(), x.f.vol, id, nil, func(p Problem) {
+			found = append(found, fmt.Sprintf("at %d: %s: %s", id, p.Kind, p.Text))
+		})
+		if err != nil || found != nil {
+			x.t.Fatalf("%v, %v", err, found)
+		}
 	}
 }

@@ -39,6 +39,13 @@ func (n *numbers) take() (uint64, bool) {
 	return n.next - 1, true
 }
 
+// peek is the number that will be given out next, which is above all that were.
+func (n *numbers) peek() uint64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.next
+}
+
 func (n *numbers) left() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()

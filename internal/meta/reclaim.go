@@ -45,6 +45,11 @@ func (tx *Tx) reclaimOne(ino fsapi.Ino, max int) (n int, done bool, err error) {
 	if _, ok, err := tx.r.Get(key); err != nil || !ok {
 		return 0, true, err
 	}
+	at, err := tx.holder(ino)
+	if err != nil {
+		return 0, false, err
+	}
+	defer tx.hist.keepFor(at)()
 	olds, all, err := tx.extentsAfter(ino, 0, max)
 	if err != nil {
 		return 0, false, err

@@ -160,6 +160,9 @@ func (tx *Tx) run(v *volumeState, w kv.Tx, fn func(tx *Tx) error) error {
 	if tx.volume.Deleting {
 		return errDeleting(tx.volume.Name)
 	}
+	if tx.hist.begin(w, v.rec.snaps) {
+		tx.w = &tx.hist
+	}
 	err := fn(tx)
 	switch {
 	case tx.starved:
@@ -169,11 +172,15 @@ func (tx *Tx) run(v *volumeState, w kv.Tx, fn func(tx *Tx) error) error {
 	case err != nil:
 		return err
 	}
-	return tx.finish()
+	if err := tx.finish(); err != nil {
+		return err
+	}
+	return tx.hist.err
 }
 
 func (s *Store) release(tx *Tx) {
 	tx.begin(0, nil, nil)
+	tx.hist.begin(nil, nil)
 	s.txs.Put(tx)
 }
 

@@ -12,7 +12,10 @@ type Tx struct {
 	s   *Store
 	vol fsapi.VolumeID
 	r   kv.Reader
-	w   kv.Tx // nil in a View
+	w   kv.Tx // nil in a View; tx.hist where the volume has snapshots
+
+	hist history
+	past bool // reads the volume as it was
 
 	now  time.Time // of the transaction; zero until asked for
 	door string
@@ -46,7 +49,7 @@ const fewInodes = 12
 
 // begin readies tx for one run of its function.
 func (tx *Tx) begin(vol fsapi.VolumeID, r kv.Reader, w kv.Tx) {
-	tx.vol, tx.r, tx.w = vol, r, w
+	tx.vol, tx.r, tx.w, tx.past = vol, r, w, false
 	tx.now, tx.door = time.Time{}, ""
 	tx.volume, tx.haveVolume, tx.numbers = volumeRecord{}, false, nil
 	clear(tx.few)

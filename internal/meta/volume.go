@@ -19,6 +19,9 @@ type volumeRecord struct {
 	epoch    uint64 // counts changes of directory quotas
 	quotas   uint64 // directories with a quota
 	policies uint64 // inodes with a policy of their own
+
+	snaps    []snapRef // ascending; replaced, never changed in place
+	lastSnap fsapi.SnapshotID
 }
 
 // volumeState is what a Store keeps in memory of a volume. Every Update of the
@@ -32,7 +35,11 @@ type volumeState struct {
 	rec  volumeRecord // guarded by gate
 }
 
-const volumeForm = 1
+// The forms of a volume's record.
+const (
+	volumeForm     = 1
+	volumeSnapForm = 2 // one that has, or had, snapshots
+)
 
 // Bits of a volume record.
 const (
@@ -48,17 +55,25 @@ func appendVolume(b []byte, v *volumeRecord) []byte {
 	if v.Deleting {
 		bits |= volumeDeleting
 	}
-	b = putStr(append(b, volumeForm), v.Name)
+	form := byte(volumeForm)
+	if v.lastSnap > 0 {
+		form = volumeSnapForm
+	}
+	b = putStr(append(b, form), v.Name)
 	b = putUint(putTime(b, 0, v.Created), bits)
 	b = appendQuota(b, v.Quota)
 	b = putUint(putUint(putUint(b, v.epoch), v.quotas), v.policies)
+	if form == volumeSnapForm {
+		b = appendSnapRefs(putUint(b, uint64(v.lastSnap)), v.snaps)
+	}
 	return appendPolicy(b, v.Policy)
 }
 
 func decodeVolume(key, val []byte, id fsapi.VolumeID) (volumeRecord, error) {
 	v := volumeRecord{Volume: Volume{ID: id}}
 	d := dec{b: val}
-	if d.byte() != volumeForm {
+	form := d.byte()
+	if form != volumeForm && form != volumeSnapForm {
 		return v, corrupt(key, "unknown form")
 	}
 	v.Name = d.str()
@@ -67,6 +82,10 @@ func decodeVolume(key, val []byte, id fsapi.VolumeID) (volumeRecord, error) {
 	v.Encrypted, v.Deleting = bits&volumeEncrypted != 0, bits&volumeDeleting != 0
 	v.Quota = d.quota()
 	v.epoch, v.quotas, v.policies = d.uint(), d.uint(), d.uint()
+	if form == volumeSnapForm {
+		v.lastSnap = fsapi.SnapshotID(d.u32())
+		v.snaps = d.snapRefs(v.lastSnap)
+	}
 	v.Policy = d.policy()
 	if !d.done() {
 		return v, corrupt(key, "bad volume")
@@ -353,7 +372,7 @@ func (s *Store) changeVolume(ctx context.Context, id fsapi.VolumeID, fn func(w k
 // volumeTables are the tables a volume has records in, in the order
 // ReclaimVolume empties them: names first, so that nothing of a volume that is
 // half gone can be reached.
-const volumeTables = "DILdTOQqYXEuZcCJ"
+const volumeTables = "DILdTOQqYXEHGghuZcCJ"
 
 // ReclaimVolume removes up to max records of a volume that DeleteVolume marked
 // and says whether more are left. Chunks go with it: their bytes in segments

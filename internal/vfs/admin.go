@@ -46,6 +46,20 @@ type Admin interface {
 	// what was dropped.
 	EmptyTrash(ctx context.Context, ino fsapi.Ino, before time.Time) (int, error)
 
+	// Snapshots lists the volume's snapshots, the oldest first.
+	Snapshots(ctx context.Context) ([]Snapshot, error)
+	// Snapshot finds one by its name: fsapi.NotExist.
+	Snapshot(ctx context.Context, name string) (Snapshot, error)
+	// CreateSnapshot keeps the volume as it is, under s.Name, with everything
+	// written before the call; of s, Until and Auto count too. fsapi.Exist.
+	CreateSnapshot(ctx context.Context, c *fsapi.Cred, s Snapshot) (Snapshot, error)
+	// DeleteSnapshot gives a snapshot up; its space is released in the
+	// background. fsapi.NotExist; Immutable where it is kept until later.
+	DeleteSnapshot(ctx context.Context, c *fsapi.Cred, name string) error
+	// DiffSnapshots calls fn for each path that differs between a snapshot and
+	// a newer one or (to "") the present.
+	DiffSnapshots(ctx context.Context, from, to string, fn func(Difference) error) error
+
 	// Explain says where a file's bytes lie.
 	Explain(ctx context.Context, ino fsapi.Ino) (Explanation, error)
 	// DropCaches forgets everything that can be read again.

@@ -10,3 +10,7 @@ import (
 func TestConformance(t *testing.T) {
 	vfstest.Run(t, func(t *testing.T) vfs.FS { return newRig(t, rigOptions{}).fs }, vfstest.Caps{})
 }
+
+func TestSnapshotConformance(t *testing.T) {
+	vfstest.RunSnapshots(t, func(t *testing.T) vfstest.Snapshotter { return newRig(t, rigOptions{}).fs }, vfstest.Caps{})
+}

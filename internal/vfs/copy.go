@@ -19,35 +19,54 @@ func (f *file) CopyRange(ctx context.Context, off int64, dst File, dstOff, lengt
 	if err := d.usable(OpenWrite); err != nil {
 		return 0, err
 	}
-	if err := checkCopy(f, off, d, dstOff, length); err != nil {
-		return 0, err
-	}
-	size := f.n.attr().Size
-	if length = min(length, size-off); length <= 0 {
-		return 0, nil
-	}
-	if f.n == d.n && off < dstOff+length && dstOff < off+length {
-		return 0, fsapi.Errorf(fsapi.Invalid, "the ranges to copy between overlap")
-	}
-	if err := f.fs.afford(ctx, d.n, dstOff, length); err != nil {
-		return 0, err
-	}
-	if err := f.fs.dropPriv(&d.cred, d.n); err != nil {
-		return 0, err
-	}
-	done, err := f.share(off, d, dstOff, length)
+	done, err := d.takeRange(ctx, &source{n: f.n, ino: f.n.ino, size: f.n.attr().Size}, off, dstOff, length)
 	if err == errInline {
-		return f.copyBytes(ctx, off, d, dstOff, length)
+		length = min(length, f.n.attr().Size-off)
+		done, err = f.copyBytes(ctx, off, d, dstOff, length)
 	}
 	if done > 0 {
 		f.fs.accessed(f.n)
-		f.fs.tell(fsapi.Change{Kind: fsapi.ChangeContent, Ino: d.n.ino, Type: fsapi.TypeRegular, Off: dstOff, Len: done, Door: d.cred.Door})
+	}
+	return done, err
+}
+
+// source is a file whose chunks others are to share.
+type source struct {
+	n    *node // nil: the file is of a snapshot
+	id   fsapi.SnapshotID
+	ino  fsapi.Ino
+	size int64
+}
+
+// takeRange copies a range of s into the file, by sharing.
+func (d *file) takeRange(ctx context.Context, s *source, off, dstOff, length int64) (int64, error) {
+	if err := d.usable(OpenWrite); err != nil {
+		return 0, err
+	}
+	if err := checkCopy(d, off, dstOff, length); err != nil {
+		return 0, err
+	}
+	if length = min(length, s.size-off); length <= 0 {
+		return 0, nil
+	}
+	if s.n == d.n && off < dstOff+length && dstOff < off+length {
+		return 0, fsapi.Errorf(fsapi.Invalid, "the ranges to copy between overlap")
+	}
+	if err := d.fs.afford(ctx, d.n, dstOff, length); err != nil {
+		return 0, err
+	}
+	if err := d.fs.dropPriv(&d.cred, d.n); err != nil {
+		return 0, err
+	}
+	done, err := d.share(s, off, dstOff, length)
+	if done > 0 {
+		d.fs.tell(fsapi.Change{Kind: fsapi.ChangeContent, Ino: d.n.ino, Type: fsapi.TypeRegular, Off: dstOff, Len: done, Door: d.cred.Door})
 		return done, nil
 	}
 	return 0, err
 }
 
-func checkCopy(f *file, off int64, d *file, dstOff, length int64) error {
+func checkCopy(d *file, off, dstOff, length int64) error {
 	switch {
 	case off < 0 || dstOff < 0 || length < 0:
 		return fsapi.Errorf(fsapi.Invalid, "copy of %d bytes from %d to %d", length, off, dstOff)
@@ -59,16 +78,19 @@ func checkCopy(f *file, off int64, d *file, dstOff, length int64) error {
 	return nil
 }
 
-// errInline says that a range to share holds an inline extent, which is of one
-// file only.
+// errInline says that a range to share holds inline extents: its bytes are
+// few, and are copied rather than kept whole for each part of them.
 var errInline = fsapi.Errorf(fsapi.NotSupported, "the source is stored inline")
 
-// share lets the destination's range refer to the chunks of the source's.
-func (f *file) share(off int64, d *file, dstOff, length int64) (int64, error) {
-	fs := f.fs
-	unlock := lockCopy(f.n, d.n)
+// share lets the file's range refer to the chunks of the source's.
+func (d *file) share(s *source, off, dstOff, length int64) (int64, error) {
+	fs := d.fs
+	unlock := lockCopy(s.n, d.n)
 	defer unlock()
-	for _, n := range []*node{f.n, d.n} {
+	for _, n := range []*node{s.n, d.n} {
+		if n == nil {
+			continue
+		}
 		if err := fs.flushNode(n); err != nil {
 			return 0, err
 		}
@@ -78,7 +100,11 @@ func (f *file) share(off int64, d *file, dstOff, length int64) (int64, error) {
 	for done < length {
 		part := length - done
 		err := r.step(func(tx *meta.Tx, in *meta.Inode) error {
-			exts, err := tx.Extents(f.n.ino, off+done, off+length, allocStep)
+			from, err := tx.At(s.id)
+			if err != nil {
+				return err
+			}
+			exts, err := from.Extents(s.ino, off+done, off+length, allocStep)
 			if err != nil {
 				return err
 			}
@@ -86,8 +112,7 @@ func (f *file) share(off int64, d *file, dstOff, length int64) (int64, error) {
 			if len(exts) == allocStep {
 				part = min(exts[allocStep-1].End()-off, length) - done
 			}
-			from := off + done
-			moved, err := shifted(exts, from, from+part, dstOff-off)
+			moved, err := shifted(exts, off+done, off+done+part, dstOff-off, s.n == nil)
 			if err != nil {
 				return err
 			}
@@ -108,7 +133,7 @@ func (f *file) share(off int64, d *file, dstOff, length int64) (int64, error) {
 // lockCopy takes io of both nodes, the lower number first: shared of the
 // source, exclusive of the destination.
 func lockCopy(src, dst *node) (unlock func()) {
-	if src == dst {
+	if src == dst || src == nil {
 		dst.io.Lock()
 		return dst.io.Unlock
 	}
@@ -122,18 +147,19 @@ func lockCopy(src, dst *node) (unlock func()) {
 	return func() { dst.io.Unlock(); src.io.RUnlock() }
 }
 
-// shifted is the parts of exts within [off, end), moved by delta.
-func shifted(exts []fsapi.Extent, off, end, delta int64) ([]fsapi.Extent, error) {
+// shifted is the parts of exts within [off, end), moved by delta; inline ones
+// only where inline says so, else errInline.
+func shifted(exts []fsapi.Extent, off, end, delta int64, inline bool) ([]fsapi.Extent, error) {
 	out := make([]fsapi.Extent, 0, len(exts))
 	for _, e := range exts {
-		if e.Kind == fsapi.ExtentInline {
+		if e.Kind == fsapi.ExtentInline && !inline {
 			return nil, errInline
 		}
 		lo, hi := max(e.Off, off), min(e.End(), end)
 		if lo >= hi {
 			continue
 		}
-		if e.Kind == fsapi.ExtentData {
+		if e.Kind != fsapi.ExtentUnwritten {
 			e.ChunkOff += uint32(lo - e.Off)
 		}
 		e.Off, e.Len = lo+delta, hi-lo

@@ -36,6 +36,9 @@ var _ Dir = (*dirHandle)(nil)
 
 // OpenDir implements FS.
 func (fs *Local) OpenDir(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino) (Dir, error) {
+	if ino >= fsapi.SnapshotIno {
+		return fs.pasts().openDir(ctx, c, ino)
+	}
 	if ino >= fsapi.VirtualIno {
 		return fs.virt.openDir(ctx, c, ino)
 	}

@@ -102,6 +102,11 @@ func (fs *Local) lookWindow(ctx context.Context, n *node, off int64, look int) (
 	if err != nil {
 		return nil, err
 	}
+	return newWindow(off, exts, look), nil
+}
+
+// newWindow is what up to look extents, read from off on, say.
+func newWindow(off int64, exts []fsapi.Extent, look int) *window {
 	w := &window{off: off, end: fsapi.MaxFileSize, exts: exts}
 	if len(exts) == look {
 		w.end = exts[look-1].End()
@@ -109,7 +114,7 @@ func (fs *Local) lookWindow(ctx context.Context, n *node, off int64, look int) (
 	if len(exts) > 0 {
 		w.off = min(off, exts[0].Off)
 	}
-	return w, nil
+	return w
 }
 
 func (fs *Local) lookExtents(ctx context.Context, n *node, off, end int64, limit int) (exts []fsapi.Extent, err error) {

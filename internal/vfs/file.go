@@ -45,6 +45,9 @@ func (fs *Local) openNode(c *fsapi.Cred, n *node, flags OpenFlags) *file {
 
 // Open implements FS.
 func (fs *Local) Open(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino, flags OpenFlags) (File, error) {
+	if ino >= fsapi.SnapshotIno {
+		return fs.pasts().open(ctx, c, ino, flags)
+	}
 	if ino >= fsapi.VirtualIno {
 		return fs.virt.open(ctx, c, ino, flags)
 	}

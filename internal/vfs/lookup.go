@@ -13,6 +13,9 @@ const maxNames = 1 << 18
 
 // Lookup implements FS.
 func (fs *Local) Lookup(ctx context.Context, c *fsapi.Cred, dir fsapi.Ino, name string) (fsapi.Attr, error) {
+	if dir >= fsapi.SnapshotIno {
+		return fs.pasts().lookup(ctx, c, dir, name)
+	}
 	if dir >= fsapi.VirtualIno || dir == fsapi.RootIno && name == VirtualName {
 		return fs.virt.lookup(ctx, c, dir, name)
 	}
@@ -120,6 +123,9 @@ func (fs *Local) childLocked(ctx context.Context, d *node, name string) (*node, 
 
 // Getattr implements FS.
 func (fs *Local) Getattr(ctx context.Context, ino fsapi.Ino) (fsapi.Attr, error) {
+	if ino >= fsapi.SnapshotIno {
+		return fs.pasts().getattr(ctx, ino)
+	}
 	if ino >= fsapi.VirtualIno {
 		return fs.virt.getattr(ctx, ino)
 	}
@@ -139,6 +145,9 @@ func (fs *Local) Access(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino, want 
 	if want&^(mayRead|mayWrite|mayExec) != 0 {
 		return fsapi.Errorf(fsapi.Invalid, "access to %#o is not of rwx", want)
 	}
+	if ino >= fsapi.SnapshotIno {
+		return fs.pasts().access(ctx, c, ino, want)
+	}
 	if ino >= fsapi.VirtualIno {
 		return fs.virt.access(ctx, c, ino, want)
 	}
@@ -152,6 +161,9 @@ func (fs *Local) Access(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino, want 
 
 // Readlink implements FS.
 func (fs *Local) Readlink(ctx context.Context, ino fsapi.Ino) (string, error) {
+	if ino >= fsapi.SnapshotIno {
+		return fs.pasts().readlink(ctx, ino)
+	}
 	n, err := fs.node(ctx, ino)
 	if err != nil {
 		return "", err
@@ -169,6 +181,9 @@ func (fs *Local) Readlink(ctx context.Context, ino fsapi.Ino) (string, error) {
 
 // Parent implements FS.
 func (fs *Local) Parent(ctx context.Context, ino fsapi.Ino) (fsapi.Ino, string, error) {
+	if ino >= fsapi.SnapshotIno {
+		return fs.pasts().parent(ctx, ino)
+	}
 	if ino >= fsapi.VirtualIno {
 		return fs.virt.parent(ino)
 	}

@@ -25,10 +25,12 @@ const (
 	trashCheck  = time.Minute
 )
 
-// janitor releases storage of what was removed, and expires the trash.
+// janitor releases storage of what was removed, deleted snapshots among it, and
+// expires the trash.
 func (fs *Local) janitor() {
 	for {
 		fs.drainReclaim()
+		fs.drainSnapshots()
 		select {
 		case <-fs.stop:
 			return

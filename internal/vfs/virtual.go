@@ -30,18 +30,22 @@ type VirtualFile struct {
 }
 
 // The inodes of the virtual tree. Files follow, in the order of their names in
-// virtual.files.
+// virtual.files; from fsapi.SnapshotIno up are those of snapshots (past.go).
 const (
 	virtualDir   = fsapi.VirtualIno
 	virtualTrash = fsapi.VirtualIno + 1
-	virtualFile  = fsapi.VirtualIno + 2
+	virtualSnaps = fsapi.VirtualIno + 2
+	virtualFile  = fsapi.VirtualIno + 3
 )
 
-const trashName = "trash"
+const (
+	trashName = "trash"
+	snapsName = "snapshots"
+)
 
-// virtual is the tree below .strake: trash, stats, and what the daemon adds.
-// An entry of trash is the deleted inode itself, under its number and last
-// name.
+// virtual is the tree below .strake: trash, snapshots, stats, and what the
+// daemon adds. An entry of trash is the deleted inode itself, under its number
+// and last name; one of snapshots is the root as it was.
 type virtual struct {
 	fs    *Local
 	born  time.Time
@@ -55,6 +59,9 @@ func newVirtual(fs *Local, more []VirtualFile) *virtual {
 }
 
 func errVirtual(ino fsapi.Ino) error {
+	if ino >= fsapi.SnapshotIno {
+		return errSnapshot(ino)
+	}
 	return fsapi.Errorf(fsapi.NotPermitted, "inode %d is part of %s and cannot be changed", uint64(ino), VirtualName)
 }
 
@@ -73,9 +80,9 @@ func (v *virtual) getattr(ctx context.Context, ino fsapi.Ino) (fsapi.Attr, error
 	}
 	switch ino {
 	case virtualDir:
-		a.Nlink = 3
+		a.Nlink = 4
 		return a, nil
-	case virtualTrash:
+	case virtualTrash, virtualSnaps:
 		return a, nil
 	}
 	f, err := v.file(ino)
@@ -100,18 +107,26 @@ func (v *virtual) lookup(ctx context.Context, c *fsapi.Cred, dir fsapi.Ino, name
 	switch {
 	case dir == fsapi.RootIno:
 		return v.getattr(ctx, virtualDir)
-	case dir != virtualDir && dir != virtualTrash:
+	case dir != virtualDir && dir != virtualTrash && dir != virtualSnaps:
 		return fsapi.Attr{}, fsapi.Errorf(fsapi.NotDir, "inode %d is not a directory", uint64(dir))
 	case name == ".":
 		return v.getattr(ctx, dir)
-	case name == ".." && dir == virtualTrash:
+	case name == ".." && dir != virtualDir:
 		return v.getattr(ctx, virtualDir)
 	case name == trashName && dir == virtualDir:
 		return v.getattr(ctx, virtualTrash)
+	case name == snapsName && dir == virtualDir:
+		return v.getattr(ctx, virtualSnaps)
 	case name == "..":
 		return v.fs.Getattr(ctx, fsapi.RootIno)
 	case dir == virtualTrash:
 		return v.lookupTrash(ctx, c, name)
+	case dir == virtualSnaps:
+		s, err := v.fs.Snapshot(ctx, name)
+		if err != nil {
+			return fsapi.Attr{}, err
+		}
+		return v.fs.Getattr(ctx, snapIno(s.ID, fsapi.RootIno))
 	}
 	for i := range v.files {
 		if v.files[i].Name == name {
@@ -174,6 +189,8 @@ func (v *virtual) parent(ino fsapi.Ino) (fsapi.Ino, string, error) {
 		return fsapi.RootIno, VirtualName, nil
 	case virtualTrash:
 		return virtualDir, trashName, nil
+	case virtualSnaps:
+		return virtualDir, snapsName, nil
 	}
 	f, err := v.file(ino)
 	if err != nil {
@@ -183,7 +200,7 @@ func (v *virtual) parent(ino fsapi.Ino) (fsapi.Ino, string, error) {
 }
 
 func (v *virtual) open(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino, flags OpenFlags) (File, error) {
-	if ino == virtualDir || ino == virtualTrash {
+	if ino == virtualDir || ino == virtualTrash || ino == virtualSnaps {
 		return nil, fsapi.Errorf(fsapi.IsDir, "inode %d is a directory", uint64(ino))
 	}
 	f, err := v.file(ino)
@@ -294,6 +311,7 @@ func (v *virtual) openDir(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino) (Di
 		h.add(".", virtualDir, fsapi.TypeDirectory)
 		h.add("..", fsapi.RootIno, fsapi.TypeDirectory)
 		h.add(trashName, virtualTrash, fsapi.TypeDirectory)
+		h.add(snapsName, virtualSnaps, fsapi.TypeDirectory)
 		for i, f := range v.files {
 			h.add(f.Name, virtualFile+fsapi.Ino(i), fsapi.TypeRegular)
 		}
@@ -307,6 +325,18 @@ func (v *virtual) openDir(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino) (Di
 		for i := range es {
 			if e := &es[i]; sees(c, &e.Attr) {
 				h.add(entryName(e), e.Ino, e.Attr.Type)
+			}
+		}
+	case virtualSnaps:
+		h.add(".", virtualSnaps, fsapi.TypeDirectory)
+		h.add("..", virtualDir, fsapi.TypeDirectory)
+		list, err := v.fs.Snapshots(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for i := range list {
+			if s := &list[i]; !s.Deleting {
+				h.add(s.Name, snapIno(s.ID, fsapi.RootIno), fsapi.TypeDirectory)
 			}
 		}
 	default:

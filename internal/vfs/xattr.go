@@ -17,13 +17,32 @@ const (
 	securitySpace = "security."
 )
 
-// mayXattr checks name and permission, as Linux's xattr_permission.
-func (fs *Local) mayXattr(ctx context.Context, c *fsapi.Cred, n *node, name string, write bool) error {
+// aclSpace is the name space of the two attributes that hold ACLs.
+const aclSpace = "system."
+
+// xattrSpace is the name space of an extended attribute.
+func xattrSpace(name string) (string, error) {
 	switch {
 	case len(name) > fsapi.MaxXattrName:
-		return fsapi.Errorf(fsapi.Range, "extended attribute name of %d bytes: %d is the most", len(name), fsapi.MaxXattrName)
+		return "", fsapi.Errorf(fsapi.Range, "extended attribute name of %d bytes: %d is the most", len(name), fsapi.MaxXattrName)
 	case name == "" || name == userSpace || name == trustedSpace || name == securitySpace || strings.Contains(name, "\x00"):
-		return fsapi.Errorf(fsapi.Invalid, "%q is not the name of an extended attribute", name)
+		return "", fsapi.Errorf(fsapi.Invalid, "%q is not the name of an extended attribute", name)
+	case name == accessACL || name == defaultACL:
+		return aclSpace, nil
+	}
+	for _, space := range []string{userSpace, trustedSpace, securitySpace} {
+		if strings.HasPrefix(name, space) {
+			return space, nil
+		}
+	}
+	return "", fsapi.Errorf(fsapi.NotSupported, "extended attribute %q: its name space is not known", name)
+}
+
+// mayXattr checks name and permission, as Linux's xattr_permission.
+func (fs *Local) mayXattr(ctx context.Context, c *fsapi.Cred, n *node, name string, write bool) error {
+	space, err := xattrSpace(name)
+	if err != nil && fsapi.KindOf(err) != fsapi.NotSupported {
+		return err
 	}
 	want := mayRead
 	if write {
@@ -35,8 +54,8 @@ func (fs *Local) mayXattr(ctx context.Context, c *fsapi.Cred, n *node, name stri
 			return fsapi.Errorf(fsapi.ReadOnly, "inode %d is in the trash: restore it first", n.ino)
 		}
 	}
-	switch {
-	case name == accessACL || name == defaultACL:
+	switch space {
+	case aclSpace:
 		if n.typ == fsapi.TypeSymlink && write {
 			return fsapi.Errorf(fsapi.NotSupported, "symlinks have no ACL")
 		}
@@ -44,12 +63,12 @@ func (fs *Local) mayXattr(ctx context.Context, c *fsapi.Cred, n *node, name stri
 			return fs.mustOwn(c, n)
 		}
 		return nil
-	case strings.HasPrefix(name, securitySpace):
+	case securitySpace:
 		if write && c.Uid != 0 {
 			return fsapi.Errorf(fsapi.NotPermitted, "only the superuser sets %s", name)
 		}
 		return nil
-	case strings.HasPrefix(name, trustedSpace):
+	case trustedSpace:
 		if c.Uid == 0 {
 			return nil
 		}
@@ -57,10 +76,10 @@ func (fs *Local) mayXattr(ctx context.Context, c *fsapi.Cred, n *node, name stri
 			return fsapi.Errorf(fsapi.NotPermitted, "only the superuser sets %s", name)
 		}
 		return errNoAttr(n.ino, name)
-	case strings.HasPrefix(name, userSpace):
+	case userSpace:
 		return fs.mayUserXattr(ctx, c, n, name, want)
 	}
-	return fsapi.Errorf(fsapi.NotSupported, "extended attribute %q: its name space is not known", name)
+	return err
 }
 
 func (fs *Local) mayUserXattr(ctx context.Context, c *fsapi.Cred, n *node, name string, want uint32) error {
@@ -84,6 +103,9 @@ func errNoAttr(ino fsapi.Ino, name string) error {
 
 // Getxattr implements FS.
 func (fs *Local) Getxattr(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino, name string) ([]byte, error) {
+	if ino >= fsapi.SnapshotIno {
+		return fs.pasts().getxattr(ctx, c, ino, name)
+	}
 	if ino >= fsapi.VirtualIno {
 		return nil, errNoAttr(ino, name)
 	}
@@ -224,6 +246,9 @@ func (fs *Local) setACL(c *fsapi.Cred, n *node, name string, value []byte) error
 
 // Listxattr implements FS.
 func (fs *Local) Listxattr(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino) ([]string, error) {
+	if ino >= fsapi.SnapshotIno {
+		return fs.pasts().listxattr(ctx, c, ino)
+	}
 	if ino >= fsapi.VirtualIno {
 		return nil, nil
 	}
@@ -242,13 +267,19 @@ func (fs *Local) Listxattr(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino) ([
 			return err
 		})
 	}
+	return listed(c, names, flags), err
+}
+
+// listed is what c may see of stored names, with those that are not stored as
+// attributes.
+func listed(c *fsapi.Cred, names []string, flags meta.Flags) []string {
 	if c.Uid != 0 {
 		names = slices.DeleteFunc(names, func(s string) bool { return strings.HasPrefix(s, trustedSpace) })
 	}
 	if flags&meta.HasPolicy != 0 {
 		names = append(names, PolicyXattr)
 	}
-	return names, err
+	return names
 }
 
 // Removexattr implements FS.
