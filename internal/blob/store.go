@@ -64,6 +64,8 @@ type Store struct {
 	repairs repairs
 	stats   counters
 
+	versions versions
+
 	cpu        chan struct{} // one token for each goroutine that computes
 	prefetches chan struct{} // one token for each prefetch under way
 
@@ -109,6 +111,7 @@ func New(o Options) (*Store, error) {
 	s.cache = cache.New(o.CacheBytes, s.pool)
 	s.loads.m = make(map[cache.Key]*load)
 	s.places.m = make(map[fsapi.SegmentID][]fsapi.DriveID)
+	s.versions.open, s.versions.last = make(map[versionName]int), make(map[versionName]time.Time)
 	s.repairs.busy = make(map[BadName]bool)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
