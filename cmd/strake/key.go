@@ -15,7 +15,10 @@ import (
 
 type keyCmd struct {
 	Passwd keyPasswdCmd `cmd:"" help:"Change the password that wraps the keys."`
-	List   keyListCmd   `cmd:"" help:"List the versions of data keys."`
+	List   keyListCmd   `cmd:"" help:"List the versions of data keys, and what opens the keyring."`
+	Wrap   keyWrapCmd   `cmd:"" help:"Let another key open the keyring: a password, a key file, a KMS; or wrap it anew."`
+	Unwrap keyUnwrapCmd `cmd:"" help:"Take a key's right to open the keyring away."`
+	Rotate keyRotateCmd `cmd:"" help:"Make a new data key for a volume; its data is encrypted anew in the background."`
 }
 
 type keyPasswdCmd struct {
@@ -28,23 +31,27 @@ func (c *keyPasswdCmd) Run(g *globals) error {
 	if err != nil {
 		return err
 	}
-	fresh, err := readPassword(c.NewFile, "New password: ")
+	fresh, err := newPassword(c.NewFile)
 	if err != nil {
 		return err
-	}
-	if c.NewFile == "" {
-		again, err := readPassword("", "New password again: ")
-		if err != nil {
-			return err
-		}
-		if again != fresh {
-			return fsapi.Errorf(fsapi.Invalid, "the two new passwords differ: nothing was changed")
-		}
 	}
 	if _, err := client.Call[api.Empty](g.ctx, g.client(), "POST", "/v1/admin/keys/passwd", api.Passwd{Old: old, New: fresh}); err != nil {
 		return err
 	}
 	return g.out.done(api.Empty{}, "the password was changed; give it with --password-file at the next start")
+}
+
+// newPassword reads a new password, twice where a person types it.
+func newPassword(file string) (string, error) {
+	fresh, err := readPassword(file, "New password: ")
+	if err != nil || file != "" {
+		return fresh, err
+	}
+	again, err := readPassword("", "New password again: ")
+	if err == nil && again != fresh {
+		err = fsapi.Errorf(fsapi.Invalid, "the two new passwords differ: nothing was changed")
+	}
+	return fresh, err
 }
 
 func readPassword(file, prompt string) (string, error) {
@@ -68,17 +75,87 @@ func (c *keyListCmd) Run(g *globals) error {
 	if err != nil {
 		return err
 	}
-	return g.out.value(l, func(w io.Writer) {
-		var t [][]any
-		for _, k := range l.Keys {
-			current := ""
-			if k.Current {
-				current = "current"
-			}
-			t = append(t, []any{k.Volume, k.Version, k.Cipher, when(k.Created), current})
+	return g.out.value(l, func(w io.Writer) { printKeys(w, l) })
+}
+
+func printKeys(w io.Writer, l api.Keys) {
+	var t [][]any
+	for _, k := range l.Keys {
+		t = append(t, []any{k.Volume, k.Version, k.Cipher, when(k.Created), keyState(k, l.Reencrypt)})
+	}
+	rows(w, []any{"VOLUME", "VERSION", "CIPHER", "CREATED", ""}, t)
+	for _, r := range l.Reencrypt {
+		fmt.Fprintf(w, "\n%s is encrypted anew for version %d: %s, %s of %s looked at, %s encrypted\n", r.Volume, r.To, r.Phase, size(r.Done), size(r.Total), size(r.Moved))
+		if r.Needed != "" {
+			fmt.Fprintf(w, "old versions are needed by: %s\n", r.Needed)
 		}
-		rows(w, []any{"VOLUME", "VERSION", "CIPHER", "CREATED", ""}, t)
-	})
+	}
+	t = nil
+	for _, k := range l.Wrappings {
+		t = append(t, []any{k.Name, k.Kind, strings.TrimSpace(k.Provider + " " + k.Key), when(k.Created), k.ID})
+	}
+	fmt.Fprintln(w)
+	rows(w, []any{"OPENED BY", "KIND", "KEY", "SINCE", "ID"}, t)
+}
+
+// keyState says what a version is for.
+func keyState(k api.Key, rs []api.Rekeying) string {
+	if k.Current {
+		return "current"
+	}
+	for _, r := range rs {
+		if r.Volume == k.Volume && r.Phase == "waiting" {
+			return "old, waits to be dropped"
+		}
+	}
+	return "old, in use"
+}
+
+type keyWrapCmd struct {
+	Name    string `arg:"" help:"password, file (keys.file in the configuration), or the name of a [[kms]] in the configuration."`
+	NewFile string `help:"With password: file that holds it (default: ask)." type:"existingfile"`
+}
+
+func (c *keyWrapCmd) Run(g *globals) error {
+	req := api.KeyWrap{Name: c.Name}
+	if c.Name == "password" {
+		var err error
+		if req.Password, err = newPassword(c.NewFile); err != nil {
+			return err
+		}
+	}
+	if _, err := client.Call[api.Empty](g.ctx, g.client(), "POST", "/v1/admin/keys/wrap", req); err != nil {
+		return err
+	}
+	return g.out.done(api.Named{Name: c.Name}, "%s opens the keyring from now on", c.Name)
+}
+
+type keyUnwrapCmd struct {
+	Name string `arg:"" help:"Name of the wrapping, as strake key list shows it."`
+}
+
+func (c *keyUnwrapCmd) Run(g *globals) error {
+	if _, err := client.Call[api.Empty](g.ctx, g.client(), "POST", "/v1/admin/keys/unwrap", api.Named{Name: c.Name}); err != nil {
+		return err
+	}
+	return g.out.done(api.Named{Name: c.Name}, "%s does not open the keyring any more", c.Name)
+}
+
+type keyRotateCmd struct {
+	Volume string `arg:"" optional:"" help:"Volume (default: the default one)."`
+	Prune  bool   `help:"Make no new key: drop the old ones, if nothing needs them any more."`
+	Now    bool   `help:"With --prune: encrypt everything anew now, and do not wait out the delays of upkeep."`
+}
+
+func (c *keyRotateCmd) Run(g *globals) error {
+	r, err := client.Call[api.KeyRotated](g.ctx, g.client(), "POST", "/v1/admin/keys/rotate", api.KeyRotate{Volume: c.Volume, Prune: c.Prune, Now: c.Now})
+	if err != nil {
+		return err
+	}
+	if c.Prune {
+		return g.out.done(r, "dropped %d old keys of %s; version %d is the only one", len(r.Dropped), r.Volume, r.Version)
+	}
+	return g.out.done(r, "version %d of %s's key is current; older data is encrypted anew in the background (strake key list)", r.Version, r.Volume)
 }
 
 type tokenCmd struct {

@@ -4,12 +4,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/strakefs/strake/internal/config"
+	"github.com/strakefs/strake/internal/keyring/kms/kmstest"
 )
 
 func TestMain(m *testing.M) {
@@ -28,11 +30,13 @@ func TestScripts(t *testing.T) {
 			}
 			e.Defer(func() { os.RemoveAll(dir) })
 			e.Setenv("STRAKE_DATA", filepath.Join(dir, "d"))
+			e.Values["t"] = t
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"waitsocket": waitSocket,
 			"firstfield": firstField,
+			"kms":        startKMS,
 		},
 	})
 }
@@ -59,6 +63,23 @@ func firstField(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("no line of the output holds %q", args[1])
+}
+
+// services are the key services of scripts, by address.
+var services sync.Map
+
+// startKMS starts a key service with the key "strake" and sets KMS_ADDR and
+// KMS_TOKEN; kms down has it answer nothing useful, kms up again.
+func startKMS(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) == 0 {
+		s := kmstest.Start(ts.Value("t").(testing.TB), "strake")
+		services.Store(s.URL, s)
+		ts.Setenv("KMS_ADDR", s.URL)
+		ts.Setenv("VAULT_TOKEN", kmstest.Token)
+		return
+	}
+	s, _ := services.Load(ts.Getenv("KMS_ADDR"))
+	s.(*kmstest.Service).Down(map[string]int{"down": -1, "up": 0}[args[0]])
 }
 
 // The committed reference is the one that the code makes.

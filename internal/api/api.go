@@ -190,9 +190,57 @@ type Key struct {
 	Current bool      `json:"current"`
 }
 
-// Keys is a list of keys.
+// Keys is a list of keys, of what opens the keyring that holds them, and of the
+// volumes whose data is being encrypted anew.
 type Keys struct {
-	Keys []Key `json:"keys"`
+	Keys      []Key      `json:"keys"`
+	Wrappings []Wrapping `json:"wrappings"`
+	Reencrypt []Rekeying `json:"reencrypt"`
+}
+
+// Wrapping is one key that opens the keyring.
+type Wrapping struct {
+	ID       string    `json:"id"`
+	Kind     string    `json:"kind"` // password, file, kms
+	Name     string    `json:"name"`
+	Provider string    `json:"provider,omitempty"`
+	Key      string    `json:"key"`
+	Created  time.Time `json:"created"`
+}
+
+// Rekeying is how far a volume's data is from needing its current key only.
+// Bytes are as stored.
+type Rekeying struct {
+	Volume string `json:"volume"`
+	To     uint32 `json:"to"`    // the version that is current
+	Phase  string `json:"phase"` // journal, segments, inline, waiting
+	Done   int64  `json:"done"`
+	Total  int64  `json:"total"`
+	Moved  int64  `json:"moved"`            // of Done, what was encrypted anew
+	Needed string `json:"needed,omitempty"` // why old versions are kept, when last looked at
+}
+
+// KeyWrap adds a key that opens the keyring: password, file, or the name of a
+// KMS in the configuration. Password is for the first only; empty: the
+// configured or generated one.
+type KeyWrap struct {
+	Name     string `json:"name"`
+	Password string `json:"password,omitempty"`
+}
+
+// KeyRotate makes a new data key for a volume. Prune instead drops the versions
+// that nothing needs any more; Now does not wait out the delay before that.
+type KeyRotate struct {
+	Volume string `json:"volume"`
+	Prune  bool   `json:"prune,omitempty"`
+	Now    bool   `json:"now,omitempty"`
+}
+
+// KeyRotated is the outcome: the current version, and those that were dropped.
+type KeyRotated struct {
+	Volume  string   `json:"volume"`
+	Version uint32   `json:"version"`
+	Dropped []uint32 `json:"dropped"`
 }
 
 // Passwd changes the password that wraps the keys.

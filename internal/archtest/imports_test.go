@@ -70,6 +70,8 @@ var layers = []layer{
 	{pkg: "drive/*", imports: "drive osfs clock"},
 
 	{pkg: "keyring", imports: "osfs clock"},
+	{pkg: "keyring/kms", imports: "keyring osfs clock"},
+	{pkg: "keyring/kms/kmstest", support: true},
 	{pkg: "policy"},
 	{pkg: "telemetry"},
 	{pkg: "osfs", std: true},

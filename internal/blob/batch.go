@@ -30,6 +30,7 @@ type Batch struct {
 	comp    *frame.Compressor
 	version fsapi.KeyVersion
 	cipher  Cipher
+	sealing bool // is counted in the store's versions, and guarded by their mu
 
 	items    []*item
 	deferred []*item       // the newest, not yet started: Finish does them without a goroutine
@@ -86,7 +87,9 @@ func (s *Store) NewRepack(ctx context.Context, vol fsapi.VolumeID, c Class) *Bat
 
 func (s *Store) newBatch(ctx context.Context, vol fsapi.VolumeID, c Class, cold bool) *Batch {
 	b := &Batch{st: s, vol: vol, class: c, cold: cold, first: make(map[fsapi.ChunkID]*item), inflight: make(chan struct{}, 2*s.o.Workers+2)}
-	b.ctx, b.cancel = context.WithCancel(ctx)
+	var cancel context.CancelFunc
+	b.ctx, cancel = context.WithCancel(ctx)
+	b.cancel = func() { cancel(); b.sealedLast() }
 	b.unhook = context.AfterFunc(s.ctx, func() {
 		b.fail(closed("store data"))
 		b.cancel()
@@ -107,7 +110,7 @@ func (b *Batch) setup(cold bool) (err error) {
 	if len(b.class.Copies) == 0 || slices.ContainsFunc(b.class.Copies, func(c policy.Copy) bool { return c.Width() == 0 }) {
 		return fsapi.Errorf(fsapi.Invalid, "store data: the policy asks for no copies")
 	}
-	if b.version, b.cipher, err = s.o.Keys.Current(b.vol); err != nil {
+	if err := b.seals(); err != nil {
 		return err
 	}
 	if b.hash, err = s.hasher(b.vol); err != nil {

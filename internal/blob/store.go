@@ -73,6 +73,8 @@ type Store struct {
 	repairs repairs
 	stats   counters
 
+	versions versions
+
 	cpu        chan struct{} // one token for each goroutine that computes
 	images     chan struct{} // one token for each segment that is in memory to be copied
 	gathered   atomic.Int64  // bytes of segments being gathered
@@ -123,6 +125,7 @@ func New(o Options) (*Store, error) {
 	s.cache = cache.New(o.CacheBytes, s.pool)
 	s.loads.m = make(map[cache.Key]*load)
 	s.places.m = make(map[fsapi.SegmentID]*where)
+	s.versions.open, s.versions.last = make(map[versionName]int), make(map[versionName]time.Time)
 	s.repairs.busy = make(map[BadName]bool)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil

@@ -902,3 +902,32 @@ func BenchmarkCheckpoint(b *testing.B) {
 		must(b, snap.Close())
 	}
 }
+
+// Renew leaves nothing on the drives but a checkpoint of now.
+func TestRenew(t *testing.T) {
+	w := newWorld(t, 2)
+	s := w.shipper(Options{})
+	w.commits(10)
+	must(t, s.Flush(t.Context()))
+	w.commits(10)
+	must(t, s.Renew(t.Context()))
+	if st := s.Status(); st.Checkpoint != w.last() || st.Since != 0 {
+		t.Errorf("%+v after batch %d", st, w.last())
+	}
+	for _, d := range w.drives {
+		if len(d.blobs) != 1 {
+			t.Errorf("drive %s holds %d blobs", d.info.Name, len(d.blobs))
+		}
+	}
+	w.check(w.drives, w.last())
+	made := w.drives[0].ops["Create"]
+	must(t, s.Renew(t.Context())) // nothing is older
+	if w.drives[0].ops["Create"] != made {
+		t.Error("a checkpoint was made again though nothing changed")
+	}
+	w.commits(1)
+	w.drives[1].fail = func(op, _ string) error { return fsapi.Errorf(fsapi.IO, "broken") }
+	if err := s.Renew(t.Context()); err == nil {
+		t.Error("a drive failed, and nobody said so")
+	}
+}

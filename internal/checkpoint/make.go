@@ -17,7 +17,7 @@ const blockBytes = 1 << 20
 // due reports whether a checkpoint should be made: writing one costs its size,
 // so it is not made before as many bytes of groups have come. REQUIRES busy.
 func (s *Shipper) due() bool {
-	return s.resumed && (s.base == nil || s.since >= max(s.o.CheckpointBytes, s.size))
+	return s.resumed && (s.base == nil || s.base.last < s.renew || s.since >= max(s.o.CheckpointBytes, s.size))
 }
 
 // checkpoint makes a checkpoint if one is due: it writes it to every drive

@@ -89,6 +89,7 @@ type Shipper struct {
 	last    kv.Seq  // the newest batch in pend or a group
 	gap     kv.Seq  // batches before and at it may be in no group
 	places  map[fsapi.DriveID]*place
+	renew   kv.Seq // a checkpoint before it is too old
 
 	launched  bool // Run has a checkpoint being made
 	makePause time.Duration
@@ -183,6 +184,31 @@ func (s *Shipper) Flush(ctx context.Context) error {
 		}
 		if err := s.checkpoint(ctx); err != nil {
 			return err
+		}
+	}
+	return fsapi.Errorf(fsapi.Busy, "the metadata changes faster than a checkpoint of it can be written to the drives")
+}
+
+// Renew is Flush that also puts a checkpoint of now in the place of the one
+// there is, and of the groups after it: so that the drives hold nothing that
+// the metadata does not hold any more. A drive that is not there keeps what it
+// has. Errors as Flush.
+func (s *Shipper) Renew(ctx context.Context) error {
+	if err := s.Flush(ctx); err != nil {
+		return err
+	}
+	if err := lock(ctx, s.busy); err != nil {
+		return err
+	}
+	want := s.o.Engine.LastSeq()
+	s.renew = max(s.renew, want)
+	unlock(s.busy)
+	for range maxMakes {
+		if err := s.checkpoint(ctx); err != nil {
+			return err
+		}
+		if st := s.Status(); st.Based && st.Checkpoint >= want {
+			return s.behind()
 		}
 	}
 	return fsapi.Errorf(fsapi.Busy, "the metadata changes faster than a checkpoint of it can be written to the drives")

@@ -15,6 +15,8 @@ type Size int64
 // Reference prints them.
 type Config struct {
 	Data    Data    `toml:"data" doc:"Where Strake keeps what is its own, and the password that opens it."`
+	Keys    Keys    `toml:"keys" doc:"What opens the keyring, which holds the keys of all data. See keys.md."`
+	KMS     []KMS   `toml:"kms" doc:"Services that hold keys which may wrap the keyring. One that is listed is used once 'strake key wrap NAME' or keys.wrap says so."`
 	Volume  Volume  `toml:"volume" doc:"What new volumes start from. A volume keeps what it was made with; change it with 'strake volume set'."`
 	Drives  []Drive `toml:"drive" doc:"Places for segments. Where none is given, one directory inside data.dir is used. Drives can also be added with 'strake drive add'."`
 	Fuse    Fuse    `toml:"fuse" doc:"The mount."`
@@ -35,6 +37,30 @@ type Data struct {
 	Dir          string `toml:"dir" doc:"Data directory. The flag --data wins."`
 	PasswordFile string `toml:"password_file" doc:"File that holds the password of the keyring. Empty: the environment variable named by password_env if it is set, else the file 'password' in the data directory, which is made with a generated password on first use."`
 	PasswordEnv  string `toml:"password_env" doc:"Name of the environment variable that may hold the password."`
+}
+
+// Keys is [keys].
+type Keys struct {
+	Wrap string        `toml:"wrap" doc:"What wraps the keyring of a new store, any of which opens it: password, file and names of [[kms]], separated by commas. Later 'strake key wrap' and 'strake key unwrap' change it."`
+	File string        `toml:"file" doc:"Key file, absolute: 32 random bytes, readable by the server's user only. Made where it is wanted and not there. Keep it on another disk than the data."`
+	Wait time.Duration `toml:"wait" doc:"How long a start asks a KMS again that does not answer, before it gives up."`
+}
+
+// KMS is one [[kms]].
+type KMS struct {
+	Name            string `toml:"name" doc:"Name of the wrapping, unique, not password or file."`
+	Provider        string `toml:"provider" doc:"transit (HashiCorp Vault, OpenBao) or aws (AWS KMS and what speaks its protocol)."`
+	Address         string `toml:"address" doc:"URL of the service; https unless it is on this machine. For aws it may be empty: the region's."`
+	Key             string `toml:"key" doc:"transit: name of the key, of type aes256-gcm96 or chacha20-poly1305. aws: key id, ARN or alias/NAME."`
+	CAFile          string `toml:"ca_file" doc:"PEM certificates to trust besides the system's."`
+	Mount           string `toml:"mount" doc:"transit: path at which the engine is mounted." default:"transit"`
+	Namespace       string `toml:"namespace" doc:"transit: namespace."`
+	TokenFile       string `toml:"token_file" doc:"transit: file that holds a token, read at each request. Empty, without role_id: the environment variable VAULT_TOKEN or BAO_TOKEN."`
+	RoleID          string `toml:"role_id" doc:"transit: role id of an AppRole."`
+	SecretIDFile    string `toml:"secret_id_file" doc:"transit: file that holds the AppRole's secret id."`
+	Region          string `toml:"region" doc:"aws: region."`
+	CredentialsFile string `toml:"credentials_file" doc:"aws: shared credentials file, read at each request. Empty: the environment variables AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN."`
+	Profile         string `toml:"profile" doc:"aws: profile in that file." default:"default"`
 }
 
 // Volume is [volume].
@@ -132,6 +158,7 @@ type Log struct {
 func Default() Config {
 	return Config{
 		Data:    Data{PasswordEnv: "STRAKE_PASSWORD"},
+		Keys:    Keys{Wrap: "password", Wait: time.Minute},
 		Volume:  Volume{Name: "main", Cipher: "aes-256-gcm"},
 		Fuse:    Fuse{AllowOther: true, EntryTimeout: 5 * time.Minute, AttrTimeout: 5 * time.Minute, ReadAhead: 4 << 20},
 		Rest:    Rest{Listen: "127.0.0.1:7420"},

@@ -21,6 +21,7 @@ const working Size = 128 << 20
 func (c *Config) Validate() error {
 	for _, err := range []error{
 		c.Volume.validate(),
+		c.validateKeys(),
 		validateDrives(c.Drives),
 		c.Rest.validate(),
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
@@ -59,6 +60,41 @@ func (v *Volume) validate() error {
 		return fsapi.Wrap(fsapi.Invalid, err, "volume.cipher")
 	}
 	return nil
+}
+
+// validateKeys checks the names of what wraps the keyring. What a service needs
+// is checked when its client is made.
+func (c *Config) validateKeys() error {
+	seen := map[string]bool{"password": true, "file": true}
+	for i, k := range c.KMS {
+		switch {
+		case k.Name == "" || len(k.Name) > 64 || strings.ContainsAny(k.Name, ", \t\n"):
+			return refuse("kms "+strconv.Itoa(i+1)+": name", "is %q: want 1 to 64 bytes without commas and spaces", k.Name)
+		case seen[k.Name]:
+			return refuse("kms "+strconv.Quote(k.Name)+": name", "is taken: two wrappings cannot have one name")
+		}
+		seen[k.Name] = true
+	}
+	if c.Keys.File != "" && !filepath.IsAbs(c.Keys.File) {
+		return refuse("keys.file", "is %q: want an absolute path", c.Keys.File)
+	}
+	for _, name := range c.Keys.Names() {
+		if !seen[name] {
+			return refuse("keys.wrap", "names %q: want password, file or the name of a [[kms]]", name)
+		}
+		if name == "file" && c.Keys.File == "" {
+			return refuse("keys.wrap", "names file, but keys.file is not set")
+		}
+	}
+	if len(c.Keys.Names()) == 0 {
+		return refuse("keys.wrap", "is empty: something must open the keyring")
+	}
+	return nil
+}
+
+// Names are the names in Wrap.
+func (k *Keys) Names() []string {
+	return strings.FieldsFunc(k.Wrap, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
 func validateDrives(drives []Drive) error {
@@ -136,6 +172,7 @@ func (c *Config) times() error {
 	}{
 		{"fuse.entry_timeout", c.Fuse.EntryTimeout, 0, 24 * time.Hour},
 		{"fuse.attr_timeout", c.Fuse.AttrTimeout, 0, 24 * time.Hour},
+		{"keys.wait", c.Keys.Wait, 0, time.Hour},
 		{"write.flush_age", c.Write.FlushAge, 10 * time.Millisecond, time.Hour},
 		{"journal.pack_age", c.Journal.PackAge, time.Second, 24 * time.Hour},
 		{"gc.delay", c.GC.Delay, 0, 90 * 24 * time.Hour},

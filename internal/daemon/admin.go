@@ -7,7 +7,6 @@ import (
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/door/rest"
 	"github.com/strakefs/strake/internal/fsapi"
-	"github.com/strakefs/strake/internal/keyring"
 	"github.com/strakefs/strake/internal/meta"
 	"github.com/strakefs/strake/internal/policy"
 )
@@ -42,8 +41,11 @@ func (s *server) endpoints() []rest.Endpoint {
 		rest.JSON("GET", "/v1/admin/info", read, "What a path is, for people.", n.info),
 		rest.JSON("GET", "/v1/admin/explain", read, "Where every byte of a file lies.", n.explain),
 
-		rest.JSON("GET", "/v1/admin/keys", admin, "List the versions of data keys.", n.listKeys),
+		rest.JSON("GET", "/v1/admin/keys", admin, "List the versions of data keys, what still needs old ones, and what opens the keyring.", n.listKeys),
 		rest.JSON("POST", "/v1/admin/keys/passwd", admin, "Change the password.", n.passwd),
+		rest.JSON("POST", "/v1/admin/keys/wrap", admin, "Let another key open the keyring, or wrap it anew with one that does.", n.wrapKeys),
+		rest.JSON("POST", "/v1/admin/keys/unwrap", admin, "Take a key's right to open the keyring away.", n.unwrapKeys),
+		rest.JSON("POST", "/v1/admin/keys/rotate", admin, "Make a new data key for a volume, or drop those that nothing needs.", n.rotateKey),
 		rest.JSON("GET", "/v1/admin/tokens", admin, "List tokens.", n.listTokens),
 		rest.JSON("POST", "/v1/admin/tokens", admin, "Make a token; its secret is shown once.", n.createToken),
 		rest.JSON("POST", "/v1/admin/tokens/delete", admin, "Take a token's rights away.", n.deleteToken),
@@ -173,44 +175,6 @@ func (s *server) deleteVolume(ctx context.Context, req api.VolumeDelete) (api.Em
 		return api.Empty{}, err
 	}
 	return api.Empty{}, s.n.volumes.delete(ctx, req.Name)
-}
-
-func (n *Node) listKeys(ctx context.Context, _ api.Empty) (api.Keys, error) {
-	out := api.Keys{Keys: []api.Key{}}
-	for _, v := range n.keys.Volumes() {
-		name := ""
-		if o := n.volumes.byID(v.ID); o != nil {
-			name = o.name()
-		}
-		for i, k := range v.Versions {
-			out.Keys = append(out.Keys, api.Key{
-				Volume: name, Version: uint32(k.Number), Cipher: v.Cipher.String(), Created: k.Created, Current: i == len(v.Versions)-1,
-			})
-		}
-	}
-	return out, nil
-}
-
-// passwd re-wraps the keyring. With a generated password its file follows, so
-// that the next start finds the new one.
-func (n *Node) passwd(ctx context.Context, req api.Passwd) (api.Empty, error) {
-	if req.New == "" {
-		return api.Empty{}, fsapi.Errorf(fsapi.Invalid, "the new password is empty")
-	}
-	old, fresh := []byte(req.Old), []byte(req.New)
-	given, err := n.givenPassword()
-	if err != nil {
-		return api.Empty{}, err
-	}
-	if given == nil {
-		err = n.keys.ChangePasswordFile(n.fs, n.at.password(), old, fresh, keyring.DefaultParams())
-	} else {
-		err = n.keys.ChangePassword(old, fresh, keyring.DefaultParams())
-	}
-	if err != nil {
-		return api.Empty{}, err
-	}
-	return api.Empty{}, n.ships.Flush(ctx) // the copies on the drives
 }
 
 func (n *Node) listTokens(context.Context, api.Empty) (api.Tokens, error) { return n.tokens.all(), nil }

@@ -138,49 +138,6 @@ func (n *Node) refuseForeign() error {
 	return nil
 }
 
-// openKeys opens the keyring, or makes it with a password that is safe on disk
-// before anything is encrypted with it.
-func (n *Node) openKeys(_ context.Context, _ openMode) error {
-	made, err := n.at.exists(n.fs)
-	if err != nil {
-		return err
-	}
-	if n.keys, err = n.unlock(made); err != nil {
-		return err
-	}
-	n.onClose(n.keys.Close)
-	return nil
-}
-
-func (n *Node) unlock(made bool) (*keyring.Keyring, error) {
-	given, err := n.givenPassword()
-	if err != nil {
-		return nil, err
-	}
-	if made && given == nil {
-		return keyring.OpenWithFile(n.fs, n.at.keyring(), n.at.password())
-	}
-	if made {
-		return keyring.Open(n.fs, n.at.keyring(), given)
-	}
-	if given == nil {
-		if given, _, err = keyring.EnsurePasswordFile(n.fs, n.at.password()); err != nil {
-			return nil, err
-		}
-	}
-	return keyring.Create(n.fs, n.at.keyring(), given, keyring.DefaultParams())
-}
-
-// givenPassword is the password from the configured file or the environment,
-// nil where neither is set.
-func (n *Node) givenPassword() ([]byte, error) {
-	env := n.cfg.Data.PasswordEnv
-	if n.cfg.Data.PasswordFile == "" && (env == "" || os.Getenv(env) == "") {
-		return nil, nil
-	}
-	return keyring.PasswordFrom(keyring.Sources{File: n.cfg.Data.PasswordFile, Env: env})
-}
-
 func (n *Node) openEngine(_ context.Context, _ openMode) error {
 	e, err := n.pebble()
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/checkpoint"
+	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/config"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/drive/dir"
@@ -31,7 +33,7 @@ func Rebuild(ctx context.Context, cfg config.Config, from []string, emit func(ap
 	if err != nil {
 		return err
 	}
-	r := &rebuild{cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, emit: emit}
+	r := &rebuild{cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, log: log, emit: emit}
 	if err := errors.Join(r.restore(ctx, from), r.close()); err != nil {
 		return err
 	}
@@ -47,6 +49,7 @@ type rebuild struct {
 	cfg     config.Config
 	at      layout
 	fs      osfs.FS
+	log     *slog.Logger
 	emit    func(api.FsckEvent) error
 	drives  []drive.Drive
 	closers []func() error
@@ -121,8 +124,8 @@ func (r *rebuild) unlock(ctx context.Context) (*keyring.Keyring, error) {
 			return nil, err
 		}
 	}
-	n := &Node{cfg: r.cfg, at: r.at, fs: r.fs}
-	return n.unlock(true)
+	n := &Node{cfg: r.cfg, at: r.at, fs: r.fs, log: r.log, clock: clock.Real}
+	return n.unlock(ctx)
 }
 
 // takeKeyring copies the newest keyring that a drive has.

@@ -14,7 +14,7 @@ import (
 
 func (n *Node) newUpkeep() (*upkeep.Upkeep, error) {
 	return upkeep.New(upkeep.Options{
-		Store: n.blob, Meta: n.meta, Drives: n.drives.set,
+		Store: n.blob, Meta: n.meta, Drives: n.drives.set, Keys: rekeys{n},
 		Delay: n.cfg.GC.Delay, GCEvery: n.cfg.GC.Interval, LiveRatio: n.cfg.GC.Ratio,
 		JournalMax: int64(n.cfg.Journal.Pack), JournalAge: n.cfg.Journal.PackAge,
 		Clock: n.clock, Log: n.log,

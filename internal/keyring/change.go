@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"bytes"
+	"context"
 	"maps"
 	"math"
 	"slices"
@@ -83,21 +84,78 @@ func (k *Keyring) DropVersion(id fsapi.VolumeID, ver fsapi.KeyVersion) error {
 }
 
 // ChangePassword wraps the keys under another password. The old one must be
-// right: fsapi.Unauthorized otherwise. Until it returns, and after an error of
-// the file system, one of the two passwords opens the file, never neither.
+// right: fsapi.Unauthorized otherwise; fsapi.NotExist where no password wraps
+// the keys. Until it returns, and after an error of the file system, one of the
+// two passwords opens the file, never neither.
 func (k *Keyring) ChangePassword(old, password []byte, p Params) error {
+	return k.rewrap(func(wraps []*wrapping) ([]*wrapping, error) {
+		i := find(wraps, KindPassword.String())
+		if i < 0 {
+			return nil, fsapi.Errorf(fsapi.NotExist, "keyring: no password wraps it: add one with `strake key wrap password`")
+		}
+		ctx := context.Background() // a password needs no I/O
+		was, err := wraps[i].open(ctx, Password(old, Params{}))
+		if err != nil {
+			return nil, err
+		}
+		clear(was)
+		return k.with(ctx, wraps, Password(password, p))
+	})
+}
+
+// Wrap lets another key open the keyring: besides those that do, or in place
+// of the wrapping of its name. It is seen to open before the file changes.
+// Errors of the key; none of the others is needed.
+func (k *Keyring) Wrap(ctx context.Context, kek KEK) error {
+	return k.rewrap(func(wraps []*wrapping) ([]*wrapping, error) { return k.with(ctx, wraps, kek) })
+}
+
+// with is wraps with one added or replaced.
+func (k *Keyring) with(ctx context.Context, wraps []*wrapping, kek KEK) ([]*wrapping, error) {
+	w, err := newWrapping(ctx, kek, k.now())
+	if err != nil {
+		return nil, err
+	}
+	if i := find(wraps, w.name); i >= 0 {
+		wraps[i] = w
+		return wraps, nil
+	}
+	return append(wraps, w), nil
+}
+
+// Unwrap takes the wrapping of a name away. One that stays must open with one
+// of keks, now: fsapi.Busy otherwise, and for the last. fsapi.NotExist.
+func (k *Keyring) Unwrap(ctx context.Context, name string, keks ...KEK) error {
+	return k.rewrap(func(wraps []*wrapping) ([]*wrapping, error) {
+		i := find(wraps, name)
+		if i < 0 {
+			return nil, fsapi.Errorf(fsapi.NotExist, "keyring: no wrapping is named %q: `strake key list` shows them", name)
+		}
+		wraps = slices.Delete(wraps, i, i+1)
+		if len(wraps) == 0 {
+			return nil, fsapi.Errorf(fsapi.Busy, "keyring: %s is the only wrapping: nothing would open the keyring any more; add another first", name)
+		}
+		h := &header{wraps: wraps}
+		l, err := h.unlock(ctx, keks)
+		if err != nil {
+			return nil, fsapi.Errorf(fsapi.Busy, "%s is kept, as no other wrapping was seen to open: %w", name, err)
+		}
+		l.wipe()
+		return wraps, nil
+	})
+}
+
+// rewrap lets fn change a copy of the wrappings and seals a new master key to
+// them, so that the key of a wrapping that went opens nothing that is written
+// later.
+func (k *Keyring) rewrap(fn func([]*wrapping) ([]*wrapping, error)) error {
 	k.change.Lock()
 	defer k.change.Unlock()
-	h, err := parseHeader(k.file)
+	wraps, err := fn(slices.Clone(k.lock.wraps))
 	if err != nil {
 		return err
 	}
-	was, err := h.unlock(old)
-	if err != nil {
-		return err
-	}
-	was.wipe()
-	l, err := newLock(password, p)
+	l, err := newLock(wraps)
 	if err != nil {
 		return err
 	}

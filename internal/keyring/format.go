@@ -12,20 +12,15 @@ import (
 // Layout of the file; FORMAT.md says what each part is.
 const (
 	magic   = "STRKKEYS"
-	version = 1
+	version = 2
 
-	offVersion    = 8
-	offSalt       = 10
-	offPasses     = 26
-	offMemory     = 30
-	offLanes      = 34
-	offNonce      = 35
-	offMaster     = 47
-	offGeneration = 95
-	offBodyNonce  = 103
-	offBodyLen    = 115
-	offBody       = 119
-	crcLen        = 4
+	offVersion = 8
+	offWrapN   = 10
+	offWrapLen = 12
+	offWraps   = 16
+	bodyHead   = 8 + nonceLen + 4 // generation, nonce, length
+	minFile    = offWraps + minWrapping + bodyHead + tagLen + crcLen
+	crcLen     = 4
 
 	// maxFile bounds the file, so that a drive can keep it as a small blob.
 	maxFile = 1 << 20
@@ -43,20 +38,17 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // header is the file apart from the sealed body's plaintext.
 type header struct {
 	generation uint64
-	params     Params
-	salt       []byte
-	nonce      []byte // of the master key
-	master     []byte // sealed
+	wraps      []*wrapping
+	head       []byte // the file up to the generation
 	bodyNonce  []byte
 	body       []byte // sealed
-	aadMaster  []byte // what the seals cover besides
-	aadBody    []byte
+	aadBody    []byte // what the seal covers besides
 }
 
 // parseHeader checks a file's shape and checksum and takes it apart. The
 // result points into data.
 func parseHeader(data []byte) (*header, error) {
-	if len(data) < offBody+tagLen+crcLen || len(data) > maxFile {
+	if len(data) < minFile || len(data) > maxFile {
 		return nil, fsapi.Errorf(fsapi.Corrupt, "keyring: %d bytes cannot be a keyring file", len(data))
 	}
 	if string(data[:len(magic)]) != magic {
@@ -68,30 +60,41 @@ func parseHeader(data []byte) (*header, error) {
 		return nil, fsapi.Errorf(fsapi.Corrupt, "keyring: the checksum is wrong: the file is damaged; take the copy meta/keyring of a drive")
 	}
 	if v := le.Uint16(data[offVersion:]); v != version {
-		return nil, fsapi.Errorf(fsapi.NotSupported, "keyring: the file has version %d, this program knows version %d: use a newer release", v, version)
+		return nil, fsapi.Errorf(fsapi.NotSupported, "keyring: the file has version %d, this program knows version %d: use the release that wrote it", v, version)
 	}
-	if n := le.Uint32(data[offBodyLen:]); int64(n) != int64(len(rest)-offBody) {
-		return nil, fsapi.Errorf(fsapi.Corrupt, "keyring: the body should have %d bytes but has %d", n, len(rest)-offBody)
+	r := reader{rest: rest[offWraps:]}
+	table := r.take(int(min(le.Uint32(data[offWrapLen:]), maxFile)))
+	h := &header{generation: le.Uint64(r.take(8)), bodyNonce: r.take(nonceLen)}
+	n := r.uint32()
+	if h.body = r.rest; r.bad || int64(n) != int64(len(h.body)) || n < tagLen {
+		return nil, fsapi.Errorf(fsapi.Corrupt, "keyring: the lengths of its parts do not add up")
 	}
-	h := &header{
-		generation: le.Uint64(data[offGeneration:]),
-		params: Params{
-			Passes:    le.Uint32(data[offPasses:]),
-			MemoryKiB: le.Uint32(data[offMemory:]),
-			Lanes:     data[offLanes],
-		},
-		salt:      data[offSalt:offPasses],
-		nonce:     data[offNonce:offMaster],
-		master:    data[offMaster:offGeneration],
-		bodyNonce: data[offBodyNonce:offBodyLen],
-		body:      rest[offBody:],
-		aadMaster: data[:offNonce],
-		aadBody:   data[:offBody],
+	h.head = data[:offWraps+len(table)]
+	h.aadBody = rest[:len(rest)-len(h.body)]
+	return h, h.parseWraps(int(le.Uint16(data[offWrapN:])), table)
+}
+
+// parseWraps reads the table of wrappings.
+func (h *header) parseWraps(n int, table []byte) error {
+	if n < 1 || n > maxWrappings {
+		return fsapi.Errorf(fsapi.Corrupt, "keyring: it has %d wrappings, want 1 to %d", n, maxWrappings)
 	}
-	if err := h.params.check(); err != nil {
-		return nil, fsapi.Wrap(fsapi.Corrupt, err, "keyring")
+	r := reader{rest: table}
+	for range n {
+		w := r.wrapping()
+		if r.bad {
+			break
+		}
+		if err := w.check(); err != nil {
+			return err
+		}
+		r.fail(find(h.wraps, w.name) >= 0)
+		h.wraps = append(h.wraps, w)
 	}
-	return h, nil
+	if r.bad || len(r.rest) != 0 {
+		return fsapi.Errorf(fsapi.Corrupt, "keyring: the table of wrappings is malformed")
+	}
+	return nil
 }
 
 // encodeBody is the plaintext of the body.
@@ -162,6 +165,10 @@ func (r *reader) take(n int) []byte {
 	return b
 }
 
+func (r *reader) byte() byte { return r.take(1)[0] }
+
+func (r *reader) uint16() uint16 { return binary.LittleEndian.Uint16(r.take(2)) }
+
 func (r *reader) uint32() uint32 { return binary.LittleEndian.Uint32(r.take(4)) }
 
 func (r *reader) key() []byte { return slices.Clone(r.take(keyLen)) }
@@ -177,7 +184,7 @@ func (r *reader) count(size int) int {
 }
 
 func (r *reader) volume() *volume {
-	v := &volume{cipher: fsapi.Cipher(r.take(1)[0])}
+	v := &volume{cipher: fsapi.Cipher(r.byte())}
 	r.fail(v.cipher > fsapi.CipherXChaCha20)
 	if v.cipher == fsapi.CipherNone {
 		return v

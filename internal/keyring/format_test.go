@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -18,12 +19,27 @@ var cheap = Params{Passes: 1, MemoryKiB: 8, Lanes: 1}
 
 var right = []byte("correct horse")
 
-// sample is a keyring that was never in a file, with volumes of every cipher.
-func sample(t testing.TB) []byte {
-	l, err := newLock(right, cheap)
+// lockOf is a lock with wrappings for keys.
+func lockOf(t testing.TB, keks ...KEK) *lock {
+	t.Helper()
+	var wraps []*wrapping
+	for _, kek := range keks {
+		w, err := newWrapping(t.Context(), kek, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wraps = append(wraps, w)
+	}
+	l, err := newLock(wraps)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return l
+}
+
+// sample is a keyring that was never in a file, with volumes of every cipher.
+func sample(t testing.TB) []byte {
+	l := lockOf(t, Password(right, cheap))
 	s := &state{generation: 7, store: random(keyLen), volumes: map[fsapi.VolumeID]*volume{
 		1: {},
 		2: {cipher: fsapi.CipherAES256GCM, id: random(keyLen), data: []dataKey{{version: 1, key: random(keyLen)}}},
@@ -82,6 +98,9 @@ func resum(data []byte) []byte {
 	return binary.LittleEndian.AppendUint32(data[:n:n], crc32.Checksum(data[:n], castagnoli))
 }
 
+// offPasses is where the parameters of Argon2id lie in sample's file.
+const offPasses = offWraps + 1 + idLen + 8 + 1 + len("password") + 2 + saltLen
+
 // A flip of any single bit is noticed, and with a checksum made to fit as well.
 func TestParseFlippedBits(t *testing.T) {
 	data := sample(t)
@@ -91,7 +110,7 @@ func TestParseFlippedBits(t *testing.T) {
 		if _, err := Parse(bad, right); !errors.Is(err, fsapi.Corrupt) {
 			t.Fatalf("byte %d flipped: %v, want Corrupt", i, err)
 		}
-		if i >= offPasses && i < offNonce {
+		if i >= offPasses && i < offPasses+9 {
 			continue // would only make Argon2id slow
 		}
 		if _, err := Parse(resum(bad), right); err == nil && i < len(data)-crcLen {
@@ -107,7 +126,7 @@ func TestParseFlippedBits(t *testing.T) {
 
 func TestParseOtherVersion(t *testing.T) {
 	data := sample(t)
-	data[offVersion] = 2
+	data[offVersion] = 1
 	if _, err := Parse(resum(data), right); !errors.Is(err, fsapi.NotSupported) {
 		t.Errorf("%v, want NotSupported", err)
 	}
@@ -115,14 +134,14 @@ func TestParseOtherVersion(t *testing.T) {
 
 func TestParams(t *testing.T) {
 	for _, p := range []Params{{}, {1, 7, 1}, {0, 8, 1}, {65, 8, 1}, {1, 8, 0}, {1, 4<<20 + 1, 1}, {1, 8, 2}} {
-		if _, err := newLock(right, p); !errors.Is(err, fsapi.Invalid) {
+		if _, err := newWrapping(t.Context(), Password(right, p), time.Now()); !errors.Is(err, fsapi.Invalid) {
 			t.Errorf("%+v: %v, want Invalid", p, err)
 		}
 	}
 	if err := DefaultParams().check(); err != nil {
 		t.Error(err)
 	}
-	if _, err := newLock(nil, cheap); !errors.Is(err, fsapi.Invalid) {
+	if _, err := newWrapping(t.Context(), Password(nil, cheap), time.Now()); !errors.Is(err, fsapi.Invalid) {
 		t.Errorf("empty password: %v", err)
 	}
 }
@@ -132,7 +151,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(sample(f))
 	f.Add([]byte(magic))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if len(data) > offBody && len(data) <= maxFile { // let the fuzzer past the checksum
+		if len(data) > offWraps && len(data) <= maxFile { // let the fuzzer past the checksum
 			data = bytes.Clone(data)
 			copy(data, magic)
 			data = resum(data)
@@ -144,7 +163,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if len(h.body)+offBody+crcLen != len(data) {
+		if len(h.head)+bodyHead+len(h.body)+crcLen != len(data) || len(h.wraps) == 0 {
 			t.Fatal("the parts do not add up")
 		}
 	})
@@ -157,7 +176,7 @@ func FuzzBody(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	l, err := h.unlock(right)
+	l, err := h.unlock(f.Context(), []KEK{Password(right, Params{})})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -48,17 +49,33 @@ type dataKey struct {
 	key     []byte
 }
 
-// Create makes a keyring with a fresh store key and no volumes in a new file,
-// mode 0600, durably. fsapi.Exist where the file is there already. The
-// password stays the caller's to wipe.
+// Create is CreateWith one password, which stays the caller's to wipe.
 func Create(fsys osfs.FS, path string, password []byte, p Params) (*Keyring, error) {
+	return CreateWith(context.Background(), fsys, path, Password(password, p))
+}
+
+// CreateWith makes a keyring with a fresh store key and no volumes in a new
+// file, mode 0600, durably, wrapped with each of keks. fsapi.Exist where the
+// file is there already; fsapi.Invalid where two have one name.
+func CreateWith(ctx context.Context, fsys osfs.FS, path string, keks ...KEK) (*Keyring, error) {
 	if _, err := fsys.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		if err == nil {
 			err = fs.ErrExist
 		}
 		return nil, wrapIO(err, "create keyring "+path)
 	}
-	l, err := newLock(password, p)
+	var wraps []*wrapping
+	for _, kek := range keks {
+		if find(wraps, kek.Name()) >= 0 {
+			return nil, fsapi.Errorf(fsapi.Invalid, "keyring: two wrappings are named %s", kek.Name())
+		}
+		w, err := newWrapping(ctx, kek, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		wraps = append(wraps, w)
+	}
+	l, err := newLock(wraps)
 	if err != nil {
 		return nil, err
 	}
@@ -70,16 +87,22 @@ func Create(fsys osfs.FS, path string, password []byte, p Params) (*Keyring, err
 	return k, nil
 }
 
-// Open opens a keyring file; changes are written back to it. Errors:
-// fsapi.NotExist, fsapi.Unauthorized where the password is wrong,
-// fsapi.Corrupt where the file is damaged, fsapi.NotSupported where a newer
-// release wrote it.
+// Open is OpenWith a password.
 func Open(fsys osfs.FS, path string, password []byte) (*Keyring, error) {
+	return OpenWith(context.Background(), fsys, path, Password(password, Params{}))
+}
+
+// OpenWith opens a keyring file with the first of keks that does; changes are
+// written back to it. Errors: fsapi.NotExist; fsapi.Unauthorized where none of
+// keks opens it; fsapi.IO and fsapi.TimedOut where a KMS that may open it does
+// not answer; fsapi.Corrupt where the file is damaged; fsapi.NotSupported where
+// another release wrote it.
+func OpenWith(ctx context.Context, fsys osfs.FS, path string, keks ...KEK) (*Keyring, error) {
 	data, err := readFile(fsys, path, maxFile)
 	if err != nil {
 		return nil, wrapIO(err, "open keyring "+path)
 	}
-	k, err := Parse(data, password)
+	k, err := ParseWith(ctx, data, keks...)
 	if err != nil {
 		return nil, fsapi.Wrap(fsapi.KindOf(err), err, path)
 	}
@@ -87,16 +110,21 @@ func Open(fsys osfs.FS, path string, password []byte) (*Keyring, error) {
 	return k, nil
 }
 
-// Parse opens a keyring's bytes, as Bytes gave them. It is bound to no file
-// and refuses changes with fsapi.ReadOnly until Bind. Errors as Open. data may
-// be changed afterwards.
+// Parse is ParseWith a password.
 func Parse(data, password []byte) (*Keyring, error) {
+	return ParseWith(context.Background(), data, Password(password, Params{}))
+}
+
+// ParseWith opens a keyring's bytes, as Bytes gave them. It is bound to no file
+// and refuses changes with fsapi.ReadOnly until Bind. Errors as OpenWith. data
+// may be changed afterwards.
+func ParseWith(ctx context.Context, data []byte, keks ...KEK) (*Keyring, error) {
 	data = slices.Clone(data)
 	h, err := parseHeader(data)
 	if err != nil {
 		return nil, err
 	}
-	l, err := h.unlock(password)
+	l, err := h.unlock(ctx, keks)
 	if err != nil {
 		return nil, err
 	}
@@ -109,6 +137,31 @@ func Parse(data, password []byte) (*Keyring, error) {
 	k := &Keyring{lock: l, file: data, last: h.generation, now: time.Now}
 	k.state.Store(s)
 	return k, nil
+}
+
+// Wrappings lists the ways to open a keyring's bytes, without opening them.
+// Errors as of Generation.
+func Wrappings(data []byte) ([]Wrapping, error) {
+	h, err := parseHeader(data)
+	if err != nil {
+		return nil, err
+	}
+	return describe(h.wraps), nil
+}
+
+func describe(wraps []*wrapping) []Wrapping {
+	var list []Wrapping
+	for _, w := range wraps {
+		list = append(list, w.describe())
+	}
+	return list
+}
+
+// Wrappings lists the ways to open the keyring.
+func (k *Keyring) Wrappings() []Wrapping {
+	k.change.Lock()
+	defer k.change.Unlock()
+	return describe(k.lock.wraps)
 }
 
 // Generation is the generation of a keyring's bytes, which grows with every
@@ -135,8 +188,8 @@ func (k *Keyring) Bind(fsys osfs.FS, path string) error {
 }
 
 // Bytes is the wrapped file as it is now, for copies on drives: without the
-// password it gives nothing away but the parameters of Argon2id. The caller
-// owns the slice.
+// password or another key it gives nothing away but how it is wrapped. The
+// caller owns the slice.
 func (k *Keyring) Bytes() []byte {
 	k.change.Lock()
 	defer k.change.Unlock()

@@ -155,7 +155,7 @@ func TestChangePassword(t *testing.T) {
 	// An old copy and the old password do not open what came after.
 	h, err := parseHeader(old)
 	must(t, err)
-	l, err := h.unlock(right)
+	l, err := h.unlock(t.Context(), []KEK{Password(right, Params{})})
 	must(t, err)
 	if h, err = parseHeader(k.Bytes()); err != nil {
 		t.Fatal(err)

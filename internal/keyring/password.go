@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"bytes"
+	"context"
 	"encoding/base32"
 	"errors"
 	"fmt"
@@ -162,39 +163,9 @@ func EnsurePasswordFile(fsys osfs.FS, path string) (password []byte, made bool, 
 // changed over to the password in it.
 const nextSuffix = ".next"
 
-// OpenWithFile is Open with the password in a file. It finishes or drops a
-// ChangePasswordFile that was cut short.
+// OpenWithFile is OpenWith a PasswordFile.
 func OpenWithFile(fsys osfs.FS, path, file string) (*Keyring, error) {
-	k, err := openWith(fsys, path, file)
-	next := file + nextSuffix
-	if _, serr := fsys.Stat(next); serr != nil {
-		return k, err
-	}
-	switch {
-	case err == nil:
-		err = fsys.Remove(next)
-	case errors.Is(err, fsapi.Unauthorized) || errors.Is(err, fs.ErrNotExist):
-		if k, err = openWith(fsys, path, next); err != nil {
-			return nil, err
-		}
-		err = rename(fsys, next, file)
-	default:
-		return nil, err
-	}
-	if err != nil {
-		k.Close()
-		return nil, wrapIO(err, "finish the change of the password file "+file)
-	}
-	return k, nil
-}
-
-func openWith(fsys osfs.FS, path, file string) (*Keyring, error) {
-	password, err := PasswordFrom(Sources{FS: fsys, File: file})
-	if err != nil {
-		return nil, err
-	}
-	defer clear(password)
-	return Open(fsys, path, password)
+	return OpenWith(context.Background(), fsys, path, PasswordFile(fsys, file))
 }
 
 // ChangePasswordFile is ChangePassword for a keyring whose password lies in a
@@ -207,7 +178,7 @@ func (k *Keyring) ChangePasswordFile(fsys osfs.FS, file string, old, password []
 		return wrapIO(err, "write password file "+next)
 	}
 	if err := k.ChangePassword(old, password, p); err != nil {
-		if errors.Is(err, fsapi.Unauthorized) || errors.Is(err, fsapi.Invalid) {
+		if errors.Is(err, fsapi.Unauthorized) || errors.Is(err, fsapi.Invalid) || errors.Is(err, fsapi.NotExist) {
 			return errors.Join(err, fsys.Remove(next)) // refused: nothing was changed
 		}
 		return err // the keyring's file may hold either: both passwords stay

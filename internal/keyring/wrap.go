@@ -2,11 +2,15 @@ package keyring
 
 import (
 	"bytes"
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
+	"slices"
+	"strings"
 
 	"golang.org/x/crypto/argon2"
 
@@ -33,50 +37,82 @@ func (p Params) check() error {
 	return nil
 }
 
-// lock is a master key and its wrapping: all that a save needs besides the
-// state. The key-encryption key is not kept.
-type lock struct {
-	master []byte
-	head   []byte // the file up to the generation: parameters and the wrapped master key
-}
-
-// newLock draws a master key for a password.
-func newLock(password []byte, p Params) (*lock, error) {
-	if err := p.check(); err != nil {
-		return nil, err
-	}
-	if len(password) == 0 {
-		return nil, fsapi.Errorf(fsapi.Invalid, "keyring: the password is empty: give one of at least one byte")
-	}
-	le := binary.LittleEndian
-	b := make([]byte, 0, offGeneration)
-	b = append(b, magic...)
-	b = le.AppendUint16(b, version)
-	b = append(b, random(saltLen)...)
-	b = le.AppendUint32(b, p.Passes)
-	b = le.AppendUint32(b, p.MemoryKiB)
-	b = append(b, p.Lanes)
-	b = append(b, random(nonceLen)...)
-	kek := derive(password, b[offSalt:offPasses], p)
-	defer clear(kek)
-	l := &lock{master: random(keyLen)}
-	l.head = aead(kek).Seal(b, b[offNonce:offMaster], l.master, b[:offNonce])
-	return l, nil
-}
-
 func derive(password, salt []byte, p Params) []byte {
 	return argon2.IDKey(password, salt, p.Passes, p.MemoryKiB, p.Lanes, keyLen)
 }
 
-// unlock opens a file's master key with a password.
-func (h *header) unlock(password []byte) (*lock, error) {
-	kek := derive(password, h.salt, h.params)
-	defer clear(kek)
-	master, err := aead(kek).Open(nil, h.nonce, h.master, h.aadMaster)
-	if err != nil {
-		return nil, fsapi.Errorf(fsapi.Unauthorized, "keyring: wrong password: give the one this store was made with or the one set last with `strake key passwd`; nothing else can open it")
+// lock is a master key and its wrappings: all that a save needs besides the
+// state. No key-encryption key is kept.
+type lock struct {
+	master []byte
+	wraps  []*wrapping
+	head   []byte // the file up to the generation
+}
+
+// newLock draws a master key and seals it to wrappings, whose former master
+// key is given up.
+func newLock(wraps []*wrapping) (*lock, error) {
+	switch {
+	case len(wraps) == 0:
+		return nil, fsapi.Errorf(fsapi.Busy, "keyring: it must keep one wrapping, or nothing opens it any more")
+	case len(wraps) > maxWrappings:
+		return nil, fsapi.Errorf(fsapi.TooBig, "keyring: %d wrappings are the most: remove one with `strake key unwrap`", maxWrappings)
 	}
-	return &lock{master: master, head: bytes.Clone(h.aadBody[:offGeneration])}, nil
+	l := &lock{master: random(keyLen)}
+	var table []byte
+	for _, w := range wraps {
+		next, err := w.to(l.master)
+		if err != nil {
+			return nil, err
+		}
+		l.wraps = append(l.wraps, next)
+		table = append(next.appendHead(table), next.master...)
+	}
+	le := binary.LittleEndian
+	l.head = le.AppendUint16([]byte(magic), version)
+	l.head = le.AppendUint16(l.head, uint16(len(wraps)))
+	l.head = le.AppendUint32(l.head, uint32(len(table)))
+	l.head = append(l.head, table...)
+	return l, nil
+}
+
+// find is the index of the wrapping of a name, or -1.
+func find(wraps []*wrapping, name string) int {
+	return slices.IndexFunc(wraps, func(w *wrapping) bool { return w.name == name })
+}
+
+// unlock opens a file's master key with the first of keks that does. An error
+// that asking again may mend wins over those that say which key is wrong.
+func (h *header) unlock(ctx context.Context, keks []KEK) (*lock, error) {
+	var errs []error
+	kind := fsapi.Unauthorized
+	for _, kek := range keks {
+		i := find(h.wraps, kek.Name())
+		if i < 0 || h.wraps[i].kind != kek.kind() {
+			continue
+		}
+		master, err := h.wraps[i].open(ctx, kek)
+		if err == nil {
+			return &lock{master: master, wraps: h.wraps, head: bytes.Clone(h.head)}, nil
+		}
+		if len(errs) == 0 || transient(err) {
+			kind = fsapi.KindOf(err)
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 {
+		return nil, fsapi.Errorf(fsapi.Unauthorized, "keyring: it is wrapped with %s, and none of these was given", h.names())
+	}
+	return nil, fsapi.Wrap(kind, errors.Join(errs...), "keyring: it is wrapped with "+h.names()+", and nothing given opens it")
+}
+
+// names lists the wrappings for a message.
+func (h *header) names() string {
+	var s []string
+	for _, w := range h.wraps {
+		s = append(s, w.name)
+	}
+	return strings.Join(s, ", ")
 }
 
 // open decrypts a file's body.
@@ -93,7 +129,7 @@ func (h *header) open(l *lock) (*state, error) {
 func (l *lock) seal(s *state) ([]byte, error) {
 	body := encodeBody(s)
 	defer clear(body)
-	size := offBody + len(body) + tagLen + crcLen
+	size := len(l.head) + bodyHead + len(body) + tagLen + crcLen
 	if size > maxFile {
 		return nil, fsapi.Errorf(fsapi.NoSpace, "keyring: %d volumes need %d bytes, the most is %d: remove volumes or old key versions", len(s.volumes), size, maxFile)
 	}
@@ -101,9 +137,10 @@ func (l *lock) seal(s *state) ([]byte, error) {
 	b := make([]byte, 0, size)
 	b = append(b, l.head...)
 	b = le.AppendUint64(b, s.generation)
-	b = append(b, random(nonceLen)...)
+	nonce := random(nonceLen)
+	b = append(b, nonce...)
 	b = le.AppendUint32(b, uint32(len(body)+tagLen))
-	b = aead(l.master).Seal(b, b[offBodyNonce:offBodyLen], body, b)
+	b = aead(l.master).Seal(b, nonce, body, b)
 	return le.AppendUint32(b, crc32.Checksum(b, castagnoli)), nil
 }
 

@@ -1,14 +1,15 @@
 // Package upkeep keeps stored bytes in order while nobody waits: it writes the
 // copies that segments are owed, packs the journal into segments, sweeps chunks
 // without references, compacts segments that are mostly dead, deletes those that
-// are proven dead (D4), sweeps orphans, and scrubs.
+// are proven dead (D4), sweeps orphans, scrubs, and encrypts data anew whose key
+// was rotated.
 //
 // It owns: when and how fast these run, and what must hold before anything is
 // deleted. It must not know names, paths or key layout; metadata it asks for
 // through Meta.
 //
-// Run has four goroutines, which it waits for: one packs, one sweeps, compacts
-// and deletes, one scrubs, and one looks through what is pending and has up to
+// Run has four goroutines, which it waits for: one packs, one sweeps, compacts,
+// deletes and encrypts anew, one scrubs, and one looks through what is pending and has up to
 // Copiers others write it. Of each of the first three kinds one step runs at a
 // time, whoever called it: it holds the kind's turn. Turns are never held
 // together, and the only locks below them are the pacer's and the queue's.
@@ -43,6 +44,12 @@ type Meta interface {
 	Condemn(ctx context.Context, id fsapi.SegmentID) error
 	Absolve(ctx context.Context, id fsapi.SegmentID) error
 	DropSegment(ctx context.Context, id fsapi.SegmentID, chunks []fsapi.ChunkID) error
+	EachJournalFrame(ctx context.Context, vol fsapi.VolumeID, fn func(frame []byte) bool) error
+	InlineFrames(ctx context.Context, vol fsapi.VolumeID, after meta.InlineAt, look int) (list []meta.Inline, next meta.InlineAt, more bool, err error)
+	ReplaceInline(ctx context.Context, vol fsapi.VolumeID, list []meta.Inline) (int, error)
+	FramesKnown(ctx context.Context) error
+	Setting(ctx context.Context, name string) ([]byte, error)
+	PutSetting(ctx context.Context, name string, value []byte) error
 	// Sync makes durable what was committed before: nothing that metadata
 	// ceased to need is deleted from a drive before that.
 	Sync(ctx context.Context) error
@@ -64,6 +71,7 @@ type Options struct {
 	Store  *blob.Store
 	Meta   Meta
 	Drives Drives
+	Keys   Keys // nil: data is never encrypted anew
 
 	Delay       time.Duration // between condemning a segment and deleting it; 10 minutes
 	OrphanDelay time.Duration // age from which a blob without a record is an orphan; 1 hour
@@ -181,11 +189,20 @@ func (u *Upkeep) jobs() [][]job {
 		{name: "pack an old journal", every: u.o.JournalAge, do: func(ctx context.Context) error { _, err := u.Pack(ctx); return err }},
 	}, {
 		{name: "gc", every: u.o.GCEvery, do: func(ctx context.Context) error { _, err := u.gc(ctx, GCOptions{}, false); return err }},
+		{name: "re-encryption", every: u.o.GCEvery, do: func(ctx context.Context) error { return u.Reencrypt(ctx, u.aWhile(), false) }},
 		{name: "orphan sweep", every: u.o.OrphanEvery, do: func(ctx context.Context) error { _, err := u.SweepOrphans(ctx, GCOptions{}); return err }},
 	}, {
 		{name: "scrub", every: u.o.ScrubEvery, do: func(ctx context.Context) error { _, err := u.Scrub(ctx, false); return err }},
 		{name: "deep scrub", every: u.o.DeepEvery, do: func(ctx context.Context) error { _, err := u.Scrub(ctx, true); return err }},
 	}}
+}
+
+// aWhile is how many bytes re-encryption may take on before gc is due again.
+func (u *Upkeep) aWhile() int64 {
+	if u.o.Rate < 0 {
+		return 1 << 40
+	}
+	return max(int64(float64(u.o.Rate)*u.o.GCEvery.Seconds()), u.o.BatchBytes)
 }
 
 func (u *Upkeep) loop(ctx context.Context, jobs []job) {

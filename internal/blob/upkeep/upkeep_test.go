@@ -15,6 +15,7 @@ import (
 	"github.com/strakefs/strake/internal/blob/blobtest"
 	"github.com/strakefs/strake/internal/blob/upkeep"
 	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/keyring"
 	"github.com/strakefs/strake/internal/kv"
 	"github.com/strakefs/strake/internal/kv/mem"
 	"github.com/strakefs/strake/internal/meta"
@@ -75,6 +76,7 @@ type rig struct {
 	up     *upkeep.Upkeep
 	files  map[string][]byte
 	exts   map[string]fsapi.Ino
+	keys   *keyring.Keyring // nil: the same keys for ever
 }
 
 func newRig(t *testing.T, replicas int) *rig {
@@ -122,8 +124,13 @@ func (r *rig) open() {
 		r.store.Close()
 	}
 	var err error
+	var keys blob.Keys = blobtest.Keys{Cipher: fsapi.CipherAES256GCM}
+	var rotated upkeep.Keys
+	if r.keys != nil {
+		keys, rotated = r.keys, versions{r.keys}
+	}
 	r.store, err = blob.New(blob.Options{
-		Index: r.meta, Keys: blobtest.Keys{Cipher: fsapi.CipherAES256GCM}, Drives: r.set, Clock: r.clock, Workers: 2,
+		Index: r.meta, Keys: keys, Drives: r.set, Clock: r.clock, Workers: 2,
 		SegmentBytes: 256 << 10, JournalMax: 64 << 10,
 	})
 	if err != nil {
@@ -131,7 +138,7 @@ func (r *rig) open() {
 	}
 	s := r.store
 	r.t.Cleanup(func() { s.Close() })
-	r.up, err = upkeep.New(upkeep.Options{Store: r.store, Meta: r.meta, Drives: r.set, Clock: r.clock, Rate: -1, BatchBytes: 512 << 10})
+	r.up, err = upkeep.New(upkeep.Options{Store: r.store, Meta: r.meta, Drives: r.set, Keys: rotated, Clock: r.clock, Rate: -1, BatchBytes: 512 << 10})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -1,0 +1,308 @@
+package upkeep_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/blob/upkeep"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/keyring"
+	"github.com/strakefs/strake/internal/kv"
+	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/osfs"
+)
+
+// versions is a keyring as upkeep sees it.
+type versions struct{ k *keyring.Keyring }
+
+func (v versions) Versions(vol fsapi.VolumeID) (all []fsapi.KeyVersion) {
+	for _, x := range v.k.Volumes() {
+		for _, k := range x.Versions {
+			if x.ID == vol {
+				all = append(all, k.Number)
+			}
+		}
+	}
+	return all
+}
+
+func (v versions) Prune(_ context.Context, vol fsapi.VolumeID, below fsapi.KeyVersion) error {
+	for _, k := range v.Versions(vol) {
+		if k < below {
+			if err := v.k.DropVersion(vol, k); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// keyed is a rig whose keys can be rotated.
+func keyed(t *testing.T, replicas int) *rig {
+	r := newRig(t, replicas)
+	var err error
+	r.keys, err = keyring.Create(osfs.NewMem(osfs.MemOptions{}), "keyring", []byte("p"), keyring.Params{Passes: 1, MemoryKiB: 8, Lanes: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.keys.AddVolume(r.vol.ID, fsapi.CipherAES256GCM); err != nil {
+		t.Fatal(err)
+	}
+	r.open()
+	return r
+}
+
+func (r *rig) rotate() {
+	r.t.Helper()
+	if _, err := r.keys.NewVersion(r.vol.ID); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) inline(name string, data []byte) {
+	r.t.Helper()
+	b := r.store.NewBatch(r.t.Context(), r.vol.ID, r.class())
+	if err := b.AddInline(r.t.Context(), 2, data); err != nil {
+		r.t.Fatal(err)
+	}
+	r.put(name, data, b)
+}
+
+// put makes a file of what a batch holds.
+func (r *rig) put(name string, data []byte, b *blob.Batch) {
+	r.t.Helper()
+	st, err := b.Finish(r.t.Context(), blob.Auto)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.update(func(tx *meta.Tx) error {
+		root, err := tx.Inode(fsapi.RootIno)
+		if err != nil {
+			return err
+		}
+		in, err := tx.Create(root, name, meta.NewInode{Type: fsapi.TypeRegular, Mode: 0o644})
+		if err != nil {
+			return err
+		}
+		if err := tx.Record(st); err != nil {
+			return err
+		}
+		var exts []fsapi.Extent
+		for _, e := range st.Extents {
+			exts = append(exts, e.Extent)
+		}
+		in.Size = int64(len(data))
+		return tx.SetExtents(in, 0, in.Size, exts)
+	})
+	r.files[name] = data
+}
+
+// fill writes something of each kind.
+func (r *rig) fill(prefix string) {
+	r.t.Helper()
+	for i := range 4 {
+		r.write(fmt.Sprint(prefix, "seg", i), blob.Segment, random(uint64(len(prefix)*100+i), 200_000))
+	}
+	for i := range 4 {
+		r.write(fmt.Sprint(prefix, "journal", i), blob.Auto, []byte(strings.Repeat(fmt.Sprint(prefix, i, " journal "), 1000)))
+	}
+	for i := range 10 {
+		r.inline(fmt.Sprint(prefix, "inline", i), []byte(fmt.Sprint(prefix, " small file ", i)))
+	}
+}
+
+func (r *rig) versions() []fsapi.KeyVersion { return versions{r.keys}.Versions(r.vol.ID) }
+
+func (r *rig) cursor() upkeep.Cursor {
+	r.t.Helper()
+	c, err := r.up.Reencrypting(r.t.Context(), r.vol.ID)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return c
+}
+
+// settle does what Run would do over a long time.
+func (r *rig) settle() {
+	r.t.Helper()
+	for range 6 {
+		r.gc(upkeep.GCOptions{})
+		if err := r.up.Reencrypt(r.t.Context(), 1<<40, false); err != nil {
+			r.t.Fatal(err)
+		}
+		r.clock.move(11 * time.Minute)
+	}
+}
+
+// After a rotation everything is encrypted anew, in steps that go on after a
+// restart, and the old keys are dropped only when nothing needs them.
+func TestReencrypt(t *testing.T) {
+	r := keyed(t, 2)
+	r.fill("old")
+	r.rotate()
+	r.fill("new")
+	r.remove("oldseg0")
+	r.check()
+
+	var total int64
+	steps := 0
+	for ; steps < 1000; steps++ {
+		if err := r.up.Reencrypt(t.Context(), 100_000, false); err != nil {
+			t.Fatal(err)
+		}
+		c := r.cursor()
+		if total == 0 {
+			total = c.Total
+		}
+		if c.To != 2 || c.Total != total || c.Doubts != 0 {
+			t.Fatalf("step %d: %+v", steps, c)
+		}
+		r.open() // a new process goes on
+		if c.Phase == upkeep.PhaseWaiting {
+			break
+		}
+	}
+	if steps < 3 {
+		t.Errorf("all was done in %d steps, whatever the budget", steps+1)
+	}
+	c := r.cursor()
+	if c.Moved < 600_000 || c.Done < c.Moved/2 {
+		t.Errorf("%+v", c)
+	}
+	if len(r.versions()) != 2 {
+		t.Fatalf("the old key went while dead segments had frames of it")
+	}
+	r.check()
+
+	r.settle()
+	if v := r.versions(); len(v) != 1 || v[0] != 2 {
+		t.Fatalf("versions %v are left, needed by: %s", v, r.cursor().Needed)
+	}
+	r.open()
+	r.check()
+}
+
+// A second rotation before the first is done begins anew, and both go.
+func TestReencryptTwice(t *testing.T) {
+	r := keyed(t, 1)
+	r.fill("a")
+	r.rotate()
+	if err := r.up.Reencrypt(t.Context(), 100_000, false); err != nil {
+		t.Fatal(err)
+	}
+	r.rotate()
+	r.fill("bb")
+	r.settle()
+	if v := r.versions(); len(v) != 1 || v[0] != 3 {
+		t.Fatalf("versions %v are left, needed by: %s", v, r.cursor().Needed)
+	}
+	r.open()
+	r.check()
+}
+
+// A write that began before the rotation and is recorded after the pass keeps
+// the old key, and is encrypted anew, too.
+func TestReencryptLateWrite(t *testing.T) {
+	r := keyed(t, 1)
+	r.fill("a")
+	small := r.store.NewBatch(t.Context(), r.vol.ID, r.class())
+	r.rotate()
+	r.settle()
+	if len(r.versions()) != 2 || !strings.Contains(r.cursor().Needed, "before the rotation") {
+		t.Fatalf("a batch under way with the old key: versions %v, needed by %q", r.versions(), r.cursor().Needed)
+	}
+	data := []byte("it came late")
+	if err := small.AddInline(t.Context(), 2, data); err != nil {
+		t.Fatal(err)
+	}
+	r.put("late", data, small)
+	use, err := r.up.KeyUse(t.Context(), r.vol.ID, false)
+	if err != nil || use.Inline != 1 {
+		t.Fatalf("%+v, %v", use, err)
+	}
+	r.settle()
+	if v := r.versions(); len(v) != 1 {
+		t.Fatalf("versions %v are left, needed by: %s", v, r.cursor().Needed)
+	}
+	r.open()
+	r.check()
+}
+
+// What cannot be read may need the old key.
+func TestReencryptFailsClosed(t *testing.T) {
+	r := keyed(t, 1)
+	r.fill("a")
+	r.rotate()
+	name := r.drives[0].Names()[0]
+	flip := func(b []byte) []byte { b[0] ^= 1; return b }
+	r.drives[0].Damage(name, flip)
+	r.settle()
+	if len(r.versions()) != 2 || r.cursor().Needed == "" {
+		t.Fatalf("a damaged segment: versions %v, needed by %q", r.versions(), r.cursor().Needed)
+	}
+	r.drives[0].Damage(name, flip) // as it was
+	r.settle()
+	if v := r.versions(); len(v) != 1 {
+		t.Fatalf("mended: versions %v, needed by %q", v, r.cursor().Needed)
+	}
+	r.check()
+}
+
+// Sealing anew never undoes a write that came between.
+func TestReplaceInlineLoses(t *testing.T) {
+	r := keyed(t, 1)
+	r.inline("f", []byte("before"))
+	r.rotate()
+	list, _, more, err := r.meta.InlineFrames(t.Context(), r.vol.ID, meta.InlineAt{}, 100)
+	if err != nil || len(list) != 1 || more {
+		t.Fatalf("%d frames, %v, %v", len(list), more, err)
+	}
+	fresh, ok, err := r.store.Reseal(r.vol.ID, list[0].Chunk, list[0].Frame)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	if v, err := blob.FrameVersion(fresh); err != nil || v != 2 {
+		t.Fatalf("sealed with version %d, %v", v, err)
+	}
+	if _, ok, err := r.store.Reseal(r.vol.ID, list[0].Chunk, fresh); ok || err != nil {
+		t.Errorf("sealed again though current: %v, %v", ok, err)
+	}
+	list[0].Fresh = fresh
+	r.remove("f")
+	r.inline("f", []byte("behind"))
+	if n, err := r.meta.ReplaceInline(t.Context(), r.vol.ID, list); n != 0 || err != nil {
+		t.Errorf("%d replaced, %v", n, err)
+	}
+	r.check()
+	// A transaction that read the extent before and writes after runs again.
+	ran := 0
+	_, err = r.meta.Update(t.Context(), r.vol.ID, kv.UpdateOptions{}, func(tx *meta.Tx) error {
+		in, err := tx.Lookup(fsapi.RootIno, "f")
+		if err != nil {
+			return err
+		}
+		exts, err := tx.Extents(in.Ino, 0, in.Size, 10)
+		if err != nil {
+			return err
+		}
+		if ran++; ran == 1 {
+			again, _, _, err := r.meta.InlineFrames(t.Context(), r.vol.ID, meta.InlineAt{}, 100)
+			if err != nil {
+				return err
+			}
+			f := again[len(again)-1]
+			f.Fresh = append([]byte(nil), f.Frame...)
+			if n, err := r.meta.ReplaceInline(t.Context(), r.vol.ID, []meta.Inline{f}); n != 1 || err != nil {
+				t.Errorf("%d replaced, %v", n, err)
+			}
+		}
+		return tx.SetExtents(in, 0, in.Size, exts)
+	})
+	if err != nil || ran != 2 {
+		t.Errorf("it ran %d times, %v", ran, err)
+	}
+}
