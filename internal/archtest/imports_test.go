@@ -61,6 +61,9 @@ var layers = []layer{
 	{pkg: "kv/*", imports: "kv osfs clock"},
 	{pkg: "kv/kvtest", imports: "kv clock", support: true},
 
+	// Object stores. No provider knows another; each makes its Store by object/provider.
+	{pkg: "object"},
+
 	{pkg: "erasure"},
 	{pkg: "drive"},
 	{pkg: "drive/mem", imports: "drive clock"},
