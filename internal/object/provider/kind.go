@@ -32,7 +32,7 @@ func KindOfStatus(status int) fsapi.Kind {
 	case http.StatusInsufficientStorage:
 		return fsapi.NoSpace
 	}
-	if status >= 400 && status < 500 {
+	if status >= 300 && status < 500 { // a redirection tells of a wrong region or endpoint
 		return fsapi.Invalid
 	}
 	return fsapi.IO
