@@ -88,7 +88,11 @@ type Traits struct {
 	// number of parts of an object.
 	MinPart  int64
 	MaxParts int
-	// Serial: parts are sent one after the other, in order, each once.
+	// PartAlign is what the sizes of parts but the last are multiples of, in
+	// bytes; 0: anything.
+	PartAlign int64
+	// Serial: parts are sent one after the other, in order. One is sent again
+	// right after it failed only.
 	Serial bool
 	// FreeParts: parts are not requests of their own that anybody counts.
 	FreeParts bool

@@ -50,6 +50,9 @@ func (o *Options) fill(t Traits) {
 		o.PartSize = DefaultPartSize
 	}
 	o.PartSize = max(o.PartSize, t.MinPart)
+	if t.PartAlign > 0 {
+		o.PartSize = (o.PartSize + t.PartAlign - 1) / t.PartAlign * t.PartAlign
+	}
 	if o.Parallel == 0 {
 		o.Parallel = DefaultParallel
 	}

@@ -129,14 +129,10 @@ func (w *writer) sendPart(n int, part []byte) error {
 	if s.traits.FreeParts {
 		counter = &s.counts.free
 	}
-	send := func(ctx context.Context) error {
+	return s.attempt(w.ctx, counter, int64(len(part)), func(ctx context.Context) error {
 		s.counts.sent.Add(int64(len(part)))
 		return w.upload.Part(ctx, n, io.NewSectionReader(bytes.NewReader(part), 0, int64(len(part))))
-	}
-	if s.traits.Serial {
-		return s.attemptOnce(w.ctx, counter, int64(len(part)), send)
-	}
-	return s.attempt(w.ctx, counter, int64(len(part)), send)
+	})
 }
 
 // setFailure keeps the first failure and ends the other parts.
@@ -191,9 +187,13 @@ func (w *writer) commit(ctx context.Context) (object.Version, error) {
 	if err := w.failure(); err != nil {
 		return "", errors.Join(ctx.Err(), err)
 	}
-	return w.s.write(ctx, w.key, w.opts, 0, func(ctx context.Context) (object.Version, error) {
+	v, err := w.s.write(ctx, w.key, w.opts, w.partSize, func(ctx context.Context) (object.Version, error) {
 		return w.upload.Complete(ctx, w.parts)
 	})
+	if errors.Is(err, fsapi.NotExist) {
+		return "", fsapi.Errorf(fsapi.IO, "the upload was given up by the provider or by another: %w", err)
+	}
+	return v, err
 }
 
 // Abort implements object.Writer.
