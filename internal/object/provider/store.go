@@ -1,0 +1,260 @@
+package provider
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/strakefs/strake/internal/backoff"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/object"
+)
+
+// Defaults of Options.
+const (
+	DefaultPartSize = 16 << 20 // bytes
+	DefaultParallel = 4
+	DefaultTimeout  = time.Minute
+)
+
+// minRate is bytes a second below which a connection is taken for dead.
+const minRate = 64 << 10
+
+// Options are what all providers share.
+type Options struct {
+	// Prefix is parts of a key without a slash at either end; empty: none.
+	Prefix string
+	// PartSize is bytes of each part of an upload; 0: DefaultPartSize. What the
+	// provider cannot take is raised.
+	PartSize int64
+	// Parallel bounds the parts on their way, of all writers together; 0:
+	// DefaultParallel.
+	Parallel int
+	// Retry bounds the attempts of each request; the zero Policy: 6 attempts
+	// within a minute.
+	Retry backoff.Policy
+	// Timeout is how long one attempt may take, besides the time that its body
+	// takes at 64 KiB/s; 0: DefaultTimeout.
+	Timeout time.Duration
+}
+
+func (o *Options) fill(t Traits) {
+	if o.PartSize == 0 {
+		o.PartSize = DefaultPartSize
+	}
+	o.PartSize = max(o.PartSize, t.MinPart)
+	if t.PartAlign > 0 {
+		o.PartSize = (o.PartSize + t.PartAlign - 1) / t.PartAlign * t.PartAlign
+	}
+	if o.Parallel == 0 {
+		o.Parallel = DefaultParallel
+	}
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	if o.Retry.Attempts == 0 {
+		c, r := o.Retry.Clock, o.Retry.Random
+		o.Retry = backoff.Policy{Attempts: 6, Base: 200 * time.Millisecond, Max: 10 * time.Second, Total: time.Minute, Clock: c, Random: r}
+	}
+}
+
+// Store is an object.Store over an API.
+type Store struct {
+	api    API
+	opts   Options
+	traits Traits
+	info   object.Info
+	prefix string // ends with a slash, or is empty
+	label  string // info.URL without settings
+	counts counts
+	slots  chan struct{} // one for each part on its way
+
+	mu sync.Mutex
+	// All below is guarded by mu.
+	closed  bool
+	calls   int           // running
+	idle    chan struct{} // closed when closed and no calls run
+	writers map[*writer]struct{}
+}
+
+var _ object.Store = (*Store)(nil)
+
+// New makes a Store, which owns api from now on. fsapi.Invalid for a bad prefix.
+func New(api API, o Options) (*Store, error) {
+	t := api.Traits()
+	o.fill(t)
+	s := &Store{
+		api: api, opts: o, traits: t,
+		label: strings.TrimSuffix(t.URL, "/"),
+		slots: make(chan struct{}, o.Parallel), idle: make(chan struct{}), writers: map[*writer]struct{}{},
+	}
+	if o.Prefix != "" {
+		if err := object.CheckKey(o.Prefix); err != nil {
+			return nil, fsapi.Errorf(fsapi.Invalid, "%s: prefix: %w", t.URL, err)
+		}
+		s.prefix = o.Prefix + "/"
+		s.label += "/" + o.Prefix
+	}
+	s.info = object.Info{Kind: t.Kind, URL: s.label + t.Query, Class: t.Class, PartSize: o.PartSize}
+	return s, nil
+}
+
+// Info implements object.Store.
+func (s *Store) Info() object.Info { return s.info }
+
+// Requests implements object.Store.
+func (s *Store) Requests() object.Requests { return s.counts.requests() }
+
+// Get implements object.Store.
+func (s *Store) Get(ctx context.Context, key string, off int64, p []byte) (n int, o object.Object, err error) {
+	defer func() { err = s.fail("get", key, err) }()
+	if err := s.enterKey(ctx, key); err != nil {
+		return 0, o, err
+	}
+	defer s.leave()
+	if off < 0 {
+		return 0, o, fsapi.Errorf(fsapi.Invalid, "offset %d", off)
+	}
+	if len(p) == 0 {
+		o, err = s.stat(ctx, key)
+		return 0, o, err
+	}
+	err = s.attempt(ctx, &s.counts.gets, int64(len(p)), func(ctx context.Context) (err error) {
+		n, o, err = s.api.Get(ctx, s.prefix+key, off, p)
+		s.counts.read.Add(int64(n))
+		return err
+	})
+	if err != nil {
+		return 0, object.Object{}, err
+	}
+	o.Key = key
+	if n < len(p) {
+		err = io.EOF
+	}
+	return n, o, err
+}
+
+// Stat implements object.Store.
+func (s *Store) Stat(ctx context.Context, key string) (o object.Object, err error) {
+	defer func() { err = s.fail("stat", key, err) }()
+	if err := s.enterKey(ctx, key); err != nil {
+		return o, err
+	}
+	defer s.leave()
+	return s.stat(ctx, key)
+}
+
+func (s *Store) stat(ctx context.Context, key string) (o object.Object, err error) {
+	err = s.attempt(ctx, &s.counts.heads, 0, func(ctx context.Context) (err error) {
+		o, _, err = s.api.Head(ctx, s.prefix+key)
+		return err
+	})
+	o.Key = key
+	return o, err
+}
+
+// Put implements object.Store.
+func (s *Store) Put(ctx context.Context, key string, body io.ReaderAt, size int64, cond object.Condition) (v object.Version, err error) {
+	defer func() { err = s.fail("put", key, err) }()
+	if err := s.enterKey(ctx, key); err != nil {
+		return "", err
+	}
+	defer s.leave()
+	if size < 0 {
+		return "", fsapi.Errorf(fsapi.Invalid, "size %d", size)
+	}
+	return s.put(ctx, key, body, size, PutOptions{Cond: cond, Mark: newMark()})
+}
+
+func (s *Store) put(ctx context.Context, key string, body io.ReaderAt, size int64, o PutOptions) (object.Version, error) {
+	return s.write(ctx, key, o, size, func(ctx context.Context) (object.Version, error) {
+		s.counts.sent.Add(size)
+		return s.api.Put(ctx, s.prefix+key, io.NewSectionReader(body, 0, size), o)
+	})
+}
+
+func newMark() Mark {
+	var b [16]byte
+	rand.Read(b[:])
+	return Mark(hex.EncodeToString(b[:]))
+}
+
+// write makes attempts of a call that makes an object. When an attempt ended
+// without an answer it may have happened: a later one that finds the condition
+// broken, or the upload gone, looks whose object is there.
+func (s *Store) write(ctx context.Context, key string, o PutOptions, size int64, call func(context.Context) (object.Version, error)) (v object.Version, err error) {
+	unsure := false
+	err = s.attempt(ctx, &s.counts.puts, size, func(ctx context.Context) error {
+		got, err := call(ctx)
+		if unsure && (errors.Is(err, fsapi.Precondition) || errors.Is(err, fsapi.NotExist)) {
+			got, err = s.mine(ctx, key, o.Mark, err)
+		}
+		unsure = unsure || err != nil && object.Transient(err)
+		v = got
+		return err
+	})
+	return v, err
+}
+
+// mine is the version of the object if it carries the mark, or the error that
+// made one ask.
+func (s *Store) mine(ctx context.Context, key string, mark Mark, why error) (object.Version, error) {
+	s.counts.heads.Add(1)
+	obj, found, err := s.api.Head(ctx, s.prefix+key)
+	switch {
+	case err == nil && found == mark:
+		return obj.Version, nil
+	case err == nil, errors.Is(err, fsapi.NotExist):
+		return "", why
+	}
+	return "", err
+}
+
+// Delete implements object.Store.
+func (s *Store) Delete(ctx context.Context, keys ...string) (err error) {
+	defer func() { err = s.fail("delete", strings.Join(keys[:min(len(keys), 1)], ""), err) }()
+	for _, key := range keys {
+		if err := object.CheckKey(key); err != nil {
+			return err
+		}
+	}
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	defer s.leave()
+	run := batches{s: s, ctx: ctx, slots: make(chan struct{}, s.opts.Parallel)}
+	for batch := range slices.Chunk(keys, s.traits.DeleteBatch) {
+		run.start(batch)
+	}
+	return run.wait()
+}
+
+// Close implements object.Store. It waits for running calls.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	if s.calls == 0 {
+		close(s.idle)
+	}
+	open := slices.Collect(maps.Keys(s.writers))
+	s.mu.Unlock()
+	<-s.idle
+	for _, w := range open {
+		w.Abort()
+	}
+	if err := s.api.Close(); err != nil {
+		return s.fail("close", "", err)
+	}
+	return nil
+}

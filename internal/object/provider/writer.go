@@ -1,0 +1,226 @@
+package provider
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/object"
+)
+
+// writer writes one object. It holds the part being filled; parts that are full
+// are sent while the next is filled.
+type writer struct {
+	s        *Store
+	key      string
+	opts     PutOptions
+	partSize int64
+	inParts  bool // however small it comes out
+
+	ctx    context.Context // of Create, ended by cancel
+	cancel context.CancelFunc
+	flight sync.WaitGroup // parts on their way
+
+	mu     sync.Mutex // uncontended, but for Close of the store
+	done   bool
+	buf    []byte
+	upload Upload // nil: not begun
+	parts  int    // sent
+
+	failed struct {
+		sync.Mutex
+		err error // first failure of a part
+	}
+}
+
+var _ object.Writer = (*writer)(nil)
+
+// Create implements object.Store. It does no I/O.
+func (s *Store) Create(ctx context.Context, key string, size int64, cond object.Condition) (_ object.Writer, err error) {
+	defer func() { err = s.fail("create", key, err) }()
+	if err := s.enterKey(ctx, key); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	w := &writer{s: s, key: key, opts: PutOptions{Cond: cond, Mark: newMark()}, partSize: s.opts.PartSize}
+	w.inParts = size > w.partSize
+	for size/w.partSize >= int64(s.traits.MaxParts) {
+		w.partSize *= 2
+	}
+	w.ctx, w.cancel = context.WithCancel(ctx)
+	w.buf = make([]byte, 0, min(max(size, 0), w.partSize))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writers[w] = struct{}{}
+	return w, nil
+}
+
+// Write implements object.Writer.
+func (w *writer) Write(p []byte) (n int, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	defer func() { err = w.s.fail("write", w.key, err) }()
+	if w.done {
+		return 0, errDone
+	}
+	for len(p) > 0 {
+		if err := w.failure(); err != nil {
+			return n, err
+		}
+		if int64(len(w.buf)) == w.partSize {
+			if err := w.send(); err != nil {
+				return n, err
+			}
+		}
+		k := min(int64(len(p)), w.partSize-int64(len(w.buf)))
+		w.buf = append(w.buf, p[:k]...)
+		p, n = p[k:], n+int(k)
+	}
+	return n, nil
+}
+
+var errDone = fsapi.Errorf(fsapi.Closed, "the writer is done")
+
+// send hands the part in the buffer over to be sent. Requires mu.
+func (w *writer) send() error {
+	if err := w.begin(); err != nil {
+		return err
+	}
+	if w.parts == w.s.traits.MaxParts {
+		return fsapi.Errorf(fsapi.TooBig, "more than %d parts of %d bytes: open the store with larger parts", w.parts, w.partSize)
+	}
+	if w.s.traits.Serial {
+		w.flight.Wait()
+	}
+	select {
+	case w.s.slots <- struct{}{}:
+	case <-w.ctx.Done():
+		return w.ctx.Err()
+	}
+	n, part := w.parts, w.buf
+	w.parts++
+	w.buf = make([]byte, 0, w.partSize)
+	w.flight.Go(func() {
+		defer func() { <-w.s.slots }()
+		if err := w.sendPart(n, part); err != nil {
+			w.setFailure(err)
+		}
+	})
+	return nil
+}
+
+// begin begins the upload in parts.
+func (w *writer) begin() error {
+	if w.upload != nil {
+		return nil
+	}
+	return w.s.attempt(w.ctx, &w.s.counts.puts, 0, func(ctx context.Context) (err error) {
+		w.upload, err = w.s.api.Begin(ctx, w.s.prefix+w.key, w.opts)
+		return err
+	})
+}
+
+func (w *writer) sendPart(n int, part []byte) error {
+	s := w.s
+	counter := &s.counts.puts
+	if s.traits.FreeParts {
+		counter = &s.counts.free
+	}
+	return s.attempt(w.ctx, counter, int64(len(part)), func(ctx context.Context) error {
+		s.counts.sent.Add(int64(len(part)))
+		return w.upload.Part(ctx, n, io.NewSectionReader(bytes.NewReader(part), 0, int64(len(part))))
+	})
+}
+
+// setFailure keeps the first failure and ends the other parts.
+func (w *writer) setFailure(err error) {
+	w.failed.Lock()
+	defer w.failed.Unlock()
+	if w.failed.err == nil {
+		w.failed.err = err
+		w.cancel()
+	}
+}
+
+func (w *writer) failure() error {
+	w.failed.Lock()
+	defer w.failed.Unlock()
+	return w.failed.err
+}
+
+// Commit implements object.Writer.
+func (w *writer) Commit(ctx context.Context) (v object.Version, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	defer func() { err = w.s.fail("commit", w.key, err) }()
+	if w.done {
+		return "", errDone
+	}
+	if err := w.s.enter(ctx); err != nil {
+		w.drop()
+		return "", err
+	}
+	defer w.s.leave()
+	if v, err = w.commit(ctx); err != nil {
+		w.drop()
+		return "", err
+	}
+	w.end()
+	return v, nil
+}
+
+func (w *writer) commit(ctx context.Context) (object.Version, error) {
+	if w.upload == nil && (!w.inParts || len(w.buf) == 0) {
+		return w.s.put(ctx, w.key, bytes.NewReader(w.buf), int64(len(w.buf)), w.opts)
+	}
+	stop := context.AfterFunc(ctx, w.cancel)
+	defer stop()
+	if len(w.buf) > 0 {
+		if err := w.send(); err != nil {
+			return "", errors.Join(ctx.Err(), w.failure(), err)
+		}
+	}
+	w.flight.Wait()
+	if err := w.failure(); err != nil {
+		return "", errors.Join(ctx.Err(), err)
+	}
+	v, err := w.s.write(ctx, w.key, w.opts, w.partSize, func(ctx context.Context) (object.Version, error) {
+		return w.upload.Complete(ctx, w.parts)
+	})
+	if errors.Is(err, fsapi.NotExist) {
+		return "", fsapi.Errorf(fsapi.IO, "the upload was given up by the provider or by another: %w", err)
+	}
+	return v, err
+}
+
+// Abort implements object.Writer.
+func (w *writer) Abort() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.done {
+		w.drop()
+	}
+}
+
+// drop ends the writer and gives the upload up. What cannot be given up now is
+// left to the bucket's own rule for unfinished uploads.
+func (w *writer) drop() {
+	w.end()
+	if w.upload == nil {
+		return
+	}
+	_ = w.s.attempt(context.WithoutCancel(w.ctx), &w.s.counts.deletes, 0, w.upload.Abort)
+}
+
+// end stops what is on its way.
+func (w *writer) end() {
+	w.done, w.buf = true, nil
+	w.cancel()
+	w.flight.Wait()
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	delete(w.s.writers, w)
+}

@@ -1,0 +1,80 @@
+package s3
+
+import (
+	"context"
+	"io"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/strakefs/strake/internal/object"
+	"github.com/strakefs/strake/internal/object/provider"
+)
+
+// upload is a multipart upload.
+type upload struct {
+	b    *bucket
+	key  string
+	id   *string
+	cond object.Condition
+
+	mu    sync.Mutex
+	etags map[int]*string // by part; guarded by mu
+}
+
+// Begin implements provider.API. Conditions are for the end.
+func (b *bucket) Begin(ctx context.Context, key string, o provider.PutOptions) (provider.Upload, error) {
+	out, err := b.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
+		Bucket: &b.name, Key: &key, StorageClass: types.StorageClass(b.traits.Class),
+		Metadata: map[string]string{markName: string(o.Mark)},
+	})
+	if err != nil {
+		return nil, kinded(err)
+	}
+	return &upload{b: b, key: key, id: out.UploadId, cond: o.Cond, etags: map[int]*string{}}, nil
+}
+
+// number is S3's of a part: they begin at 1.
+func number(n int) *int32 { return aws.Int32(int32(n) + 1) } //nolint:gosec // below 10,000
+
+// Part implements provider.Upload.
+func (u *upload) Part(ctx context.Context, n int, body *io.SectionReader) error {
+	out, err := u.b.client.UploadPart(ctx, &s3.UploadPartInput{
+		Bucket: &u.b.name, Key: &u.key, UploadId: u.id, PartNumber: number(n),
+		Body: body, ContentLength: aws.Int64(body.Size()),
+	})
+	if err != nil {
+		return kinded(err)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.etags[n] = out.ETag
+	return nil
+}
+
+// Complete implements provider.Upload.
+func (u *upload) Complete(ctx context.Context, n int) (object.Version, error) {
+	parts := make([]types.CompletedPart, n)
+	u.mu.Lock()
+	for i := range parts {
+		parts[i] = types.CompletedPart{PartNumber: number(i), ETag: u.etags[i]}
+	}
+	u.mu.Unlock()
+	none, match := conditions(u.cond)
+	out, err := u.b.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+		Bucket: &u.b.name, Key: &u.key, UploadId: u.id, IfNoneMatch: none, IfMatch: match,
+		MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+	})
+	if err != nil {
+		return "", kindedWrite(err, u.cond)
+	}
+	return version(out.ETag), nil
+}
+
+// Abort implements provider.Upload.
+func (u *upload) Abort(ctx context.Context) error {
+	_, err := u.b.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &u.b.name, Key: &u.key, UploadId: u.id})
+	return kinded(err)
+}
