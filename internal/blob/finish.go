@@ -72,7 +72,7 @@ func (b *Batch) toJournal(st *fsapi.Stored) error {
 		if err != nil {
 			return err
 		}
-		st.Journal = append(st.Journal, fsapi.JournalFrame{Loc: it.loc, Data: data})
+		st.Journal = append(st.Journal, fsapi.JournalFrame{Loc: it.loc, Data: data, Want: b.class.Copies, Ino: it.ino, Off: it.off})
 		b.st.stats.bytesJournal.Add(uint64(len(data)))
 	}
 	return nil

@@ -27,6 +27,11 @@ type Segment struct {
 type JournalFrame struct {
 	Loc  Location // in a journal segment
 	Data []byte   // the sealed frame
+	// Want are the copies its segment is to have, and Ino and Off the first owner,
+	// for when it is packed.
+	Want []CopySpec
+	Ino  Ino
+	Off  int64
 }
 
 // FileExtent is an extent of a certain file.

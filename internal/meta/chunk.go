@@ -134,7 +134,7 @@ func (tx *Tx) doomFresh() {
 
 // Record records stored data's segments, chunks and journal frames. Extents
 // are set with SetExtents, in the same transaction. A chunk that has a record
-// already keeps it: what was stored anew is not live.
+// already keeps it, unless what was stored anew is safer: it is not live then.
 func (tx *Tx) Record(st *fsapi.Stored) error {
 	if err := tx.writable(); err != nil {
 		return err
@@ -146,20 +146,27 @@ func (tx *Tx) Record(st *fsapi.Stored) error {
 	for i := range st.Chunks {
 		c := &st.Chunks[i]
 		tx.key = chunkKey(tx.key, tabChunk, tx.vol, &c.ID)
-		_, ok, err := getChunk(tx.r, tx.key)
+		known, ok, err := getChunk(tx.r, tx.key)
 		if err != nil {
 			return err
 		}
-		if ok {
-			continue
-		}
+		var frame *fsapi.JournalFrame
 		if c.Loc.Segment.IsJournal() {
-			data, ok := frames.find(c.Loc)
-			if !ok {
+			if frame = frames.find(c.Loc); frame == nil {
 				return fsapi.Errorf(fsapi.Invalid, "chunk %s lies in the journal without a frame", c.ID)
 			}
-			tx.putJournal(c, data)
-		} else {
+		}
+		switch {
+		case ok && frame != nil:
+			if err := tx.safer(known, frame); err != nil {
+				return err
+			}
+			continue
+		case ok:
+			continue
+		case frame != nil:
+			tx.putJournal(c.ID, frame)
+		default:
 			tx.key = segmentKey(tx.key, tabLive, c.Loc.Segment)
 			tx.w.Add(tx.key, int64(c.Loc.Length))
 		}

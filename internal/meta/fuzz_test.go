@@ -110,10 +110,10 @@ func FuzzPending(f *testing.F) {
 
 func FuzzJournal(f *testing.F) {
 	loc := seedLoc()
-	seed := JournalChunk{Chunk: fsapi.ChunkID{3}, JournalFrame: fsapi.JournalFrame{Loc: loc, Data: []byte("sealed")}}
-	fuzzRecord(f, journalKey(nil, 1, loc), []JournalChunk{seed}, func(b []byte, j *JournalChunk) []byte {
-		return appendJournal(b, &j.Chunk, j.Loc, j.Data)
-	}, decodeJournal)
+	seed := JournalChunk{Chunk: fsapi.ChunkID{3}, JournalFrame: fsapi.JournalFrame{
+		Loc: loc, Data: []byte("sealed"), Ino: 7, Off: 4096, Want: []fsapi.CopySpec{{Tier: "hot", Replicas: 2}},
+	}}
+	fuzzRecord(f, journalKey(nil, 1, loc), []JournalChunk{seed}, appendJournal, decodeJournal)
 }
 
 func FuzzVolume(f *testing.F) {

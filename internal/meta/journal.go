@@ -15,15 +15,16 @@ type JournalChunk struct {
 }
 
 const (
-	journalForm   = 1
+	journalForm   = 2
 	journalKeyLen = volKeyLen + 16 + 4
 )
 
-// appendJournal writes the value of a journal frame: the chunk's id, the
-// length its location has, and the frame.
-func appendJournal(b []byte, id *fsapi.ChunkID, loc fsapi.Location, data []byte) []byte {
-	b = append(append(b, journalForm), id[:]...)
-	return append(putUint(b, uint64(loc.Length)), data...)
+// appendJournal writes the value of a journal frame.
+func appendJournal(b []byte, j *JournalChunk) []byte {
+	b = append(append(b, journalForm), j.Chunk[:]...)
+	b = putUint(putUint(b, uint64(j.Ino)), uint64(j.Off))
+	b = putSpecs(b, j.Want)
+	return append(putUint(b, uint64(j.Loc.Length)), j.Data...)
 }
 
 // decodeJournal reads a journal frame; Data aliases v.
@@ -42,6 +43,8 @@ func decodeJournal(key, v []byte) (JournalChunk, error) {
 		return j, corrupt(key, "unknown form")
 	}
 	copy(j.Chunk[:], d.take(len(j.Chunk)))
+	j.Ino, j.Off = fsapi.Ino(d.uint()), d.size()
+	j.Want = d.specs()
 	j.Loc.Length = d.u32()
 	j.Data = d.rest()
 	if !d.done() {
@@ -50,13 +53,51 @@ func decodeJournal(key, v []byte) (JournalChunk, error) {
 	return j, nil
 }
 
-// putJournal keeps a sealed frame in the log.
-func (tx *Tx) putJournal(c *fsapi.Chunk, data []byte) {
-	tx.key = journalKey(tx.key, tx.vol, c.Loc)
-	tx.val = appendJournal(tx.val[:0], &c.ID, c.Loc, data)
+// putJournal keeps a chunk's sealed frame in the log.
+func (tx *Tx) putJournal(id fsapi.ChunkID, f *fsapi.JournalFrame) {
+	tx.key = journalKey(tx.key, tx.vol, f.Loc)
+	tx.val = appendJournal(tx.val[:0], &JournalChunk{Chunk: id, JournalFrame: *f})
 	tx.w.Put(tx.key, tx.val)
 	tx.key = volKey(tx.key, tabJournalN, tx.vol)
-	tx.w.Add(tx.key, int64(c.Loc.Length))
+	tx.w.Add(tx.key, int64(f.Loc.Length))
+}
+
+// safer makes a recorded chunk that is stored again, in the journal, take its
+// place there where what there was of it is not as safe as is asked now. c is
+// the chunk as it is recorded.
+func (tx *Tx) safer(c fsapi.Chunk, f *fsapi.JournalFrame) error {
+	have, err := tx.wanted(c.Loc)
+	if err != nil || fsapi.Covers(have, f.Want) {
+		return err
+	}
+	unplace(tx.w, tx.vol, c.Loc)
+	c.Loc = f.Loc
+	tx.putJournal(c.ID, f)
+	tx.key = chunkKey(tx.key, tabChunk, tx.vol, &c.ID)
+	tx.val = appendChunk(tx.val[:0], &c)
+	tx.w.Put(tx.key, tx.val)
+	return nil
+}
+
+// wanted are the copies that what lies at a place should have; none where that is
+// not known.
+func (tx *Tx) wanted(loc fsapi.Location) ([]fsapi.CopySpec, error) {
+	if !loc.Segment.IsJournal() {
+		key := segmentKey(nil, tabSegment, loc.Segment)
+		v, ok, err := tx.peek(key)
+		if err != nil || !ok {
+			return nil, err
+		}
+		seg, err := decodeSegment(key, v)
+		return seg.Want, err
+	}
+	key := journalKey(nil, tx.vol, loc)
+	v, ok, err := tx.peek(key)
+	if err != nil || !ok {
+		return nil, err
+	}
+	j, err := decodeJournal(key, v)
+	return j.Want, err
 }
 
 // frameFinder finds frames by location. They usually come in the order they
@@ -68,7 +109,7 @@ type frameFinder struct {
 
 func framesOf(list []fsapi.JournalFrame) *frameFinder { return &frameFinder{list: list} }
 
-func (f *frameFinder) find(loc fsapi.Location) ([]byte, bool) {
+func (f *frameFinder) find(loc fsapi.Location) *fsapi.JournalFrame {
 	for range f.list {
 		if f.at == len(f.list) {
 			f.at = 0
@@ -76,10 +117,10 @@ func (f *frameFinder) find(loc fsapi.Location) ([]byte, bool) {
 		j := &f.list[f.at]
 		f.at++
 		if j.Loc == loc {
-			return j.Data, true
+			return j
 		}
 	}
-	return nil, false
+	return nil
 }
 
 // JournalFrame is a sealed frame still in the log; fsapi.NotExist after it was

@@ -331,3 +331,52 @@ func TestDuplicatesAreAsSafeAsAsked(t *testing.T) {
 	r.check()
 	r.checkMeta()
 }
+
+// Small writes keep the policy of their file, and their owner, when they leave
+// the journal.
+func TestPackKeepsPolicyAndOwner(t *testing.T) {
+	r := copiesRig(t, "hot:1", map[string]int{"hot": 3})
+	want := map[string][]policy.Copy{"a": {{Tier: "hot", Replicas: 1}}, "b": {{Tier: "hot", Replicas: 3}}, "c": {{Tier: "hot", K: 2, M: 1}}}
+	shared := random(9, 4096)
+	for name, copies := range want {
+		r.vol.Policy.Copies = copies
+		r.write(name, blob.Auto, append(random(uint64(name[0]), 8192), shared...))
+	}
+	if rep, err := r.up.Pack(t.Context()); err != nil || len(rep.Bad) > 0 {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+	var exts []fsapi.Extent
+	for name, copies := range want {
+		if err := r.meta.View(t.Context(), r.vol.ID, func(tx *meta.Tx) error {
+			in, err := tx.Lookup(fsapi.RootIno, name)
+			if err != nil {
+				return err
+			}
+			exts, err = tx.Extents(in.Ino, 0, in.Size, 100)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range exts {
+			c, err := r.meta.Chunk(t.Context(), r.vol.ID, e.Chunk)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := r.meta.Segment(t.Context(), c.Loc.Segment)
+			if err != nil || !fsapi.Covers(s.Want, copies) {
+				t.Errorf("%s wants %v, lies in %v: %v", name, copies, s.Want, err)
+			}
+			sr, err := r.store.Open(t.Context(), &s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range sr.Directory() {
+				if d.Ino != 2 {
+					t.Errorf("chunk %v has owner %d", d.Chunk, d.Ino)
+				}
+			}
+		}
+	}
+	r.check()
+	r.checkMeta()
+}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 
+	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/policy"
 )
 
 // packFrames bounds the journal frames read at once.
@@ -46,7 +49,8 @@ func (u *Upkeep) packVolume(ctx context.Context, vol fsapi.VolumeID, r *PackRepo
 	}
 	for {
 		bad := r.Bad
-		n, more, err := u.packSome(ctx, u.rewriter(vol, class), r)
+		p := packer{u: u, vol: vol, class: class, r: r}
+		n, more, err := p.some(ctx)
 		// Where nothing moved, what is left is bad, or changes under our hands:
 		// later. Where all was listed, what came since is too little for another
 		// segment, and to look for it passes over all that was just deleted.
@@ -57,37 +61,74 @@ func (u *Upkeep) packVolume(ctx context.Context, vol fsapi.VolumeID, r *PackRepo
 	}
 }
 
-// packSome packs up to a batch of a volume's oldest frames and says how many
+// packer packs frames of one volume, those that want the same copies together.
+type packer struct {
+	u     *Upkeep
+	vol   fsapi.VolumeID
+	class blob.Class // all of it but the copies holds for every frame
+	r     *PackReport
+	homes map[string]*rewriter // by the text of the copies
+}
+
+// home is where frames that want some copies go.
+func (p *packer) home(want []fsapi.CopySpec) *rewriter {
+	key := policy.Copies(want).String()
+	w := p.homes[key]
+	if w == nil {
+		class := p.class
+		class.Copies = want
+		w = p.u.rewriter(p.vol, class)
+		if p.homes == nil {
+			p.homes = make(map[string]*rewriter)
+		}
+		p.homes[key] = w
+	}
+	return w
+}
+
+// some packs up to a batch of the volume's oldest frames and says how many
 // moved, and whether there were more.
-func (u *Upkeep) packSome(ctx context.Context, w *rewriter, r *PackReport) (moved int, more bool, err error) {
-	defer w.abort()
-	frames, err := u.o.Meta.JournalFrames(ctx, w.vol, packFrames, u.o.BatchBytes)
+func (p *packer) some(ctx context.Context) (moved int, more bool, err error) {
+	u := p.u
+	defer func() {
+		for _, w := range p.homes {
+			w.abort()
+		}
+	}()
+	frames, err := u.o.Meta.JournalFrames(ctx, p.vol, packFrames, u.o.BatchBytes)
 	if err != nil {
 		return 0, false, err
 	}
-	var held, bytes int64
-	for _, f := range frames {
-		held += int64(len(f.Data))
-		data, err := u.o.Store.OpenFrame(w.vol, f.Chunk, f.Loc.Segment, f.Data)
-		if errors.Is(err, fsapi.Corrupt) {
-			u.doubt(&r.Bad, Doubt{Segment: f.Loc.Segment, Err: err})
-			continue
-		}
-		if err == nil {
-			err = w.add(ctx, f.Chunk, f.Loc, 0, 0, data)
-		}
-		if err != nil {
+	var held int64
+	for i := range frames {
+		held += int64(len(frames[i].Data))
+		if err := p.frame(ctx, &frames[i]); err != nil {
 			return 0, false, err
 		}
-		bytes += int64(len(f.Data))
 	}
-	if err := w.flush(ctx); err != nil {
-		return 0, false, err
+	for _, w := range p.homes {
+		if err := w.flush(ctx); err != nil {
+			return 0, false, err
+		}
+		moved += w.moved
 	}
-	r.Frames += w.moved
-	r.Bytes += bytes
-	u.count.framesPacked.Add(uint64(w.moved))
-	return w.moved, len(frames) >= packFrames || held >= u.o.BatchBytes, nil
+	p.r.Frames += moved
+	u.count.framesPacked.Add(uint64(moved))
+	return moved, len(frames) >= packFrames || held >= u.o.BatchBytes, nil
+}
+
+// frame hands one frame on, unless it is bad.
+func (p *packer) frame(ctx context.Context, f *meta.JournalChunk) error {
+	data, err := p.u.o.Store.OpenFrame(p.vol, f.Chunk, f.Loc.Segment, f.Data)
+	if errors.Is(err, fsapi.Corrupt) {
+		p.u.doubt(&p.r.Bad, Doubt{Segment: f.Loc.Segment, Err: err})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.r.Bytes += int64(len(f.Data))
+	return p.home(f.Want).add(ctx, f.Chunk, f.Loc, f.Ino, f.Off, data)
 }
 
 // patience is how many times its bound a journal may grow while writers are at
