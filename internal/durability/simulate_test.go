@@ -141,11 +141,11 @@ func TestDrivesAgreeWithSimulation(t *testing.T) {
 		// The model's repair takes a time that is exponential, the simulation's
 		// one that is fixed: with one parity shard that makes no difference to
 		// first order; with two the simulated time is up to twice as long.
-		{"mirrored pair", 2, 1, 1, 10, true, 1, 0.02, 0.001, 1500, 0.9, 1.1},
-		{"three groups of 3+1", 12, 3, 1, 30, true, 1, 0.005, 0.0005, 1500, 0.9, 1.1},
-		{"12 drives, spread 2+1", 12, 2, 1, 400, false, 1, 0.004, 0.00002, 1500, 0.9, 1.1},
-		{"12 drives, few segments", 12, 1, 1, 6, false, 1, 0.02, 0.001, 1500, 0.85, 1.15},
-		{"10 drives, spread 2+2", 10, 2, 2, 800, false, 1, 0.02, 0.00005, 400, 0.9, 2.2},
+		{"mirrored pair", 2, 1, 1, 10, true, 1, 0.02, 0.001, 700, 0.9, 1.1},
+		{"three groups of 3+1", 12, 3, 1, 30, true, 1, 0.005, 0.0005, 700, 0.9, 1.1},
+		{"12 drives, spread 2+1", 12, 2, 1, 400, false, 1, 0.004, 0.00002, 700, 0.9, 1.1},
+		{"12 drives, few segments", 12, 1, 1, 6, false, 1, 0.02, 0.001, 700, 0.85, 1.15},
+		{"10 drives, spread 2+2", 10, 2, 2, 800, false, 1, 0.02, 0.00005, 250, 0.9, 2.2},
 	} {
 		p := newPool(7, c.drives, c.k, c.m, c.segs, c.clustered)
 		p.life, p.detect, p.shard = c.life, c.detect, c.shard

@@ -340,6 +340,35 @@ func TestReconstructedBlocksAreVerified(t *testing.T) {
 	}
 }
 
+// A drive that fails, or has no such blob, is not asked again at every step.
+func TestRebuildAvoidsDeadDrives(t *testing.T) {
+	l := Layout{K: 2, M: 3, SegmentSize: 200_000, BlockSize: 512}
+	s := encode(t, small(), l, content(1, l.SegmentSize))
+	want := s.blobs[0]
+	asked := map[int]int{}
+	s.fail = func(shard int, _ int64, _ int) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		switch asked[shard]++; shard {
+		case 1:
+			return fsapi.Errorf(fsapi.TimedOut, "dead")
+		case 2:
+			return fsapi.Errorf(fsapi.NotExist, "gone")
+		}
+		return nil
+	}
+	got, faults, err := s.rebuilt(t, small(), []int{1, 2, 3, 4}, []int{0})
+	if err != nil || !bytes.Equal(got[0], want) {
+		t.Fatal(err)
+	}
+	if asked[1] > 2 || asked[2] > 2 || asked[3] < 50 {
+		t.Errorf("asked %v times; want the dead and the gone twice at most", asked)
+	}
+	if len(faults) != asked[1]+asked[2] {
+		t.Errorf("%d faults of %d reads that failed", len(faults), asked[1]+asked[2])
+	}
+}
+
 func TestRelayout(t *testing.T) {
 	from, to := Layout{K: 4, M: 2, SegmentSize: 50_000, BlockSize: 512}, Layout{K: 3, M: 1, SegmentSize: 50_000, BlockSize: 1024}
 	seg := content(1, 50_000)

@@ -84,6 +84,19 @@ func TestTruncatedBlobs(t *testing.T) {
 	}
 }
 
+// A shard whose table tells of other blocks than it has is not healthy, though
+// every checksum is right.
+func TestATableOfOtherBlocksIsNamed(t *testing.T) {
+	l := Layout{K: 2, M: 1, SegmentSize: 2500, BlockSize: 512}
+	s, other := encode(t, small(), l, content(1, l.SegmentSize)), encode(t, small(), l, content(2, l.SegmentSize))
+	at := l.tableOffset(1)
+	copy(s.blobs[1][at:], other.blobs[1][at:])
+	faults := s.verify(t, small(), 1)
+	if len(faults) != l.Blocks(1) || faults[0].Part != PartTable || faults[0].Number != 0 {
+		t.Errorf("faults %v, want one a row", faults)
+	}
+}
+
 // A sector that cannot be read costs its own block; a blob that cannot be read is
 // an error.
 func TestVerifyReadsRoundBadSectors(t *testing.T) {
