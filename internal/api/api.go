@@ -104,29 +104,58 @@ type Volumes struct {
 
 // Drive is a drive as listed and shown. Bytes.
 type Drive struct {
-	ID       string `json:"id"`
-	Name     string `json:"name"`
-	Kind     string `json:"kind"`
-	Where    string `json:"where"`
-	Tier     string `json:"tier"`
-	Domain   string `json:"domain"`
-	State    string `json:"state"` // online, offline
-	Error    string `json:"error,omitempty"`
-	Total    int64  `json:"total"`
-	Used     int64  `json:"used"`
-	Avail    int64  `json:"avail"`
-	Reserve  int64  `json:"reserve"`
-	Segments int64  `json:"segments"`
-	Bytes    int64  `json:"bytes"` // of segments on it
+	ID     string `json:"id"`
+	Name   string `json:"name"`
+	Kind   string `json:"kind"`
+	Where  string `json:"where"`
+	Tier   string `json:"tier"`
+	Domain string `json:"domain"`
+	// State is online, suspect, offline, draining, retired or readonly.
+	State string `json:"state"`
+	Error string `json:"error,omitempty"`
+	DriveLimits
+	Total    int64 `json:"total"`
+	Used     int64 `json:"used"`
+	Avail    int64 `json:"avail"`
+	Reserve  int64 `json:"reserve"`
+	Segments int64 `json:"segments"`
+	Bytes    int64 `json:"bytes"` // of segments on it
 }
 
-// DriveAdd adds a directory as a drive. Domain defaults to the name.
+// DriveLimits bound how a drive is used; 0 is no bound, or the default.
+type DriveLimits struct {
+	Quota    int64         `json:"quota,omitempty"`       // bytes that may be used
+	Rate     int64         `json:"rate,omitempty"`        // bytes per second
+	Calls    int           `json:"calls,omitempty"`       // at a time
+	Deadline time.Duration `json:"deadline_ns,omitempty"` // of one call, nanoseconds
+	Spindown bool          `json:"spindown,omitempty"`    // upkeep touches it in batches only
+}
+
+// DriveAdd adds a directory or a bucket as a drive. Domain defaults to the
+// name.
 type DriveAdd struct {
 	Name    string `json:"name"`
-	Path    string `json:"path"`
+	Path    string `json:"path"` // absolute path, or URL of a bucket
 	Tier    string `json:"tier,omitempty"`
 	Domain  string `json:"domain,omitempty"`
 	Reserve int64  `json:"reserve,omitempty"`
+	DriveLimits
+}
+
+// DriveSet changes a drive; nil fields stay. State is online or readonly.
+type DriveSet struct {
+	Name     string         `json:"name"`
+	Rename   *string        `json:"rename,omitempty"`
+	Path     *string        `json:"path,omitempty"` // where it is now, as after a disk was mounted elsewhere
+	Tier     *string        `json:"tier,omitempty"`
+	Domain   *string        `json:"domain,omitempty"`
+	State    *string        `json:"state,omitempty"`
+	Reserve  *int64         `json:"reserve,omitempty"`
+	Quota    *int64         `json:"quota,omitempty"`
+	Rate     *int64         `json:"rate,omitempty"`
+	Calls    *int           `json:"calls,omitempty"`
+	Deadline *time.Duration `json:"deadline_ns,omitempty"`
+	Spindown *bool          `json:"spindown,omitempty"`
 }
 
 // Drives is a list of drives.

@@ -73,10 +73,16 @@ type Volume struct {
 // Drive is one [[drive]].
 type Drive struct {
 	Name    string `toml:"name" doc:"Name of the drive, unique."`
-	Path    string `toml:"path" doc:"Directory, absolute."`
+	Path    string `toml:"path" doc:"Directory, absolute, or the URL of a bucket as in 's3://BUCKET/PREFIX'."`
 	Tier    string `toml:"tier" doc:"hot, warm or cold." default:"hot"`
 	Domain  string `toml:"domain" doc:"What it fails together with: two drives of one domain never hold two replicas of a segment while others will do. Empty: its own name."`
 	Reserve Size   `toml:"reserve" doc:"Free space that Strake leaves on the file system below." default:"1GiB"`
+
+	Quota    Size          `toml:"quota" doc:"Bytes that Strake may use there. 0: no bound but the drive's."`
+	Rate     Size          `toml:"rate" doc:"Bytes per second, read and written. 0: no bound."`
+	Calls    int           `toml:"calls" doc:"Calls at a time. 0: a bound that suits its kind."`
+	Deadline time.Duration `toml:"deadline" doc:"Time after which a call is given up, so that a hung drive hangs nobody. 0: one that suits its kind."`
+	Spindown bool          `toml:"spindown" doc:"Let the disk rest: upkeep touches it in batches only."`
 }
 
 // Fuse is [fuse].

@@ -26,7 +26,8 @@ func (s *server) endpoints() []rest.Endpoint {
 
 		rest.JSON("GET", "/v1/admin/drives", read, "List drives.", n.listDrives),
 		rest.JSON("GET", "/v1/admin/drives/show", read, "Show one drive.", n.showDrive),
-		rest.JSON("POST", "/v1/admin/drives", admin, "Add a directory as a drive.", n.addDrive),
+		rest.JSON("POST", "/v1/admin/drives", admin, "Add a directory or a bucket as a drive.", n.addDrive),
+		rest.JSON("POST", "/v1/admin/drives/set", admin, "Change a drive.", n.setDrive),
 
 		rest.JSON("GET", "/v1/admin/policy", read, "A path's own policy and what holds for it.", n.showPolicy),
 		rest.JSON("POST", "/v1/admin/policy", write, "Set or (empty) unset a path's policy.", n.setPolicy),

@@ -231,10 +231,10 @@ func (r *rebuild) moveDrives(ctx context.Context, n *Node) error {
 			continue
 		}
 		if !ok {
-			rec = meta.DriveRecord{ID: info.ID, Name: "rebuilt-" + info.ID.String(), Kind: "dir", Tier: "hot", Domain: info.ID.String(), State: driveUp}
+			rec = meta.DriveRecord{ID: info.ID, Name: "rebuilt-" + info.ID.String(), Kind: "dir", Tier: "hot", Domain: info.ID.String(), State: drive.Online.String()}
 		}
 		rec.Where = info.Where
-		if err := n.drives.start(rec); err != nil {
+		if err := n.drives.start(ctx, rec); err != nil {
 			return err
 		}
 		if err := n.meta.PutDrive(ctx, rec); err != nil {

@@ -2,6 +2,7 @@ package meta
 
 import (
 	"context"
+	"time"
 
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/kv"
@@ -16,18 +17,36 @@ type DriveRecord struct {
 	Where   string // a directory, or the address of a bucket
 	Tier    string
 	Domain  string // failure domain
-	State   string // "up", "readonly", "leaving", ...
+	State   string // what an administrator wants: "online", "readonly", "draining", "retired"
 	Reserve int64  // bytes kept free
+	DriveLimits
 }
 
-const driveForm = 1
+// DriveLimits bound how a drive is used. 0 is no bound, or the default.
+type DriveLimits struct {
+	Quota    int64         // bytes that may be used
+	Rate     int64         // bytes per second
+	Calls    int           // calls at a time
+	Deadline time.Duration // of one call
+	Spindown bool          // let it rest: upkeep touches it in batches
+}
+
+const driveForm = 2
 
 func appendDrive(b []byte, d *DriveRecord) []byte {
 	b = append(b, driveForm)
 	for _, s := range []string{d.Name, d.Kind, d.Where, d.Tier, d.Domain, d.State} {
 		b = putStr(b, s)
 	}
-	return putInt(b, d.Reserve)
+	b = putInt(b, d.Reserve)
+	spindown := uint64(0)
+	if d.Spindown {
+		spindown = 1
+	}
+	for _, n := range []uint64{uint64(d.Quota), uint64(d.Rate), uint64(d.Calls), uint64(d.Deadline), spindown} {
+		b = putUint(b, n)
+	}
+	return b
 }
 
 func decodeDrive(key, v []byte) (DriveRecord, error) {
@@ -44,6 +63,13 @@ func decodeDrive(key, v []byte) (DriveRecord, error) {
 		*s = d.str()
 	}
 	r.Reserve = d.int()
+	r.Quota, r.Rate = d.size(), d.size()
+	r.Calls, r.Deadline = int(d.u32()), time.Duration(d.size())
+	spindown := d.uint()
+	r.Spindown = spindown == 1
+	if spindown > 1 {
+		d.fail()
+	}
 	if !d.done() {
 		return r, corrupt(key, "bad drive")
 	}
