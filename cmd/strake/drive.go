@@ -3,33 +3,90 @@ package main
 import (
 	"fmt"
 	"io"
+	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/client"
 )
 
 type driveCmd struct {
-	Add  driveAddCmd  `cmd:"" help:"Add a directory on a disk or NAS as a drive."`
+	Add  driveAddCmd  `cmd:"" help:"Add a directory on a disk or NAS, or a bucket, as a drive."`
+	Set  driveSetCmd  `cmd:"" help:"Change a drive."`
 	List driveListCmd `cmd:"" help:"List drives."`
 	Show driveShowCmd `cmd:"" help:"Show one drive."`
 }
 
 type driveAddCmd struct {
 	Name    string   `arg:"" help:"Name for the drive."`
-	Path    string   `arg:"" type:"path" help:"Directory on it; made if missing."`
+	Path    string   `arg:"" help:"Directory on it, made if missing; or the URL of a bucket, as in s3://BUCKET/PREFIX."`
 	Tier    string   `help:"hot, warm or cold." default:"hot" enum:"hot,warm,cold"`
-	Domain  string   `help:"Failure domain: drives of one domain fail together (default: the drive's name)."`
+	Domain  string   `help:"Failure domain: drives of one domain fail together. A path such as rack1/node2 spreads over racks first (default: the drive's name)."`
 	Reserve sizeFlag `help:"Space to leave free on it." placeholder:"SIZE"`
+
+	Quota    sizeFlag      `help:"Bytes that may be used." placeholder:"SIZE"`
+	Rate     sizeFlag      `help:"Bytes per second." placeholder:"SIZE"`
+	Calls    int           `help:"Calls at a time." placeholder:"N"`
+	Deadline time.Duration `help:"Time after which a call is given up." placeholder:"TIME"`
+	Spindown bool          `help:"Let the disk rest: upkeep touches it in batches only."`
 }
 
 func (c *driveAddCmd) Run(g *globals) error {
+	path, err := drivePath(c.Path)
+	if err != nil {
+		return err
+	}
 	d, err := client.Call[api.Drive](g.ctx, g.client(), "POST", "/v1/admin/drives", api.DriveAdd{
-		Name: c.Name, Path: c.Path, Tier: c.Tier, Domain: c.Domain, Reserve: int64(c.Reserve),
+		Name: c.Name, Path: path, Tier: c.Tier, Domain: c.Domain, Reserve: int64(c.Reserve),
+		DriveLimits: api.DriveLimits{Quota: int64(c.Quota), Rate: int64(c.Rate), Calls: c.Calls, Deadline: c.Deadline, Spindown: c.Spindown},
 	})
 	if err != nil {
 		return err
 	}
 	return g.out.done(d, "added drive %s (%s) with %s available", d.Name, d.ID, size(d.Avail))
+}
+
+// drivePath makes a directory absolute; a URL stays as it is.
+func drivePath(path string) (string, error) {
+	if strings.Contains(path, "://") {
+		return path, nil
+	}
+	return filepath.Abs(path)
+}
+
+type driveSetCmd struct {
+	Name     string         `arg:"" help:"Name of the drive."`
+	Rename   *string        `help:"Another name." placeholder:"NAME"`
+	Path     *string        `help:"Where it is now, after a disk was mounted elsewhere. Its identity must be the same." placeholder:"PATH"`
+	Tier     *string        `help:"hot, warm or cold." placeholder:"TIER"`
+	Domain   *string        `help:"Failure domain." placeholder:"DOMAIN"`
+	State    *string        `help:"online or readonly." placeholder:"STATE"`
+	Reserve  *sizeFlag      `help:"Space to leave free on it." placeholder:"SIZE"`
+	Quota    *sizeFlag      `help:"Bytes that may be used; 0: no bound." placeholder:"SIZE"`
+	Rate     *sizeFlag      `help:"Bytes per second; 0: no bound." placeholder:"SIZE"`
+	Calls    *int           `help:"Calls at a time; 0: the default." placeholder:"N"`
+	Deadline *time.Duration `help:"Time after which a call is given up; 0: the default." placeholder:"TIME"`
+	Spindown *bool          `help:"Let the disk rest." negatable:""`
+}
+
+func (c *driveSetCmd) Run(g *globals) error {
+	req := api.DriveSet{
+		Name: c.Name, Rename: c.Rename, Path: c.Path, Tier: c.Tier, Domain: c.Domain, State: c.State, Reserve: (*int64)(c.Reserve),
+		Quota: (*int64)(c.Quota), Rate: (*int64)(c.Rate), Calls: c.Calls, Deadline: c.Deadline, Spindown: c.Spindown,
+	}
+	if c.Path != nil {
+		path, err := drivePath(*c.Path)
+		if err != nil {
+			return err
+		}
+		req.Path = &path
+	}
+	d, err := client.Call[api.Drive](g.ctx, g.client(), "POST", "/v1/admin/drives/set", req)
+	if err != nil {
+		return err
+	}
+	return g.out.done(d, "drive %s is %s on tier %s, %s available", d.Name, d.State, d.Tier, size(d.Avail))
 }
 
 type driveListCmd struct{}
