@@ -173,6 +173,7 @@ func (tx *Tx) cut(ino fsapi.Ino, olds []fsapi.Extent, off, end int64) (removed i
 }
 
 func (tx *Tx) putExtent(ino fsapi.Ino, e *fsapi.Extent) {
+	tx.raiseTop(ino, e.End())
 	tx.key = extentKey(tx.key, tx.vol, ino, e.End())
 	tx.val = appendExtent(tx.val[:0], e)
 	tx.w.Put(tx.key, tx.val)
@@ -196,11 +197,9 @@ func (tx *Tx) SetExtents(in *Inode, off, end int64, ext []fsapi.Extent) error {
 	if err != nil {
 		return err
 	}
-	var olds []fsapi.Extent
-	if in.Used > 0 { // else there are none
-		if olds, _, err = tx.collect(in.Ino, off, end, 0); err != nil {
-			return err
-		}
+	olds, err := tx.replaced(in, off, end)
+	if err != nil {
+		return err
 	}
 	grow := added
 	for i := range olds {
@@ -216,6 +215,18 @@ func (tx *Tx) SetExtents(in *Inode, off, end int64, ext []fsapi.Extent) error {
 		}
 	}
 	return tx.grow(in, grow)
+}
+
+// replaced collects the extents that overlap [off, end).
+func (tx *Tx) replaced(in *Inode, off, end int64) ([]fsapi.Extent, error) {
+	if in.Used == 0 {
+		return nil, nil
+	}
+	if above, err := tx.above(in, off); above || err != nil {
+		return nil, err
+	}
+	olds, _, err := tx.collect(in.Ino, off, end, 0)
+	return olds, err
 }
 
 // checkExtents returns how many bytes ext covers.

@@ -205,6 +205,7 @@ func (tx *Tx) parent(ino fsapi.Ino) (fsapi.Ino, error) {
 
 // store writes an inode to where it is kept.
 func (tx *Tx) store(in *Inode) {
+	tx.keepTop(in)
 	if in.embedded {
 		tx.key = dentryKey(tx.key, tx.vol, in.Parent, in.Name)
 		tx.val = appendDentry(tx.val[:0], in)

@@ -125,11 +125,11 @@ func (f *fixture) write(ino fsapi.Ino, off, n int64, seed byte) {
 		if err := tx.Record(st); err != nil {
 			return err
 		}
-		in.Size = max(in.Size, off+n)
 		err = tx.SetExtents(in, off, off+n, []fsapi.Extent{{Off: off, Len: n, Kind: fsapi.ExtentData, Chunk: id}})
 		if err != nil {
 			return err
 		}
+		in.Size = max(in.Size, off+n)
 		return tx.SetInode(in)
 	})
 }

@@ -23,6 +23,7 @@ type Store struct {
 	volumes map[fsapi.VolumeID]*volumeState // guarded by mu
 
 	homes    *homes
+	tops     tops
 	chains   chains       // quotas above directories
 	policies policies     // policies of directories
 	moved    atomic.Int64 // counts what may change an inherited policy

@@ -38,6 +38,7 @@ type Tx struct {
 	// For the caches of Store; published when the transaction has committed.
 	foundChains   []foundChain
 	foundPolicies []foundPolicy
+	foundTops     []foundTop
 	moves         bool // changes what other inodes inherit
 	movedAt       int64
 
@@ -58,7 +59,7 @@ func (tx *Tx) begin(vol fsapi.VolumeID, r kv.Reader, w kv.Tx) {
 	tx.changes, tx.fresh, tx.freshAt = tx.changes[:0], tx.fresh[:0], 0
 	clear(tx.foundChains)
 	clear(tx.foundPolicies)
-	tx.foundChains, tx.foundPolicies = tx.foundChains[:0], tx.foundPolicies[:0]
+	tx.foundChains, tx.foundPolicies, tx.foundTops = tx.foundChains[:0], tx.foundPolicies[:0], tx.foundTops[:0]
 	tx.moves, tx.movedAt = false, tx.s.moved.Load()
 	clear(tx.olds)
 	tx.olds = tx.olds[:0]
@@ -78,6 +79,7 @@ func (tx *Tx) publish() {
 	}
 	tx.publishChains()
 	tx.publishPolicies()
+	tx.publishTops()
 }
 
 // Now is the transaction's timestamp: one for all it changes, and never before

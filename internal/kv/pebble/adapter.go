@@ -21,6 +21,9 @@ func (a adapter) open(name string, flag int) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if isLog(name) && flag != os.O_RDONLY {
+		return &logFile{file: file{f}}, nil
+	}
 	return file{f}, nil
 }
 
