@@ -66,7 +66,9 @@ var layers = []layer{
 	{pkg: "object/provider", imports: "object backoff clock"},
 	{pkg: "object/objecttest", imports: "object", support: true},
 	{pkg: "object/mem", imports: "object object/provider clock"},
-	{pkg: "object/s3", imports: "object object/provider"},
+	{pkg: "object/dir", imports: "object object/provider osfs clock"},
+	{pkg: "object/url", imports: "object object/*"},
+	{pkg: "object/*", imports: "object object/provider"},
 	{pkg: "backoff", imports: "clock"},
 
 	{pkg: "erasure"},
@@ -101,9 +103,12 @@ type dependency struct {
 
 // dependencies are all there are: a new one is seen in review.
 var dependencies = []dependency{
+	{"github.com/Azure/azure-sdk-for-go/sdk/azcore", "object/azure", "errors and requests of azblob"},
+	{"github.com/Azure/azure-sdk-for-go/sdk/azidentity", "object/azure", "the default chain of credentials"},
+	{"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob", "object/azure", "Azure Blob Storage"},
 	{"github.com/PlakarKorp/go-cdc-chunkers", "blob/chunker", "content-defined chunking"},
 	{"github.com/alecthomas/kong", "cmd/*", "command line"},
-	{"github.com/aws/aws-sdk-go-v2", "object/s3", "S3 with the standard chain of credentials (4 MB of binary more than the runner-up, minio-go, which has no chain and no contexts in its single requests)"},
+	{"github.com/aws/aws-sdk-go-v2", "object/s3", "S3, with the whole standard chain of credentials and a context for each single request"},
 	{"github.com/aws/smithy-go", "object/s3", "errors of aws-sdk-go-v2"},
 	{"github.com/cespare/xxhash/v2", "blob/frame", "checksums of frames"},
 	{"github.com/cockroachdb/pebble/v2", "kv/pebble", "embedded ordered keys"},
@@ -117,6 +122,7 @@ var dependencies = []dependency{
 	{"github.com/prometheus/client_golang", "telemetry vfs/trace", "metrics"},
 	{"github.com/rogpeppe/go-internal", "", "scripts of the command line in tests"},
 	{"golang.org/x/crypto", "keyring blob/frame", "Argon2id, XChaCha20-Poly1305"},
+	{"golang.org/x/oauth2", "object/gcs", "credentials for Google Cloud Storage"},
 	{"golang.org/x/sync", "blob vfs daemon", "errgroup, singleflight"},
 	{"golang.org/x/sys", "osfs door/fuse daemon", "system calls that package syscall lacks"},
 	{"golang.org/x/term", "keyring cmd/*", "passwords without echo, width of the terminal"},

@@ -238,7 +238,9 @@ func (b *bucket) Put(ctx context.Context, key string, body *io.SectionReader, o 
 }
 
 // upload is the URL of uploads.
-func (b *bucket) upload() string { return b.host + "/upload/storage/v1/b/" + url.PathEscape(b.name) + "/o" }
+func (b *bucket) upload() string {
+	return b.host + "/upload/storage/v1/b/" + url.PathEscape(b.name) + "/o"
+}
 
 // resource describes an object to be made.
 func (b *bucket) resource(key string, o provider.PutOptions) resource {

@@ -67,13 +67,16 @@ type Page struct {
 }
 
 // Mark is a random word that an object was written with, which tells a
-// provider's client its own object from another's. It is letters and digits.
+// provider's client its own object from another's. It is 32 lower-case
+// hexadecimal digits.
 type Mark string
 
 // PutOptions go with each write.
 type PutOptions struct {
 	Cond object.Condition
 	Mark Mark
+	// PartSize is bytes of each part of an upload but the last; 0 for Put.
+	PartSize int64
 }
 
 // Traits are what is fixed about an API.

@@ -14,7 +14,7 @@ import (
 // counts are what Requests tells.
 type counts struct {
 	puts, gets, heads, lists, deletes, retries, sent, read atomic.Int64
-	free atomic.Int64 // parts that nobody counts
+	free                                                   atomic.Int64 // parts that nobody counts
 }
 
 func (c *counts) requests() object.Requests {

@@ -50,6 +50,7 @@ func (s *Store) Create(ctx context.Context, key string, size int64, cond object.
 	for size/w.partSize >= int64(s.traits.MaxParts) {
 		w.partSize *= 2
 	}
+	w.opts.PartSize = w.partSize
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	w.buf = make([]byte, 0, min(max(size, 0), w.partSize))
 	s.mu.Lock()
@@ -67,7 +68,7 @@ func (w *writer) Write(p []byte) (n int, err error) {
 		return 0, errDone
 	}
 	for len(p) > 0 {
-		if err := w.failure(); err != nil {
+		if err := w.ended(); err != nil {
 			return n, err
 		}
 		if int64(len(w.buf)) == w.partSize {
@@ -149,6 +150,14 @@ func (w *writer) failure() error {
 	w.failed.Lock()
 	defer w.failed.Unlock()
 	return w.failed.err
+}
+
+// ended is why no more can be written: a part failed or ctx has ended.
+func (w *writer) ended() error {
+	if err := w.failure(); err != nil {
+		return err
+	}
+	return w.ctx.Err()
 }
 
 // Commit implements object.Writer.

@@ -34,6 +34,8 @@ type Options struct {
 	// Class is the storage class of new objects, "STANDARD_IA"; empty: the
 	// bucket's own.
 	Class string
+	// Profile of the shared configuration; empty: $AWS_PROFILE, or default.
+	Profile string
 	// AccessKey, SecretKey and SessionToken; empty: the standard chain, which
 	// is the environment, the shared configuration and credentials files, web
 	// identity, and the roles of containers and machines.
@@ -100,6 +102,9 @@ func load(ctx context.Context, o Options) (aws.Config, error) {
 	if o.Region != "" {
 		from = append(from, config.WithRegion(o.Region))
 	}
+	if o.Profile != "" {
+		from = append(from, config.WithSharedConfigProfile(o.Profile))
+	}
 	if o.AccessKey != "" {
 		from = append(from, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(o.AccessKey, o.SecretKey, o.SessionToken)))
 	}
@@ -131,7 +136,7 @@ func (o Options) client(c *s3.Options) {
 // query is the settings as a URL has them, credentials left out.
 func (o Options) query() string {
 	v := url.Values{}
-	for name, value := range map[string]string{"endpoint": o.Endpoint, "region": o.Region, "class": o.Class} {
+	for name, value := range map[string]string{"endpoint": o.Endpoint, "region": o.Region, "class": o.Class, "profile": o.Profile} {
 		if value != "" {
 			v.Set(name, value)
 		}

@@ -1,0 +1,284 @@
+package provider_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/strakefs/strake/internal/backoff"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/object"
+	"github.com/strakefs/strake/internal/object/mem"
+	"github.com/strakefs/strake/internal/object/provider"
+)
+
+// quick repeats at once.
+var quick = backoff.Policy{Attempts: 4}
+
+func opened(t *testing.T, b *mem.Bucket, o provider.Options) *provider.Store {
+	t.Helper()
+	if o.Retry.Attempts == 0 {
+		o.Retry = quick
+	}
+	s, err := b.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// first fails the first n requests of an operation.
+func first(op mem.Op, n int64, o mem.Outcome) mem.Rule {
+	var seen atomic.Int64
+	return func(r mem.Request) mem.Outcome {
+		if r.Op == op && seen.Add(1) <= n {
+			return o
+		}
+		return mem.Outcome{}
+	}
+}
+
+var broken = fsapi.Errorf(fsapi.IO, "connection reset")
+
+// TestLateFailure lets writes take place and their answers be lost. The next
+// attempt finds the condition broken, by the attempt before: that is success.
+func TestLateFailure(t *testing.T) {
+	writes := map[string]struct {
+		op    mem.Op
+		write func(s object.Store, c object.Condition) (object.Version, error)
+	}{
+		"put": {mem.Put, func(s object.Store, c object.Condition) (object.Version, error) {
+			return object.PutBytes(t.Context(), s, "x", []byte("mine"), c)
+		}},
+		"in parts": {mem.Complete, func(s object.Store, c object.Condition) (object.Version, error) {
+			w, err := s.Create(t.Context(), "x", 2<<20, c)
+			if err != nil {
+				return "", err
+			}
+			if _, err := io.WriteString(w, "mine"); err != nil {
+				return "", err
+			}
+			return w.Commit(t.Context())
+		}},
+	}
+	for name, w := range writes {
+		for _, kind := range []fsapi.Kind{fsapi.IO, fsapi.TimedOut, fsapi.Busy, fsapi.Conflict} {
+			b := mem.New(mem.Options{})
+			s := opened(t, b, provider.Options{PartSize: 1 << 20})
+			late := mem.Outcome{Err: fsapi.Errorf(kind, "no answer"), Late: true}
+			b.SetRule(first(w.op, 1, late))
+			v, err := w.write(s, object.IfAbsent())
+			if err != nil {
+				t.Fatalf("%s, %v: if absent: %v", name, kind, err)
+			}
+			b.SetRule(first(w.op, 2, late))
+			v, err = w.write(s, object.IfVersion(v))
+			if err != nil {
+				t.Fatalf("%s, %v: if version: %v", name, kind, err)
+			}
+			if o, err := s.Stat(t.Context(), "x"); err != nil || o.Version != v {
+				t.Errorf("%s, %v: told version %q, there is %+v, %v", name, kind, v, o, err)
+			}
+			if b.Uploads() != 0 {
+				t.Errorf("%s, %v: %d uploads are left", name, kind, b.Uploads())
+			}
+		}
+	}
+}
+
+// TestOthersObject is told Precondition where the first attempt did not take
+// place and another's object came between.
+func TestOthersObject(t *testing.T) {
+	b := mem.New(mem.Options{})
+	s := opened(t, b, provider.Options{})
+	other := opened(t, b, provider.Options{})
+	var seen atomic.Int64
+	b.SetRule(func(r mem.Request) mem.Outcome {
+		if r.Op != mem.Put || seen.Add(1) != 1 {
+			return mem.Outcome{}
+		}
+		if _, err := object.PutBytes(t.Context(), other, "x", []byte("mine"), object.IfAbsent()); err != nil {
+			t.Error(err)
+		}
+		return mem.Outcome{Err: broken}
+	})
+	_, err := object.PutBytes(t.Context(), s, "x", []byte("mine"), object.IfAbsent())
+	if !errors.Is(err, fsapi.Precondition) {
+		t.Errorf("another's object was taken for one's own: %v", err)
+	}
+}
+
+// TestAttempts repeats what is transient, no more often than told, and nothing
+// else.
+func TestAttempts(t *testing.T) {
+	calls := map[mem.Op]func(s object.Store) error{
+		mem.Get: func(s object.Store) error {
+			_, _, err := s.Get(t.Context(), "x", 0, make([]byte, 1))
+			return err
+		},
+		mem.Head: func(s object.Store) error {
+			_, err := s.Stat(t.Context(), "x")
+			return err
+		},
+		mem.Put: func(s object.Store) error {
+			_, err := object.PutBytes(t.Context(), s, "x", []byte("y"), object.Condition{})
+			return err
+		},
+		mem.Delete: func(s object.Store) error { return s.Delete(t.Context(), "x") },
+		mem.List: func(s object.Store) error {
+			return s.List(t.Context(), "", "", func(object.Object) error { return nil })
+		},
+		mem.Begin: stream, mem.Part: stream, mem.Complete: stream,
+	}
+	for op, call := range calls {
+		for kind, wants := range map[fsapi.Kind][2]bool{fsapi.IO: {true, false}, fsapi.Access: {false, false}} {
+			for i, n := range []int64{3, 4} { // of 4 attempts
+				b := mem.New(mem.Options{})
+				s := opened(t, b, provider.Options{PartSize: 1 << 20})
+				if _, err := object.PutBytes(t.Context(), s, "x", []byte("body"), object.Condition{}); err != nil {
+					t.Fatal(err)
+				}
+				b.SetRule(first(op, n, mem.Outcome{Err: fsapi.Errorf(kind, "injected")}))
+				before := s.Requests().Retries
+				err := call(s)
+				if (err == nil) != wants[i] || err != nil && fsapi.KindOf(err) != kind {
+					t.Errorf("%s fails %d times with %q: %v", op, n, kind, err)
+				}
+				if made := s.Requests().Retries - before; kind == fsapi.Access && made != 0 || kind == fsapi.IO && made < 3 {
+					t.Errorf("%s fails %d times with %q: %d repetitions", op, n, kind, made)
+				}
+				if b.Uploads() != 0 {
+					t.Errorf("%s fails %d times with %q: %d uploads are left", op, n, kind, b.Uploads())
+				}
+			}
+		}
+	}
+}
+
+// stream writes an object of several parts and checks it.
+func stream(s object.Store) error {
+	ctx, data := context.Background(), bytes.Repeat([]byte("0123456789"), 350_000)
+	w, err := s.Create(ctx, "big", 0, object.Condition{})
+	if err != nil {
+		return err
+	}
+	defer w.Abort()
+	if _, err := w.Write(data); err != nil {
+		return err
+	}
+	if _, err := w.Commit(ctx); err != nil {
+		return err
+	}
+	got, _, err := object.ReadAll(ctx, s, "big", 0, 1<<30)
+	if err == nil && !bytes.Equal(got, data) {
+		return errors.New("other bytes")
+	}
+	return err
+}
+
+// TestListGoesOn breaks off each page once: every key is listed once.
+func TestListGoesOn(t *testing.T) {
+	b := mem.New(mem.Options{Page: 3})
+	s := opened(t, b, provider.Options{})
+	const keys = "abcdefghijklmnopqrstuvwxyz"
+	for _, key := range strings.Split(keys, "") {
+		if _, err := object.PutBytes(t.Context(), s, key, nil, object.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var n atomic.Int64
+	b.SetRule(func(r mem.Request) mem.Outcome {
+		return mem.Outcome{Err: map[bool]error{true: broken}[r.Op == mem.List && n.Add(1)%2 == 1]}
+	})
+	var got string
+	if err := s.List(t.Context(), "", "c", func(o object.Object) error {
+		got += o.Key
+		return nil
+	}); err != nil || got != keys[3:] {
+		t.Errorf("listed %q, %v", got, err)
+	}
+}
+
+// TestNoAnswer ends an attempt that hangs, and makes another.
+func TestNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := mem.New(mem.Options{})
+		s := opened(t, b, provider.Options{Timeout: time.Second})
+		b.SetRule(first(mem.Put, 1, mem.Outcome{Hang: true}))
+		if _, err := object.PutBytes(t.Context(), s, "x", []byte("y"), object.IfAbsent()); err != nil {
+			t.Errorf("after one attempt that hung: %v", err)
+		}
+		b.SetRule(func(mem.Request) mem.Outcome { return mem.Outcome{Hang: true} })
+		start := time.Now()
+		_, err := s.Stat(t.Context(), "x")
+		if !errors.Is(err, fsapi.TimedOut) || time.Since(start) != 4*time.Second {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		b.SetRule(nil)
+	})
+}
+
+// TestConnectionEnds does not take the end of a connection for the end of an
+// object.
+func TestConnectionEnds(t *testing.T) {
+	b := mem.New(mem.Options{})
+	s := opened(t, b, provider.Options{})
+	b.SetRule(func(mem.Request) mem.Outcome {
+		return mem.Outcome{Err: fsapi.Wrap(fsapi.IO, io.EOF, "connection closed")}
+	})
+	if _, _, err := s.Get(t.Context(), "x", 0, make([]byte, 1)); err == nil || errors.Is(err, io.EOF) || fsapi.KindOf(err) != fsapi.IO {
+		t.Errorf("get: %v", err)
+	}
+	if err := s.List(t.Context(), "", "", func(object.Object) error { return nil }); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("list: %v", err)
+	}
+}
+
+// unordered lists from the end to the beginning.
+type unordered struct{ *mem.Bucket }
+
+// List implements provider.API.
+func (u unordered) List(ctx context.Context, prefix, after, token string) (provider.Page, error) {
+	page, err := u.Bucket.List(ctx, prefix, after, token)
+	slices.Reverse(page.Objects)
+	return page, err
+}
+
+func TestUnordered(t *testing.T) {
+	b := mem.New(mem.Options{})
+	s, err := provider.New(unordered{b}, provider.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"a", "b"} {
+		if _, err := object.PutBytes(t.Context(), s, key, nil, object.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err = s.List(t.Context(), "", "", func(object.Object) error { return nil })
+	if !errors.Is(err, fsapi.NotSupported) {
+		t.Errorf("a listing out of order: %v", err)
+	}
+}
+
+func TestKindOfStatus(t *testing.T) {
+	transient := map[int]bool{408: true, 409: true, 429: true, 500: true, 502: true, 503: true, 504: true}
+	for status := 300; status < 600; status++ {
+		if http.StatusText(status) == "" {
+			continue
+		}
+		kind := provider.KindOfStatus(status)
+		if want := transient[status] || status > 504 && status != 507; object.Transient(kind) != want {
+			t.Errorf("%d is %q: transient is %v", status, kind, !want)
+		}
+	}
+}
