@@ -59,6 +59,8 @@ type cli struct {
 	Cat     catCmd     `cmd:"" group:"files" help:"Print a file."`
 	Put     putCmd     `cmd:"" group:"files" help:"Copy local files in."`
 	Get     getCmd     `cmd:"" group:"files" help:"Copy a file out."`
+	Migrate migrateCmd `cmd:"" group:"files" help:"Copy local trees in as they are, again and again until all is there."`
+	Sync    syncCmd    `cmd:"" group:"files" help:"Make a directory of the volume like a local one, or the other way round."`
 	Rm      rmCmd      `cmd:"" group:"files" help:"Remove files and directories (to the trash)."`
 	Stat    statCmd    `cmd:"" group:"files" help:"Show the attributes of a path."`
 	Du      duCmd      `cmd:"" group:"files" help:"Show what a subtree holds."`

@@ -513,7 +513,11 @@ type Meta struct {
 	Btime  time.Time         `json:"btime"`
 	ETag   string            `json:"etag"`
 	Target string            `json:"target,omitempty"`
-	Xattrs map[string][]byte `json:"xattrs,omitempty"` // base64 in JSON; only of /v1/meta
+	Xattrs map[string][]byte `json:"xattrs,omitempty"` // base64 in JSON; of /v1/meta, and of /v1/ls where asked for
+	// RawName and RawTarget are the bytes of Name and Target where these are
+	// no UTF-8, which JSON cannot say; base64 in JSON.
+	RawName   []byte `json:"raw_name,omitempty"`
+	RawTarget []byte `json:"raw_target,omitempty"`
 }
 
 // Listing is a page of GET /v1/ls/PATH, in order of name. Next, where not
@@ -529,28 +533,50 @@ type Batch struct {
 	Ops    []BatchOp `json:"ops"`
 }
 
-// BatchOp is one operation. Op is mkdir, put, remove, rename, link, setattr or
-// symlink. Data is base64 in JSON, at most 1 MiB each and 8 MiB a batch.
+// BatchOp is one operation. Op is mkdir, put, remove, rename, link, setattr,
+// symlink or mknod. Data is base64 in JSON, at most 1 MiB each and 8 MiB a batch.
+// RawPath, RawTo and RawTarget, base64 in JSON, take the place of Path, To and
+// Target that are no UTF-8.
 type BatchOp struct {
-	Op       string     `json:"op"`
-	Path     string     `json:"path"`
-	To       string     `json:"to,omitempty"`
-	Target   string     `json:"target,omitempty"`
-	Data     []byte     `json:"data,omitempty"`
-	Mode     *uint32    `json:"mode,omitempty"`
-	Uid      *uint32    `json:"uid,omitempty"`
-	Gid      *uint32    `json:"gid,omitempty"`
-	Size     *int64     `json:"size,omitempty"`
-	Mtime    *time.Time `json:"mtime,omitempty"`
-	Atime    *time.Time `json:"atime,omitempty"`
-	Parents  bool       `json:"parents,omitempty"`
-	IfMatch  string     `json:"if_match,omitempty"` // an ETag
-	IfAbsent bool       `json:"if_absent,omitempty"`
+	Op        string     `json:"op"`
+	Path      string     `json:"path"`
+	To        string     `json:"to,omitempty"`
+	Target    string     `json:"target,omitempty"`
+	Data      []byte     `json:"data,omitempty"`
+	Mode      *uint32    `json:"mode,omitempty"`
+	Uid       *uint32    `json:"uid,omitempty"`
+	Gid       *uint32    `json:"gid,omitempty"`
+	Size      *int64     `json:"size,omitempty"`
+	Mtime     *time.Time `json:"mtime,omitempty"`
+	Atime     *time.Time `json:"atime,omitempty"`
+	Parents   bool       `json:"parents,omitempty"`
+	Type      string     `json:"type,omitempty"` // of mknod: chardev, blockdev, fifo or socket
+	Rdev      uint32     `json:"rdev,omitempty"` // of mknod: as stat(2) has it
+	RawPath   []byte     `json:"raw_path,omitempty"`
+	RawTo     []byte     `json:"raw_to,omitempty"`
+	RawTarget []byte     `json:"raw_target,omitempty"`
+	IfMatch   string     `json:"if_match,omitempty"` // an ETag
+	IfAbsent  bool       `json:"if_absent,omitempty"`
 }
 
 // BatchResult has what each operation's path is afterwards.
 type BatchResult struct {
 	Results []Meta `json:"results"`
+}
+
+// Ranges is GET /v1/ranges/PATH: where a file holds data. What is between, and
+// up to its size, is holes, which read as zeros. Next, where not 0, is the
+// offset to ask from for more.
+type Ranges struct {
+	Size   int64   `json:"size"`
+	Ranges []Range `json:"ranges"`
+	Next   int64   `json:"next,omitempty"`
+}
+
+// Range is part of a file, in bytes.
+type Range struct {
+	Off int64 `json:"off"`
+	Len int64 `json:"len"`
 }
 
 // Event is one change in GET /v1/events.

@@ -44,6 +44,11 @@ func (x *opRun) do() (*meta.Inode, error) {
 		return x.make(dir, name, NewNode{Type: fsapi.TypeDirectory, Mode: x.mode(0o755)})
 	case OpSymlink:
 		return x.make(dir, name, NewNode{Type: fsapi.TypeSymlink, Target: x.op.Target})
+	case OpMknod:
+		if !special(x.op.Type) {
+			return nil, fsapi.Errorf(fsapi.Invalid, "%s: mknod makes devices, FIFOs and sockets only", x.op.Path)
+		}
+		return x.make(dir, name, NewNode{Type: x.op.Type, Mode: x.mode(0o644), Rdev: x.op.Rdev})
 	case OpPut:
 		return x.put(dir, name, in)
 	}
@@ -61,6 +66,15 @@ func (x *opRun) do() (*meta.Inode, error) {
 		return in, x.setattr(in)
 	}
 	return nil, fsapi.Errorf(fsapi.Invalid, "%d is no operation", x.op.Kind)
+}
+
+// special reports whether a type is one that OpMknod makes.
+func special(t fsapi.FileType) bool {
+	switch t {
+	case fsapi.TypeCharDev, fsapi.TypeBlockDev, fsapi.TypeFIFO, fsapi.TypeSocket:
+		return true
+	}
+	return false
 }
 
 func (x *opRun) mode(m uint32) uint32 {

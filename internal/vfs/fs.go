@@ -280,6 +280,7 @@ const (
 	OpLink    OpKind = 5 // Path gets the second name To
 	OpSetattr OpKind = 6
 	OpSymlink OpKind = 7 // Path points to Target
+	OpMknod   OpKind = 8 // Path is of Type, with Rdev: a device, FIFO or socket
 )
 
 // Op is one operation of a Batch. Paths are slash-separated from the root.
@@ -289,7 +290,9 @@ type Op struct {
 	To      string
 	Target  string
 	Data    []byte // at most 1 MiB each, 8 MiB a batch
-	Mode    uint32 // OpMkdir, OpPut; 0: 0755 and 0644
+	Mode    uint32 // OpMkdir, OpPut, OpMknod; 0: 0755, 0644 and 0644
+	Type    fsapi.FileType
+	Rdev    uint32
 	Parents bool
 	Set     SetAttr
 	// IfChange and IfIno, where not 0, are the Change and number the inode at

@@ -11,6 +11,7 @@ import (
 var opKinds = map[string]vfs.OpKind{
 	"mkdir": vfs.OpMkdir, "put": vfs.OpPut, "remove": vfs.OpRemove, "rename": vfs.OpRename,
 	"link": vfs.OpLink, "setattr": vfs.OpSetattr, "symlink": vfs.OpSymlink,
+	"mknod": vfs.OpMknod,
 }
 
 // batch does all operations in one transaction and answers when it is durable.
@@ -37,7 +38,7 @@ func (d *Door) batch(ctx context.Context, req api.Batch) (api.BatchResult, error
 		return res, err
 	}
 	for i := range attrs {
-		m := metaOf(lastName(req.Ops[i].Path), &attrs[i])
+		m := metaOf(lastName(ops[i].Path), &attrs[i])
 		m.Path = req.Ops[i].Path
 		res.Results = append(res.Results, m)
 	}
@@ -58,11 +59,24 @@ func syncRoot(ctx context.Context, fs vfs.FS) error {
 func opOf(b *api.BatchOp) (vfs.Op, error) {
 	kind, ok := opKinds[b.Op]
 	if !ok {
-		return vfs.Op{}, fsapi.Errorf(fsapi.Invalid, "op %q is not one of mkdir put remove rename link setattr symlink", b.Op)
+		return vfs.Op{}, fsapi.Errorf(fsapi.Invalid, "op %q is not one of mkdir put remove rename link setattr symlink mknod", b.Op)
 	}
 	op := vfs.Op{
 		Kind: kind, Path: b.Path, To: b.To, Target: b.Target, Data: b.Data, Parents: b.Parents, IfAbsent: b.IfAbsent,
 		Set: vfs.SetAttr{Uid: b.Uid, Gid: b.Gid, Size: b.Size, Mtime: b.Mtime, Atime: b.Atime},
+	}
+	for _, raw := range []struct {
+		bytes []byte
+		text  *string
+	}{{b.RawPath, &op.Path}, {b.RawTo, &op.To}, {b.RawTarget, &op.Target}} {
+		if len(raw.bytes) > 0 {
+			*raw.text = string(raw.bytes)
+		}
+	}
+	if kind == vfs.OpMknod {
+		if op.Type, op.Rdev = typeNamed(b.Type), b.Rdev; op.Type == 0 {
+			return op, fsapi.Errorf(fsapi.Invalid, "type %q is not one of chardev blockdev fifo socket", b.Type)
+		}
 	}
 	if b.Mode != nil {
 		op.Mode = *b.Mode

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -29,9 +30,13 @@ func (d *Door) endpoints() []Endpoint {
 	return []Endpoint{
 		raw[api.Empty]("GET", "/v1/files/{path...}", RoleRead, "Read a file: Range, If-Match, If-None-Match, If-Modified-Since as RFC 9110 has them. HEAD likewise.", d.get),
 		raw[api.Meta]("PUT", "/v1/files/{path...}", RoleWrite, "Write a file whole; it is replaced at once when all of the body has arrived and is durable. Missing directories are made. If-Match and If-None-Match: * are honoured. Query: mode (octal), volume.", d.put),
+		raw[api.Meta]("PATCH", "/v1/files/{path...}", RoleWrite, "Write the body into an existing file. Query: offset (bytes, default 0), sync (true: durable before the answer, with all written to it before), volume.", d.patch),
 		raw[api.Empty]("DELETE", "/v1/files/{path...}", RoleWrite, "Remove a file, symlink or empty directory (to the trash where the policy keeps one). Query: recursive, volume.", d.delete),
 		raw[api.Meta]("GET", "/v1/meta/{path...}", RoleRead, "What stat(2) says, with extended attributes.", d.meta),
-		raw[api.Listing]("GET", "/v1/ls/{path...}", RoleRead, "A page of a directory in order of name. Query: after, limit (default 1000, at most 10000), volume.", d.list),
+		raw[api.Ranges]("GET", "/v1/ranges/{path...}", RoleRead, "Where a file holds data, and where holes. Query: from (bytes), volume.", d.ranges),
+		raw[api.Empty]("PUT", "/v1/xattr/{path...}", RoleWrite, "Set an extended attribute to the body; ACLs are in the kernel's binary form. A symlink at the end is not followed. Query: name, volume.", d.setXattr),
+		raw[api.Empty]("DELETE", "/v1/xattr/{path...}", RoleWrite, "Remove an extended attribute. Query: name, volume.", d.removeXattr),
+		raw[api.Listing]("GET", "/v1/ls/{path...}", RoleRead, "A page of a directory in order of name. Query: after, limit (default 1000, at most 10000), xattrs (true: with extended attributes), volume.", d.list),
 		JSON("POST", "/v1/batch", RoleWrite, "Several operations in one transaction: all happen, in order, or none.", d.batch),
 		raw[api.Event]("GET", "/v1/events", RoleRead, "The feed of changes as server-sent events; Last-Event-ID or the query's from resumes after that event. 404 says that it is no longer retained.", d.events),
 		raw[api.Empty]("GET", "/v1/openapi.json", RoleNone, "This document.", d.openapi),
@@ -337,7 +342,7 @@ func (p *upload) large() (fsapi.Attr, error) {
 
 func (p *upload) fill(f vfs.File, tmpPath string) (fsapi.Attr, error) {
 	defer f.Close()
-	if err := p.copyBody(f); err != nil {
+	if err := p.copyBody(f, 0); err != nil {
 		return fsapi.Attr{}, err
 	}
 	if err := f.Sync(p.ctx, false); err != nil {
@@ -369,9 +374,10 @@ func (p *upload) claim(tmp string) (fsapi.Attr, error) {
 	return p.fs.Lookup(p.ctx, cred, p.dir.Ino, p.name)
 }
 
-func (p *upload) copyBody(f vfs.File) error {
+// copyBody writes the request's body from an offset on.
+func (p *upload) copyBody(f vfs.File, start int64) error {
 	buf := make([]byte, 1<<20)
-	var off int64
+	off := start
 	for {
 		n, err := io.ReadFull(p.r.Body, buf)
 		if n > 0 {
@@ -381,7 +387,7 @@ func (p *upload) copyBody(f vfs.File) error {
 			off += int64(n)
 		}
 		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF) && (p.r.ContentLength < 0 || off == p.r.ContentLength):
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF) && (p.r.ContentLength < 0 || off-start == p.r.ContentLength):
 			return nil
 		case err != nil:
 			return fsapi.Wrap(fsapi.Invalid, err, "the body ended early")
@@ -507,9 +513,28 @@ var typeNames = map[fsapi.FileType]string{
 	fsapi.TypeCharDev: "chardev", fsapi.TypeBlockDev: "blockdev", fsapi.TypeFIFO: "fifo", fsapi.TypeSocket: "socket",
 }
 
+// typeNamed is the special file type of a name, or 0.
+func typeNamed(name string) fsapi.FileType {
+	for t, n := range typeNames {
+		if n == name && t != fsapi.TypeRegular && t != fsapi.TypeDirectory && t != fsapi.TypeSymlink {
+			return t
+		}
+	}
+	return 0
+}
+
+// rawText is the bytes of a text that JSON cannot say, else nil.
+func rawText(s string) []byte {
+	if utf8.ValidString(s) {
+		return nil
+	}
+	return []byte(s)
+}
+
 func metaOf(name string, a *fsapi.Attr) api.Meta {
 	return api.Meta{
-		Name: name, Ino: uint64(a.Ino), Type: typeNames[a.Type], Mode: a.Mode, Uid: a.Uid, Gid: a.Gid, Nlink: a.Nlink,
+		RawName: rawText(name),
+		Name:    name, Ino: uint64(a.Ino), Type: typeNames[a.Type], Mode: a.Mode, Uid: a.Uid, Gid: a.Gid, Nlink: a.Nlink,
 		Size: a.Size, Used: a.Used, Rdev: a.Rdev, Atime: a.Atime, Mtime: a.Mtime, Ctime: a.Ctime, Btime: a.Btime, ETag: etag(a),
 	}
 }
@@ -533,6 +558,7 @@ func (d *Door) meta(w http.ResponseWriter, r *http.Request) error {
 		if m.Target, err = t.fs.Readlink(ctx, a.Ino); err != nil {
 			return err
 		}
+		m.RawTarget = rawText(m.Target)
 	}
 	if m.Xattrs, err = xattrs(ctx, t.fs, a.Ino); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 
@@ -18,7 +19,7 @@ const (
 // list answers a page. The token between pages is a directory cookie, so a
 // page goes on rightly while names come and go.
 func (d *Door) list(w http.ResponseWriter, r *http.Request) error {
-	t, err := d.target(r, "after", "limit")
+	t, err := d.target(r, "after", "limit", "xattrs")
 	if err != nil {
 		return err
 	}
@@ -60,6 +61,12 @@ func (d *Door) list(w http.ResponseWriter, r *http.Request) error {
 		if m := &page.Entries[i]; m.Type == "symlink" {
 			if m.Target, err = t.fs.Readlink(ctx, fsapi.Ino(m.Ino)); err != nil {
 				return err
+			}
+			m.RawTarget = rawText(m.Target)
+		}
+		if r.URL.Query().Get("xattrs") == "true" {
+			if page.Entries[i].Xattrs, err = xattrs(ctx, t.fs, fsapi.Ino(page.Entries[i].Ino)); err != nil && !errors.Is(err, fsapi.Stale) {
+				return err // not because it was removed meanwhile
 			}
 		}
 	}

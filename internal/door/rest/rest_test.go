@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -435,5 +436,46 @@ func TestEveryKindHasAStatus(t *testing.T) {
 		if (s == 500) != internal {
 			t.Errorf("%v: status %d", k, s)
 		}
+	}
+}
+
+// What a copying client needs: special files, names that are no UTF-8, writes
+// in place, holes, extended attributes.
+func TestCopying(t *testing.T) {
+	r := newRig(t)
+	raw := base64.StdEncoding.EncodeToString([]byte("/d/\xff"))
+	r.want(200, "POST", "/v1/batch", `{"ops":[{"op":"mkdir","path":"/d"},{"op":"put","raw_path":"`+raw+`"},
+		{"op":"mknod","path":"/d/pipe","type":"fifo","mode":384},{"op":"mknod","path":"/d/null","type":"chardev","rdev":259},
+		{"op":"symlink","path":"/d/l","raw_target":"`+raw+`"}]}`)
+	r.want(400, "POST", "/v1/batch", `{"ops":[{"op":"mknod","path":"/d/x","type":"file"}]}`)
+	r.want(200, "PATCH", "/v1/files/d/%FF?offset=1048576&sync=true", "tail")
+	r.want(200, "PATCH", "/v1/files/d/%FF", "head")
+	r.want(400, "PATCH", "/v1/files/d/%FF?offset=-1", "x")
+	r.want(404, "PATCH", "/v1/files/d/none", "x")
+	var holes api.Ranges
+	if err := json.Unmarshal([]byte(r.want(200, "GET", "/v1/ranges/d/%FF", "")), &holes); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(holes.Ranges); holes.Size != 1048580 || n != 2 || holes.Ranges[0].Off != 0 || holes.Ranges[1].Off+holes.Ranges[1].Len != 1048580 || holes.Ranges[1].Off < 900_000 {
+		t.Errorf("%+v", holes)
+	}
+	r.want(204, "PUT", "/v1/xattr/d/%FF?name=user.a", "\x00value")
+	r.want(204, "PUT", "/v1/xattr/d/%FF?name=user.b", "b")
+	r.want(204, "DELETE", "/v1/xattr/d/%FF?name=user.b", "")
+	r.want(400, "PUT", "/v1/xattr/d/%FF", "b")
+	var list api.Listing
+	if err := json.Unmarshal([]byte(r.want(200, "GET", "/v1/ls/d?xattrs=true", "")), &list); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]api.Meta{}
+	for _, m := range list.Entries {
+		got[m.Name] = m
+	}
+	f := got["\ufffd"]
+	if string(f.RawName) != "\xff" || len(f.Xattrs) != 1 || string(f.Xattrs["user.a"]) != "\x00value" {
+		t.Errorf("%+v", f)
+	}
+	if string(got["l"].RawTarget) != "/d/\xff" || got["pipe"].Type != "fifo" || got["pipe"].Mode != 0o600 || got["null"].Rdev != 259 {
+		t.Errorf("%+v", got)
 	}
 }

@@ -86,7 +86,7 @@ func (f *FS) do(c *fsapi.Cred, op vfs.Op) (*node, error) {
 	if err := f.precondition(n, op); err != nil {
 		return nil, err
 	}
-	if op.Kind == vfs.OpMkdir || op.Kind == vfs.OpPut || op.Kind == vfs.OpSymlink {
+	if op.Kind == vfs.OpMkdir || op.Kind == vfs.OpPut || op.Kind == vfs.OpSymlink || op.Kind == vfs.OpMknod {
 		return f.doMake(c, d, name, n, op)
 	}
 	if n == nil {
@@ -169,7 +169,7 @@ func (f *FS) makeIn(c *fsapi.Cred, d *node, name string, w vfs.NewNode) (*node, 
 	return f.make(c, d, name, w)
 }
 
-// doMake is OpMkdir, OpPut and OpSymlink; n is what is there, or nil.
+// doMake is OpMkdir, OpPut, OpSymlink and OpMknod; n is what is there, or nil.
 func (f *FS) doMake(c *fsapi.Cred, d *node, name string, n *node, op vfs.Op) (*node, error) {
 	mode := func(d uint32) uint32 {
 		if op.Mode != 0 {
@@ -182,6 +182,10 @@ func (f *FS) doMake(c *fsapi.Cred, d *node, name string, n *node, op vfs.Op) (*n
 		return n, nil
 	case op.Kind == vfs.OpMkdir:
 		return f.makeIn(c, d, name, vfs.NewNode{Type: fsapi.TypeDirectory, Mode: mode(0o755)})
+	case op.Kind == vfs.OpMknod && (op.Type == fsapi.TypeRegular || op.Type == fsapi.TypeDirectory || op.Type == fsapi.TypeSymlink || op.Type == 0):
+		return nil, fsapi.Errorf(fsapi.Invalid, "%s: mknod of type %v", op.Path, op.Type)
+	case op.Kind == vfs.OpMknod:
+		return f.makeIn(c, d, name, vfs.NewNode{Type: op.Type, Mode: mode(0o644), Rdev: op.Rdev})
 	case op.Kind == vfs.OpSymlink:
 		return f.makeIn(c, d, name, vfs.NewNode{Type: fsapi.TypeSymlink, Target: op.Target})
 	}

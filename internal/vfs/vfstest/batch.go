@@ -43,6 +43,8 @@ func batchAll(e *env) {
 		vfs.Op{Kind: vfs.OpMkdir, Path: "d", Mode: 0o711},
 		put("/d/f", "content"),
 		vfs.Op{Kind: vfs.OpSymlink, Path: "d/l", Target: "f"},
+		vfs.Op{Kind: vfs.OpMknod, Path: "d/p", Type: fsapi.TypeFIFO, Mode: 0o620},
+		vfs.Op{Kind: vfs.OpMknod, Path: "d/z", Type: fsapi.TypeCharDev, Rdev: 0x105},
 		vfs.Op{Kind: vfs.OpLink, Path: "d/f", To: "g"},
 		vfs.Op{Kind: vfs.OpRename, Path: "g", To: "d/h"},
 		vfs.Op{Kind: vfs.OpSetattr, Path: "d/h", Set: vfs.SetAttr{Mode: at[uint32](0o600)}},
@@ -50,7 +52,11 @@ func batchAll(e *env) {
 		vfs.Op{Kind: vfs.OpRemove, Path: "gone"},
 	)
 	d := e.lookup(root, "d")
-	e.equal("names", e.names(d), []string{"f", "h", "l"})
+	e.equal("names", e.names(d), []string{"f", "h", "l", "p", "z"})
+	p, z := e.attr(e.lookup(d, "p")), e.attr(e.lookup(d, "z"))
+	e.equal("special files", []any{p.Type, p.Mode, z.Type, z.Mode, z.Rdev}, []any{fsapi.TypeFIFO, uint32(0o620), fsapi.TypeCharDev, uint32(0o644), uint32(0x105)})
+	e.batchFails(fsapi.Invalid, vfs.Op{Kind: vfs.OpMknod, Path: "r", Type: fsapi.TypeRegular})
+	e.batchFails(fsapi.Exist, vfs.Op{Kind: vfs.OpMknod, Path: "d/p", Type: fsapi.TypeFIFO})
 	e.equal("names of the root", e.names(root), []string{"d"})
 	f := e.lookup(d, "f")
 	e.holds(f, []byte("content"))
