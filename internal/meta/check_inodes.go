@@ -181,6 +181,7 @@ func (c *check) belongings(in *Inode) error {
 		{HasDefACL, xattrKey(nil, c.tx.vol, in.Ino, xattrDefACL), "a default ACL"},
 		{HasPolicy, inoKey(nil, tabPolicy, c.tx.vol, in.Ino), "a policy"},
 		{HasQuota, inoKey(nil, tabQuota, c.tx.vol, in.Ino), "a quota"},
+		{HasRetention, xattrKey(nil, c.tx.vol, in.Ino, RetentionXattr), "a retention"},
 	} {
 		if in.Flags&f.flag == 0 {
 			continue
@@ -193,7 +194,7 @@ func (c *check) belongings(in *Inode) error {
 			c.bad(ProblemInode, c.setFlags(in.Ino, f.flag, 0), "inode %d is said to have %s and has not", in.Ino, f.what)
 		}
 	}
-	return nil
+	return c.listedRetention(in)
 }
 
 // attributes checks that what belongs to inodes has one that knows of it.
@@ -217,6 +218,8 @@ func (c *check) attributes() error {
 					want |= HasACL
 				case xattrDefACL:
 					want |= HasDefACL
+				case RetentionXattr:
+					want |= HasRetention
 				}
 			}
 			if err != nil {
@@ -284,6 +287,9 @@ func (c *check) queues() error {
 		return err
 	})
 	if err != nil {
+		return err
+	}
+	if err := c.retentions(); err != nil {
 		return err
 	}
 	return c.table(tabLink, inoKeyLen+9, func(k, _ []byte) error {

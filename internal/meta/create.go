@@ -115,6 +115,9 @@ func (tx *Tx) Link(dir *Inode, name string, in *Inode) error {
 	if err := tx.checkNew(dir, name); err != nil {
 		return err
 	}
+	if err := tx.Mutable(in); err != nil {
+		return err
+	}
 	switch {
 	case in.Nlink == 0:
 		if err := tx.revive(dir, name, in); err != nil {

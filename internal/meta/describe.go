@@ -75,6 +75,10 @@ func tableText(tab byte) (name, parts string) {
 		return "journal", "vx"
 	case tabJournalN:
 		return "journal-bytes", "v"
+	case tabRetention:
+		return "retention", "vii"
+	case tabCommit:
+		return "commit", "vii"
 	case tabSnapshot:
 		return "snapshot", "vs"
 	case tabSnapName:

@@ -197,6 +197,9 @@ func (tx *Tx) SetExtents(in *Inode, off, end int64, ext []fsapi.Extent) error {
 	if err != nil {
 		return err
 	}
+	if err := tx.Mutable(in); err != nil {
+		return err
+	}
 	olds, err := tx.replaced(in, off, end)
 	if err != nil {
 		return err
@@ -306,6 +309,9 @@ func (tx *Tx) TruncateExtents(in *Inode, size int64, limit int) (int64, error) {
 	if err := checkRange(size, size); err != nil {
 		return 0, err
 	}
+	if err := tx.Mutable(in); err != nil {
+		return 0, err
+	}
 	olds, last, err := tx.lastExtents(in.Ino, size, min(max(limit, 1), 1<<30))
 	if err != nil || len(olds) == 0 {
 		return size, err
@@ -353,6 +359,9 @@ func (tx *Tx) ShiftExtents(in *Inode, off, delta int64) error {
 		return err
 	}
 	if err := checkRange(min(off, off+delta), max(off, off+delta)); err != nil {
+		return err
+	}
+	if err := tx.Mutable(in); err != nil {
 		return err
 	}
 	if delta < 0 {

@@ -9,37 +9,39 @@ import (
 
 // The tables: the first byte of every key. KEYS.md describes them.
 const (
-	tabFormat   = 'F' // format record
-	tabVolume   = 'V' // vol: volume record
-	tabVolName  = 'v' // name: volume id
-	tabNumber   = 'N' // vol: next number to reserve
-	tabDrive    = 'W' // drive: drive record
-	tabSetting  = 'p' // name: bytes
-	tabDentry   = 'D' // vol dir name: dentry, with the inode where this is its only name
-	tabInode    = 'I' // vol ino: where the inode is, or itself
-	tabLink     = 'L' // vol ino dir name: one name of an inode that has several
-	tabSubdir   = 'd' // vol dir ino: a directory within a directory
-	tabExtent   = 'E' // vol ino end: extent
-	tabXattr    = 'X' // vol ino name: bytes
-	tabPolicy   = 'Y' // vol ino: policy
-	tabQuota    = 'q' // vol dir: quota
-	tabUsage    = 'u' // vol dir which: counter
-	tabOrphan   = 'O' // vol ino
-	tabTrash    = 'T' // vol time ino
-	tabReclaim  = 'Q' // vol ino
-	tabChunk    = 'C' // vol chunk: chunk record
-	tabRefs     = 'c' // vol chunk: counter of extents
-	tabSweep    = 'Z' // vol chunk: may have no references
-	tabSegment  = 'S' // segment: segment record
-	tabLive     = 's' // segment: counter of live bytes
-	tabPending  = 'P' // segment: its copies are not those it should have
-	tabJournal  = 'J' // vol segment index: journal frame
-	tabJournalN = 'j' // vol: counter of journal bytes
-	tabSnapshot = 'G' // vol snapshot: snapshot record
-	tabSnapName = 'g' // vol name: snapshot of that name
-	tabHistory  = 'H' // vol snapshot table rest: what a key held for the snapshot
-	tabHeld     = 'h' // vol snapshot: counter of bytes of extents in its history
-	tabChanges  = 'e' // the changes of the last batch that had any
+	tabFormat    = 'F' // format record
+	tabVolume    = 'V' // vol: volume record
+	tabVolName   = 'v' // name: volume id
+	tabNumber    = 'N' // vol: next number to reserve
+	tabDrive     = 'W' // drive: drive record
+	tabSetting   = 'p' // name: bytes
+	tabDentry    = 'D' // vol dir name: dentry, with the inode where this is its only name
+	tabInode     = 'I' // vol ino: where the inode is, or itself
+	tabLink      = 'L' // vol ino dir name: one name of an inode that has several
+	tabSubdir    = 'd' // vol dir ino: a directory within a directory
+	tabExtent    = 'E' // vol ino end: extent
+	tabXattr     = 'X' // vol ino name: bytes
+	tabPolicy    = 'Y' // vol ino: policy
+	tabQuota     = 'q' // vol dir: quota
+	tabUsage     = 'u' // vol dir which: counter
+	tabOrphan    = 'O' // vol ino
+	tabTrash     = 'T' // vol time ino
+	tabReclaim   = 'Q' // vol ino
+	tabChunk     = 'C' // vol chunk: chunk record
+	tabRefs      = 'c' // vol chunk: counter of extents
+	tabSweep     = 'Z' // vol chunk: may have no references
+	tabSegment   = 'S' // segment: segment record
+	tabLive      = 's' // segment: counter of live bytes
+	tabPending   = 'P' // segment: its copies are not those it should have
+	tabJournal   = 'J' // vol segment index: journal frame
+	tabJournalN  = 'j' // vol: counter of journal bytes
+	tabRetention = 'R' // vol until ino: under retention
+	tabCommit    = 'K' // vol due ino: to come under retention
+	tabSnapshot  = 'G' // vol snapshot: snapshot record
+	tabSnapName  = 'g' // vol name: snapshot of that name
+	tabHistory   = 'H' // vol snapshot table rest: what a key held for the snapshot
+	tabHeld      = 'h' // vol snapshot: counter of bytes of extents in its history
+	tabChanges   = 'e' // the changes of the last batch that had any
 )
 
 // Which counter of a directory; for the volume the directory is 0.

@@ -18,6 +18,7 @@ const (
 	polAck
 	polTrash
 	polAtime
+	polRetention
 	polAll = 1<<iota - 1
 )
 
@@ -34,6 +35,7 @@ func appendPolicy(b []byte, p policy.Policy) []byte {
 	set(polAck, p.Ack != "")
 	set(polTrash, p.Trash != 0)
 	set(polAtime, p.Atime != "")
+	set(polRetention, p.Retention != policy.Retention{})
 	b = putUint(append(b, policyForm), bits)
 	if bits&polCopies != 0 {
 		b = putSpecs(b, p.Copies)
@@ -53,6 +55,10 @@ func appendPolicy(b []byte, p policy.Policy) []byte {
 	}
 	if bits&polAtime != 0 {
 		b = putStr(b, string(p.Atime))
+	}
+	if bits&polRetention != 0 {
+		r := p.Retention
+		b = putInt(putInt(putStr(b, string(r.Mode)), int64(r.Period)), int64(r.Grace))
 	}
 	return b
 }
@@ -87,6 +93,9 @@ func (d *dec) policy() (p policy.Policy) {
 	if bits&polAtime != 0 {
 		p.Atime = policy.Atime(d.str())
 	}
+	if bits&polRetention != 0 {
+		p.Retention = policy.Retention{Mode: policy.RetentionMode(d.str()), Period: time.Duration(d.int()), Grace: time.Duration(d.int())}
+	}
 	return p
 }
 
@@ -112,6 +121,9 @@ func (tx *Tx) Policy(ino fsapi.Ino) (policy.Policy, error) {
 // SetPolicy sets an inode's own policy (zero removes it).
 func (tx *Tx) SetPolicy(in *Inode, p policy.Policy) error {
 	if err := tx.writable(); err != nil {
+		return err
+	}
+	if err := tx.Mutable(in); err != nil {
 		return err
 	}
 	if err := tx.needGate(); err != nil {

@@ -59,6 +59,14 @@ func (tx *Tx) checkRename(from *Inode, fromName string, in, to *Inode, toName st
 	if err := tx.checkName(from.Ino, fromName, in); err != nil {
 		return err
 	}
+	if err := tx.Mutable(in); err != nil {
+		return err
+	}
+	if victim != nil {
+		if err := tx.Mutable(victim); err != nil {
+			return err
+		}
+	}
 	switch {
 	case victim != nil:
 		if err := tx.checkName(to.Ino, toName, victim); err != nil {

@@ -280,6 +280,10 @@ func (rec *volumeRecord) find(id fsapi.SnapshotID) (int, error) {
 	return 0, fsapi.Errorf(fsapi.NotExist, "volume %s has no snapshot %d", rec.Name, id)
 }
 
+func errKeptSnapshot(s *Snapshot) error {
+	return fsapi.Errorf(fsapi.Immutable, "snapshot %s is kept until %s", s.Name, s.Until.Format(time.RFC3339))
+}
+
 // DeleteSnapshot makes a snapshot go: nobody finds it any more, and
 // ReclaimSnapshots releases what only it needs. fsapi.NotExist; Immutable where
 // it is kept until later. It returns when that is durable.
@@ -293,8 +297,8 @@ func (s *Store) DeleteSnapshot(ctx context.Context, vol fsapi.VolumeID, id fsapi
 		if err != nil {
 			return err
 		}
-		if s.now().Before(snap.Until) {
-			return fsapi.Errorf(fsapi.Immutable, "snapshot %s is kept until %s", snap.Name, snap.Until.Format(time.RFC3339))
+		if s.RetentionNow().Before(snap.Until) {
+			return errKeptSnapshot(&snap)
 		}
 		snaps := append([]snapRef(nil), rec.snaps...)
 		snaps[i].deleting = true

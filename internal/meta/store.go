@@ -27,6 +27,9 @@ type Store struct {
 	chains   chains       // quotas above directories
 	policies policies     // policies of directories
 	moved    atomic.Int64 // counts what may change an inherited policy
+
+	worm     retentionTime // set by Open
+	wormLast atomic.Int64  // newest time of it given out, Unix nanoseconds
 }
 
 // formatVersion is the layout of records this package writes and reads.
@@ -50,13 +53,13 @@ func Open(ctx context.Context, e kv.Engine, o Options) (*Store, error) {
 			return err
 		}
 		if ok {
-			return checkFormat(key, v)
+			return cmpErr(checkFormat(key, v), s.openRetention(w))
 		}
 		if err := empty(w); err != nil {
 			return err
 		}
 		w.Put(key, putUint([]byte(formatMagic), formatVersion))
-		return nil
+		return s.openRetention(w)
 	})
 	if err != nil {
 		return nil, err

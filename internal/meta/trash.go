@@ -165,6 +165,9 @@ func (tx *Tx) takeTrash(ino fsapi.Ino) (*Inode, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := tx.Mutable(in); err != nil {
+		return nil, err
+	}
 	tx.key = trashKey(tx.key, tx.vol, in.deleted, in.Ino)
 	tx.w.Delete(tx.key)
 	return in, nil

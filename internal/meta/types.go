@@ -20,6 +20,8 @@ const (
 	HasQuota  Flags = 1 << 4 // has a quota (directories)
 	Orphan    Flags = 1 << 5 // unlinked but open
 	Trashed   Flags = 1 << 6 // in the trash; Attr.Nlink is 0
+	// HasRetention says that a record holds the file, or held it once.
+	HasRetention Flags = 1 << 7
 )
 
 // Inode is an inode with where it is best known from: its primary name, which

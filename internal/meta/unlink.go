@@ -57,6 +57,9 @@ func (tx *Tx) checkName(dir fsapi.Ino, name string, in *Inode) error {
 // dropName takes a name from an inode. The caller has overwritten the dentry
 // or deletes it, and stores dir.
 func (tx *Tx) dropName(dir *Inode, name string, in *Inode, keep Keep) error {
+	if err := tx.Mutable(in); err != nil {
+		return err
+	}
 	if in.Type == fsapi.TypeDirectory {
 		return tx.dropDir(dir, in, keep)
 	}
@@ -173,6 +176,12 @@ func (tx *Tx) bury(in *Inode, keep Keep) error {
 // releaseInode removes an inode that nothing needs any more. What belongs to
 // it is left to Reclaim; it no longer counts.
 func (tx *Tx) releaseInode(in *Inode) error {
+	if err := tx.Mutable(in); err != nil {
+		return err
+	}
+	if err := tx.forgetRetention(in); err != nil {
+		return err
+	}
 	tx.key = inoKey(tx.key, tabInode, tx.vol, in.Ino)
 	tx.w.Delete(tx.key)
 	if in.Flags&HasPolicy != 0 {
@@ -180,7 +189,7 @@ func (tx *Tx) releaseInode(in *Inode) error {
 		tx.w.Delete(tx.key)
 		tx.countPolicy(false)
 	}
-	if in.Used > 0 || in.Flags&(HasXattr|HasACL|HasDefACL) != 0 {
+	if in.Used > 0 || in.Flags&(HasXattr|HasACL|HasDefACL|HasRetention) != 0 {
 		tx.key = inoKey(tx.key, tabReclaim, tx.vol, in.Ino)
 		tx.w.Put(tx.key, nil)
 	}

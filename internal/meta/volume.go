@@ -334,13 +334,41 @@ func (s *Store) SetVolume(ctx context.Context, v Volume) error {
 }
 
 // DeleteVolume marks a volume as going and frees its name: every later Update
-// of it fails. ReclaimVolume removes what it holds.
+// of it fails. ReclaimVolume removes what it holds. fsapi.Immutable where a file
+// is under retention, or a snapshot is kept until later.
 func (s *Store) DeleteVolume(ctx context.Context, id fsapi.VolumeID) error {
 	return s.changeVolume(ctx, id, func(w kv.Tx, rec *volumeRecord) error {
+		if err := s.mayDelete(w, rec); err != nil {
+			return err
+		}
 		rec.Deleting = true
 		w.Delete(namedKey(tabVolName, rec.Name))
 		return nil
 	})
+}
+
+// mayDelete refuses to delete a volume that holds what must be kept.
+func (s *Store) mayDelete(r kv.Reader, rec *volumeRecord) error {
+	ino, err := s.retained(r, rec.ID)
+	if err != nil {
+		return err
+	}
+	if ino != 0 {
+		return fsapi.Errorf(fsapi.Immutable, "volume %s holds files under retention, inode %d the first to end", rec.Name, ino)
+	}
+	for _, ref := range rec.snaps {
+		if ref.deleting {
+			continue
+		}
+		snap, err := readSnapshot(r, rec.ID, ref)
+		if err != nil {
+			return err
+		}
+		if s.RetentionNow().Before(snap.Until) {
+			return errKeptSnapshot(&snap)
+		}
+	}
+	return nil
 }
 
 func (s *Store) changeVolume(ctx context.Context, id fsapi.VolumeID, fn func(w kv.Tx, rec *volumeRecord) error) error {
@@ -372,7 +400,7 @@ func (s *Store) changeVolume(ctx context.Context, id fsapi.VolumeID, fn func(w k
 // volumeTables are the tables a volume has records in, in the order
 // ReclaimVolume empties them: names first, so that nothing of a volume that is
 // half gone can be reached.
-const volumeTables = "DILdTOQqYXEHGghuZcCJ"
+const volumeTables = "DILdTOQqYXEHGghRKuZcCJ"
 
 // ReclaimVolume removes up to max records of a volume that DeleteVolume marked
 // and says whether more are left. Chunks go with it: their bytes in segments

@@ -49,6 +49,7 @@ func TestDeletedVolumeLeavesNothing(t *testing.T) {
 	if _, err := f.s.ReclaimVolume(ctx, f.vol, 10); !errors.Is(err, fsapi.Busy) {
 		t.Errorf("reclaim of a volume in use: %v", err)
 	}
+	f.clock.t = f.clock.t.Add(2 * time.Hour) // nothing is under retention any more
 	if err := f.s.DeleteVolume(ctx, f.vol); err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,11 @@ func (tx *Tx) SetXattr(in *Inode, name string, value []byte) error {
 		return fsapi.Errorf(fsapi.Range, "attribute name of %d bytes; want 1 to %d", len(name), fsapi.MaxXattrName)
 	case len(value) > fsapi.MaxXattr:
 		return fsapi.Errorf(fsapi.TooBig, "attribute %q of %d bytes; %d is the most", name, len(value), fsapi.MaxXattr)
+	case name == RetentionXattr:
+		return fsapi.Errorf(fsapi.NotPermitted, "attribute %q is set as retention", name)
+	}
+	if err := tx.Mutable(in); err != nil {
+		return err
 	}
 	tx.key = xattrKey(tx.key, tx.vol, in.Ino, name)
 	tx.w.Put(tx.key, value)
@@ -53,6 +58,12 @@ func (tx *Tx) RemoveXattr(in *Inode, name string) error {
 	if err := tx.writable(); err != nil {
 		return err
 	}
+	if name == RetentionXattr {
+		return fsapi.Errorf(fsapi.NotPermitted, "attribute %q is removed as retention", name)
+	}
+	if err := tx.Mutable(in); err != nil {
+		return err
+	}
 	tx.key = xattrKey(tx.key, tx.vol, in.Ino, name)
 	_, ok, err := tx.r.Get(tx.key)
 	if err != nil {
@@ -68,16 +79,8 @@ func (tx *Tx) RemoveXattr(in *Inode, name string) error {
 	case xattrDefACL:
 		in.Flags &^= HasDefACL
 	}
-	left := false
-	err = tx.scan(inoKey(nil, tabXattr, tx.vol, in.Ino), func(_, _ []byte) (bool, error) {
-		left = true
-		return false, nil
-	})
-	if err != nil {
+	if err := tx.recountXattrs(in); err != nil {
 		return err
-	}
-	if !left {
-		in.Flags &^= HasXattr
 	}
 	tx.changed(in)
 	tx.store(in)

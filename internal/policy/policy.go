@@ -27,6 +27,8 @@ type Policy struct {
 	Trash time.Duration
 	// Atime is when reading updates st_atime.
 	Atime Atime
+	// Retention is what keeps new files from being changed and deleted.
+	Retention Retention
 }
 
 // Copy is one full representation of a segment on one tier.
@@ -62,7 +64,7 @@ const (
 
 // Default is what a volume starts from: one hot replica, compression auto,
 // content-defined chunks of 64 KiB, 256 KiB, 1 MiB, acknowledgement local,
-// trash for a day, relatime. Every field is set.
+// trash for a day, relatime, no retention. Every field is set.
 func Default() Policy {
 	return Policy{
 		Copies:      []Copy{{Tier: "hot", Replicas: 1}},
@@ -71,6 +73,7 @@ func Default() Policy {
 		Ack:         AckLocal,
 		Trash:       24 * time.Hour,
 		Atime:       Relatime,
+		Retention:   Retention{Mode: RetentionOff},
 	}
 }
 
@@ -94,10 +97,13 @@ func (p Policy) Or(parent Policy) Policy {
 	if p.Atime == "" {
 		p.Atime = parent.Atime
 	}
+	if p.Retention == (Retention{}) {
+		p.Retention = parent.Retention
+	}
 	return p
 }
 
 // IsZero reports whether p asks for nothing.
 func (p Policy) IsZero() bool {
-	return len(p.Copies) == 0 && p.Compression == "" && p.Chunking == (Chunking{}) && p.Ack == "" && p.Trash == 0 && p.Atime == ""
+	return len(p.Copies) == 0 && p.Compression == "" && p.Chunking == (Chunking{}) && p.Ack == "" && p.Trash == 0 && p.Atime == "" && p.Retention == Retention{}
 }

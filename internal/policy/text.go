@@ -53,6 +53,10 @@ var keys = []key{
 		func(p *Policy) string { return string(p.Atime) },
 		func(p *Policy, v string) bool { p.Atime = Atime(v); return p.Atime.valid() },
 		func(p *Policy) { p.Atime = "" }},
+	{"retention", "off, or MODE:PERIOD or MODE:PERIOD:GRACE with MODE governance or compliance and times such as 90m, 24h or 365d",
+		func(p *Policy) string { return p.Retention.String() },
+		func(p *Policy, v string) (ok bool) { p.Retention, ok = parseRetention(v); return ok },
+		func(p *Policy) { p.Retention = Retention{} }},
 }
 
 // Keys are the keys of the text form in the order of printing.

@@ -20,13 +20,15 @@ func TestParse(t *testing.T) {
 		canon string // "" where it is text
 	}{
 		{"", Policy{}, ""},
-		{Default().String(), Default(), "copies=hot:1 compression=auto chunking=cdc:64K/256K/1M ack=local trash=24h atime=relatime"},
 		{"copies=hot:2,cold:1", Policy{Copies: []Copy{{Tier: "hot", Replicas: 2}, {Tier: "cold", Replicas: 1}}}, ""},
 		{"copies=warm:4+2", Policy{Copies: []Copy{{Tier: "warm", K: 4, M: 2}}}, ""},
 		{"copies=hot:1:evictable=30d,warm:10+4:min=12,cold:2:min=1", Policy{Copies: []Copy{
 			{Tier: "hot", Replicas: 1, Evictable: true, EvictAfter: 30 * 24 * time.Hour}, {Tier: "warm", K: 10, M: 4, Min: 12}, {Tier: "cold", Replicas: 2, Min: 1},
 		}}, ""},
 		{"copies=hot:2:min=1:evictable,cold:1", Policy{Copies: []Copy{{Tier: "hot", Replicas: 2, Min: 1, Evictable: true}, {Tier: "cold", Replicas: 1}}}, "copies=hot:2:evictable:min=1,cold:1"},
+		{Default().String(), Default(), "copies=hot:1 compression=auto chunking=cdc:64K/256K/1M ack=local trash=24h atime=relatime retention=off"},
+		{"retention=compliance:365d", Policy{Retention: Retention{Compliance, 365 * 24 * time.Hour, DefaultGrace}}, ""},
+		{"retention=governance:1h30m:1h", Policy{Retention: Retention{Governance, 90 * time.Minute, time.Hour}}, ""},
 		{"compression=zstd-19", Policy{Compression: "zstd-19"}, ""},
 		{"chunking=cdc", Policy{Chunking: Default().Chunking}, "chunking=cdc:64K/256K/1M"},
 		{"chunking=fixed:65536", Policy{Chunking: Chunking{Fixed: 65536}}, "chunking=fixed:64K"},
@@ -99,6 +101,12 @@ func TestParseRefuses(t *testing.T) {
 		{"trash=999999999d", "off"},
 		{"atime=never", "relatime, strictatime or noatime"},
 		{"ack=local ack=async", "ack is given twice"},
+		{"retention=compliance", "MODE:PERIOD"},
+		{"retention=compliance:0h", "MODE:PERIOD"},
+		{"retention=off:1h", "MODE:PERIOD"},
+		{"retention=strict:1h", "MODE:PERIOD"},
+		{"retention=compliance:1h:off", "MODE:PERIOD"},
+		{"retention=compliance:99999d", "MODE:PERIOD"},
 	}
 	for _, tt := range tests {
 		p, err := Parse(tt.text)
@@ -209,6 +217,11 @@ func generate(t *rapid.T) Policy {
 	p.Ack = rapid.SampledFrom([]Ack{"", AckAsync, AckLocal, AckQuorum, AckRemote}).Draw(t, "ack")
 	p.Trash = time.Duration(rapid.Int64Range(-1, 1<<60).Draw(t, "trash"))
 	p.Atime = rapid.SampledFrom([]Atime{"", Relatime, StrictAtime, NoAtime}).Draw(t, "atime")
+	p.Retention.Mode = rapid.SampledFrom([]RetentionMode{"", RetentionOff, Governance, Compliance}).Draw(t, "retention")
+	if p.Retention.On() {
+		p.Retention.Period = time.Duration(rapid.Int64Range(1, int64(maxRetention)).Draw(t, "period"))
+		p.Retention.Grace = time.Duration(rapid.Int64Range(1, int64(maxRetention)).Draw(t, "grace"))
+	}
 	return p
 }
 
@@ -257,4 +270,30 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q prints as %q, which is %q, %v", text, p, q, err)
 		}
 	})
+}
+
+func TestRetained(t *testing.T) {
+	at := time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC)
+	for text, want := range map[string]Retained{
+		"":        {},
+		"hold=on": {Hold: true},
+		"mode=compliance until=2027-01-02T03:04:05Z":         {Mode: Compliance, Until: at},
+		"mode=governance until=2027-01-02T03:04:05Z hold=on": {Mode: Governance, Until: at, Hold: true},
+	} {
+		got, err := ParseRetained(text)
+		if err != nil || !cmp.Equal(got, want) || got.String() != text {
+			t.Errorf("%q is %+v, %q, %v", text, got, got, err)
+		}
+	}
+	for _, text := range []string{
+		"compliance", "mode=compliance", "until=2027-01-02T03:04:05Z", "mode=off until=2027-01-02T03:04:05Z", "mode=compliance until=tomorrow",
+		"hold=1", "hold=on hold=on", "x=y", "mode=compliance until=9999-01-01T00:00:00Z",
+	} {
+		if r, err := ParseRetained(text); !errors.Is(err, fsapi.Invalid) {
+			t.Errorf("%q is %+v, %v", text, r, err)
+		}
+	}
+	if r := (Retained{Mode: Compliance, Until: at}); !r.Active(at.Add(-1)) || r.Active(at) {
+		t.Error("it does not end when it says")
+	}
 }
