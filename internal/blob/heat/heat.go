@@ -130,9 +130,9 @@ func (t *Table) visit(e *entry, now uint32) (hot bool) {
 	e.count = float32(decay(float64(e.count), int64(now)-int64(e.visit))) + 1
 	e.visit = now
 	half := now / uint32(max(1, t.o.Window/time.Second/2))
-	switch {
-	case half == e.half:
-	case half == e.half+1:
+	switch half {
+	case e.half:
+	case e.half + 1:
 		e.prev, e.recent = e.recent, 0
 	default:
 		e.prev, e.recent = 0, 0

@@ -1,5 +1,5 @@
 // Package upkeep keeps stored bytes in order while nobody waits: it writes the
-// copies that segments are owed, packs the journal into segments, sweeps chunks
+// copies that segments are owed, keeps tiers, packs the journal into segments, sweeps chunks
 // without references, compacts segments that are mostly dead, deletes those that
 // are proven dead (D4), sweeps orphans, and scrubs.
 //
@@ -7,11 +7,12 @@
 // deleted. It must not know names, paths or key layout; metadata it asks for
 // through Meta.
 //
-// Run has four goroutines, which it waits for: one packs, one sweeps, compacts
-// and deletes, one scrubs, and one looks through what is pending and has up to
-// Copiers others write it. Of each of the first three kinds one step runs at a
-// time, whoever called it: it holds the kind's turn. Turns are never held
-// together, and the only locks below them are the pacer's and the queue's.
+// Run has five goroutines, which it waits for: one packs, one sweeps, compacts
+// and deletes, one scrubs, one evicts and promotes, and one looks through what is
+// pending and has up to Copiers others write it. Of each of the first four kinds
+// one step runs at a time, whoever called it: it holds the kind's turn. Turns are
+// never held together, and the only locks below them are the pacers', the
+// queue's, that of wanted room and that of gathered writes.
 package upkeep
 
 import (
@@ -41,6 +42,8 @@ type Meta interface {
 	Relocate(ctx context.Context, vol fsapi.VolumeID, segs []fsapi.Segment, moves []fsapi.Moved) (int, error)
 	SweepChunks(ctx context.Context, max int) (swept int, more bool, err error)
 	Condemn(ctx context.Context, id fsapi.SegmentID) error
+	PutHeats(ctx context.Context, list []fsapi.Heat) error
+	Heats(ctx context.Context, fn func(fsapi.Heat) bool) error
 	Absolve(ctx context.Context, id fsapi.SegmentID) error
 	DropSegment(ctx context.Context, id fsapi.SegmentID, chunks []fsapi.ChunkID) error
 	// Sync makes durable what was committed before: nothing that metadata
@@ -54,6 +57,9 @@ var _ Meta = (*meta.Store)(nil)
 type Drives interface {
 	blob.Drives
 	All() []drive.Drive
+	// Capacity measures a drive, or believes an older measurement where asking
+	// would wake it.
+	Capacity(ctx context.Context, id fsapi.DriveID) (drive.Capacity, error)
 }
 
 var _ Drives = (*blob.DriveSet)(nil)
@@ -84,6 +90,8 @@ type Options struct {
 	DeepEvery   time.Duration // between deep scrubs in Run; 30 days
 	Rate        int64         // bytes per second that compaction and scrub read; 64 MiB; negative: no limit
 
+	Tiering Tiering
+
 	Clock clock.Clock  // clock.Real
 	Log   *slog.Logger // discards
 }
@@ -107,6 +115,7 @@ func (o *Options) defaults() {
 			*p = d
 		}
 	}
+	o.Tiering.defaults()
 	if o.LiveRatio == 0 {
 		o.LiveRatio = 0.5
 	}
@@ -124,10 +133,14 @@ type Upkeep struct {
 	packing turn // Pack
 	ridding turn // Sweep, Compact, Collect, SweepOrphans, GC
 	looking turn // Scrub
+	tiering turn // TierOnce
 	pace    pacer
 	queue   *queue
+	tier    tierState
 	started time.Time
 	count   counters
+
+	promoting pacer // of promotions
 }
 
 // New makes an upkeep, which does nothing by itself: see Run.
@@ -136,8 +149,10 @@ func New(o Options) (*Upkeep, error) {
 		return nil, fsapi.Errorf(fsapi.Invalid, "upkeep: Store, Meta and Drives must be given")
 	}
 	o.defaults()
-	u := &Upkeep{o: o, packing: make(turn, 1), ridding: make(turn, 1), looking: make(turn, 1), queue: newQueue(), started: o.Clock.Now()}
+	u := &Upkeep{o: o, packing: make(turn, 1), ridding: make(turn, 1), looking: make(turn, 1), tiering: make(turn, 1), queue: newQueue(), started: o.Clock.Now()}
 	u.pace = pacer{clock: o.Clock, rate: o.Rate}
+	u.promoting = pacer{clock: o.Clock, rate: o.Tiering.PromoteRate}
+	u.tier = tierState{kick: make(chan struct{}, 1), room: make(map[string]bool), rest: make(map[fsapi.DriveID]*rest)}
 	return u, nil
 }
 
@@ -162,6 +177,7 @@ func (u *Upkeep) Run(ctx context.Context) {
 		wg.Go(func() { u.loop(ctx, jobs) })
 	}
 	wg.Go(func() { u.runQueue(ctx) })
+	wg.Go(func() { u.runTiering(ctx) })
 	wg.Wait()
 }
 
