@@ -19,18 +19,29 @@ import (
 // the surplus. Parts that succeed are kept beside the error that says what did
 // not.
 func (u *Upkeep) Fulfil(ctx context.Context, id fsapi.SegmentID) error {
+	return u.fulfil(ctx, id, func(fsapi.CopySpec, int64) bool { return false })
+}
+
+// fulfil is Fulfil, without the copies that must wait.
+func (u *Upkeep) fulfil(ctx context.Context, id fsapi.SegmentID, waits func(spec fsapi.CopySpec, size int64) bool) error {
 	seg, err := u.o.Meta.Segment(ctx, id)
 	if err != nil || !seg.Condemned.IsZero() {
 		return notGone(err)
 	}
 	var errs []error
 	for _, spec := range seg.Owed() {
+		if waits(spec, seg.Size) {
+			continue
+		}
 		if err := u.fill(ctx, &seg, spec); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	if len(errs) > 0 {
 		return errors.Join(errs...)
+	}
+	if len(seg.Owed()) > 0 {
+		return nil // some waits
 	}
 	return u.dropSurplus(ctx, id)
 }

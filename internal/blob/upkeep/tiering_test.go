@@ -3,6 +3,7 @@ package upkeep_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,10 +28,15 @@ type tierRig struct {
 // counted is a drive that counts the calls that would wake it.
 type counted struct {
 	*mem.Drive
-	calls map[string]int
+	mu    sync.Mutex
+	calls map[string]int // guarded by mu
 }
 
-func (c *counted) count(op string) { c.calls[op]++ }
+func (c *counted) count(op string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls[op]++
+}
 
 func (c *counted) Create(ctx context.Context, name string, size int64) (drive.Writer, error) {
 	c.count("create")
@@ -75,7 +81,7 @@ func (r *tierRig) again() {
 }
 
 func (r *tierRig) join(i drive.Info, capacity int64) *counted {
-	d := &counted{mem.New(mem.Options{Info: i, Capacity: capacity, Now: r.clock.Now}), map[string]int{}}
+	d := &counted{Drive: mem.New(mem.Options{Info: i, Capacity: capacity, Now: r.clock.Now}), calls: map[string]int{}}
 	if err := r.set.Add(d); err != nil {
 		r.t.Fatal(err)
 	}
@@ -95,7 +101,7 @@ func (r *tierRig) open() {
 	s := r.store
 	r.t.Cleanup(func() { s.Close() })
 	r.up, err = upkeep.New(upkeep.Options{
-		Store: r.store, Meta: r.meta, Drives: r.set, Clock: r.clock, Rate: -1, BatchBytes: 512 << 10,
+		Store: r.store, Meta: r.meta, Drives: r.set, Clock: r.clock, Rate: -1, BatchBytes: 512 << 10, GatherBytes: 1 << 20,
 		Tiering: upkeep.Tiering{Heat: r.heat, PromoteRate: -1},
 	})
 	if err != nil {

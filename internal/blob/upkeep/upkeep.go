@@ -79,6 +79,11 @@ type Options struct {
 	Copiers     int           // segments of which copies are written at a time; 4
 	MaxPending  int           // segments with copies pending from which writers wait; 200,000
 
+	// Copies to tiers all of whose drives spin down are gathered until they have
+	// GatherBytes or one has waited GatherTime, and then written together.
+	GatherBytes int64         // 1 GiB
+	GatherTime  time.Duration // 1 hour
+
 	MaxPendingBytes int64 // bytes of these segments, likewise; 0: no bound but that of the drives
 
 	BatchBytes int64 // plaintext gathered for one rewrite: what bounds memory; 64 MiB
@@ -99,13 +104,13 @@ type Options struct {
 func (o *Options) defaults() {
 	for p, d := range map[*time.Duration]time.Duration{
 		&o.Delay: 10 * time.Minute, &o.OrphanDelay: time.Hour, &o.JournalAge: 5 * time.Minute, &o.Tick: 2 * time.Second,
-		&o.GCEvery: time.Minute, &o.OrphanEvery: 24 * time.Hour, &o.ScrubEvery: 24 * time.Hour, &o.DeepEvery: 30 * 24 * time.Hour,
+		&o.GatherTime: time.Hour, &o.GCEvery: time.Minute, &o.OrphanEvery: 24 * time.Hour, &o.ScrubEvery: 24 * time.Hour, &o.DeepEvery: 30 * 24 * time.Hour,
 	} {
 		if *p == 0 {
 			*p = d
 		}
 	}
-	for p, d := range map[*int64]int64{&o.JournalMax: 32 << 20, &o.BatchBytes: 64 << 20, &o.Rate: 64 << 20} {
+	for p, d := range map[*int64]int64{&o.JournalMax: 32 << 20, &o.GatherBytes: 1 << 30, &o.BatchBytes: 64 << 20, &o.Rate: 64 << 20} {
 		if *p == 0 {
 			*p = d
 		}
@@ -137,6 +142,7 @@ type Upkeep struct {
 	pace    pacer
 	queue   *queue
 	tier    tierState
+	gather  gatherer
 	started time.Time
 	count   counters
 
@@ -152,6 +158,7 @@ func New(o Options) (*Upkeep, error) {
 	u := &Upkeep{o: o, packing: make(turn, 1), ridding: make(turn, 1), looking: make(turn, 1), tiering: make(turn, 1), queue: newQueue(), started: o.Clock.Now()}
 	u.pace = pacer{clock: o.Clock, rate: o.Rate}
 	u.promoting = pacer{clock: o.Clock, rate: o.Tiering.PromoteRate}
+	u.gather = gatherer{bytes: o.GatherBytes, longest: o.GatherTime, lull: 2 * o.GCEvery, began: u.started, tiers: make(map[string]*gathered)}
 	u.tier = tierState{kick: make(chan struct{}, 1), room: make(map[string]bool), rest: make(map[fsapi.DriveID]*rest)}
 	return u, nil
 }
