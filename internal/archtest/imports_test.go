@@ -46,7 +46,7 @@ var layers = []layer{
 	{pkg: "vfs/vfstest", imports: "vfs vfs/model policy clock", support: true},
 
 	// Upkeep moves bytes and records what it moved: it stands on both.
-	{pkg: "blob/upkeep", imports: "blob meta drive policy clock"},
+	{pkg: "blob/upkeep", imports: "blob blob/heat meta drive policy clock"},
 	{pkg: "blob", imports: "blob/* drive erasure policy clock"},
 	{pkg: "blob/blobtest", imports: "blob drive policy clock", support: true},
 	{pkg: "blob/segment", imports: "blob/frame blob/chunker policy"},
@@ -54,6 +54,7 @@ var layers = []layer{
 	{pkg: "blob/chunker", imports: "policy"},
 	{pkg: "blob/frame", imports: "policy"},
 	{pkg: "blob/slab"},
+	{pkg: "blob/heat", imports: "clock"},
 
 	{pkg: "meta", imports: "kv policy clock"},
 	{pkg: "meta/metatest", imports: "meta kv policy clock", support: true},

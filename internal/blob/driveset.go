@@ -20,6 +20,9 @@ import (
 // capacityAge is how long a drive's measured capacity is believed.
 const capacityAge = 2 * time.Second
 
+// sleepyAge is that of a drive that spins down: asking would wake it.
+const sleepyAge = time.Hour
+
 // DriveSet is Drives over drives in this process. Safe for concurrent use.
 type DriveSet struct {
 	clock clock.Clock
@@ -32,8 +35,8 @@ type member struct {
 	drive.Drive
 	state atomic.Uint32 // drive.State
 	mu    sync.Mutex
-	avail int64     // bytes; guarded by mu
-	at    time.Time // when measured; guarded by mu
+	cap   drive.Capacity // guarded by mu
+	at    time.Time      // when measured; guarded by mu
 }
 
 var _ Drives = (*DriveSet)(nil)
@@ -109,6 +112,21 @@ func (s *DriveSet) SetState(id fsapi.DriveID, st drive.State) error {
 	return nil
 }
 
+// Capacity measures a drive; one that spins down is not asked again while what
+// it said is not older than an hour. fsapi.NotExist; errors of the drive.
+func (s *DriveSet) Capacity(ctx context.Context, id fsapi.DriveID) (drive.Capacity, error) {
+	s.mu.RLock()
+	m := s.m[id]
+	s.mu.RUnlock()
+	if m == nil {
+		return drive.Capacity{}, noDrive(id)
+	}
+	if m.Info().Spindown {
+		return m.measure(ctx, s.clock.Now(), sleepyAge)
+	}
+	return m.Capacity(ctx)
+}
+
 // State is what may be done with a drive: drive.Offline where it is not there.
 func (s *DriveSet) State(id fsapi.DriveID) drive.State {
 	s.mu.RLock()
@@ -131,7 +149,8 @@ func (s *DriveSet) Place(ctx context.Context, w Wish) ([]drive.Drive, error) {
 	var picked []drive.Drive
 	for len(picked) < w.N && len(cands) > 0 {
 		i := apart.farthest(cands)
-		picked = append(picked, cands[i].d)
+		cands[i].m.took(w.Size)
+		picked = append(picked, cands[i].m.Drive)
 		apart.add(cands[i].domain)
 		cands = slices.Delete(cands, i, i+1)
 	}
@@ -159,9 +178,9 @@ func domainOf(i drive.Info) string {
 	return i.Domain
 }
 
-// candidate is a drive with the key that orders it for picking.
+// candidate is a member with the key that orders it for picking.
 type candidate struct {
-	d      drive.Drive
+	m      *member
 	domain string
 	key    float64
 }
@@ -188,7 +207,7 @@ func (s *DriveSet) candidates(ctx context.Context, w Wish) (cands []candidate, w
 			lack = append(lack, i.Name+" is "+st.String())
 			continue
 		}
-		avail, err := m.room(ctx, s.clock.Now())
+		avail, err := m.room(ctx, s.clock.Now(), w.Size)
 		switch {
 		case err != nil:
 			lack = append(lack, fmt.Sprintf("%s: %v", i.Name, err))
@@ -199,7 +218,7 @@ func (s *DriveSet) candidates(ctx context.Context, w Wish) (cands []candidate, w
 			lack = append(lack, fmt.Sprintf("%s has %d bytes left", i.Name, avail))
 		default:
 			u := 1 - rand.Float64() // not 0
-			cands = append(cands, candidate{m.Drive, domainOf(i), -math.Log(u) / float64(avail)})
+			cands = append(cands, candidate{m, domainOf(i), -math.Log(u) / float64(avail)})
 		}
 	}
 	slices.SortFunc(cands, func(a, b candidate) int {
@@ -217,18 +236,41 @@ func (s *DriveSet) candidates(ctx context.Context, w Wish) (cands []candidate, w
 	return cands, why, kind
 }
 
-// room is what may be written to the drive, in bytes. A failure is not believed
+// room is what may be written to the drive, in bytes. A drive that spins down is
+// asked again only where it would be refused for what it said long ago.
+func (m *member) room(ctx context.Context, now time.Time, need int64) (int64, error) {
+	if m.Info().Spindown {
+		if c, err := m.measure(ctx, now, sleepyAge); err != nil || c.Avail >= need {
+			return c.Avail, err
+		}
+	}
+	c, err := m.measure(ctx, now, capacityAge)
+	return c.Avail, err
+}
+
+// measure is the drive's capacity, not older than age. A failure is not believed
 // for a while, as a result is.
-func (m *member) room(ctx context.Context, now time.Time) (int64, error) {
+func (m *member) measure(ctx context.Context, now time.Time, believed time.Duration) (drive.Capacity, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if age := now.Sub(m.at); m.at.IsZero() || age > capacityAge || age < 0 {
+	if age := now.Sub(m.at); m.at.IsZero() || age > believed || age < 0 {
 		c, err := m.Capacity(ctx)
 		if err != nil {
 			m.at = time.Time{}
-			return 0, err
+			return c, err
 		}
-		m.avail, m.at = c.Avail, now
+		m.cap, m.at = c, now
 	}
-	return m.avail, nil
+	return m.cap, nil
+}
+
+// took notes what is about to be written, where it is not measured soon.
+func (m *member) took(n int64) {
+	if !m.Info().Spindown {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cap.Avail -= n
+	m.cap.Used += n
 }

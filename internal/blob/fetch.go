@@ -82,6 +82,7 @@ func (s *Store) fetchCopies(ctx context.Context, loc fsapi.Location, w want, out
 		}
 		bad = append(bad, src.faults()...)
 		if err == nil {
+			s.o.Heat.Touch(loc.Segment)
 			s.report(bad, true)
 			return nil
 		}

@@ -26,6 +26,9 @@ func (s *Store) place(ctx context.Context, want []policy.Copy, size int64, bad [
 			return chosen{c, ds}, nil
 		}
 		errs = append(errs, err)
+		if s.o.NoRoom != nil && errors.Is(err, fsapi.NoSpace) {
+			s.o.NoRoom(c.Tier)
+		}
 	}
 	return chosen{}, fsapi.Wrap(fsapi.KindOf(errs[0]), errors.Join(errs...), "place a segment")
 }

@@ -13,6 +13,11 @@ import (
 // much at a time has a cache of his own or will not come back.
 const directMin = 64 << 10
 
+// cacheSample is how many reads from the cache count as one of the segment: what
+// is read from memory needs no fast drive now, but should find one when the
+// cache has given it up.
+const cacheSample = 64
+
 // ReadExtent fills p with the extent's bytes from off, relative to the extent;
 // [off, off+len(p)) lies within [0, ext.Len). Data and inline extents only.
 // Every byte was verified (D8). A replica that is bad is left for another, and
@@ -50,7 +55,9 @@ func (s *Store) read(ctx context.Context, vol fsapi.VolumeID, ext *fsapi.Extent,
 	k := cache.Key{Volume: vol, Chunk: ext.Chunk}
 	if c := s.cache.Get(k); c != nil {
 		defer c.Release()
-		s.stats.cacheHits.Add(1)
+		if s.stats.cacheHits.Add(1)%cacheSample == 0 {
+			s.o.Heat.Touch(ext.Loc.Segment)
+		}
 		return give(c, ext, at, p)
 	}
 	s.stats.cacheMisses.Add(1)

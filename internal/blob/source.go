@@ -176,10 +176,11 @@ func (h *shardSource) String() string {
 }
 
 // sources are the ways to a segment's bytes, the nearest first: hotter tiers,
-// replicas before shards, drives that are well before those that are not. Among
+// replicas before shards, drives that are awake before those that spin down, and
+// those before drives that are not well. Among
 // equals `spin` chooses, so that readers spread over replicas.
 func (s *Store) sources(id fsapi.SegmentID, at *where, spin int) []source {
-	var well, unwell []source
+	var well, asleep, unwell []source
 	for i := range at.copies {
 		c := &at.copies[i]
 		if c.Sharded() {
@@ -192,12 +193,15 @@ func (s *Store) sources(id fsapi.SegmentID, at *where, spin int) []source {
 			on := c.Drives[(n+spin)%len(c.Drives)]
 			r := &replicaSource{id: id, on: on}
 			r.d, r.err = s.o.Drives.Drive(on)
-			if st := s.o.Drives.State(on); r.d != nil && st.Readable() && st != drive.Suspect {
-				well = append(well, r)
-			} else {
+			switch st := s.o.Drives.State(on); {
+			case r.d == nil || !st.Readable() || st == drive.Suspect:
 				unwell = append(unwell, r)
+			case r.d.Info().Spindown:
+				asleep = append(asleep, r)
+			default:
+				well = append(well, r)
 			}
 		}
 	}
-	return append(well, unwell...)
+	return append(append(well, asleep...), unwell...)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/strakefs/strake/internal/blob/cache"
 	"github.com/strakefs/strake/internal/blob/chunker"
 	"github.com/strakefs/strake/internal/blob/frame"
+	"github.com/strakefs/strake/internal/blob/heat"
 	"github.com/strakefs/strake/internal/blob/segment"
 	"github.com/strakefs/strake/internal/blob/slab"
 	"github.com/strakefs/strake/internal/clock"
@@ -44,6 +45,12 @@ type Options struct {
 	// a segment: it waits while too many copies are owed.
 	Admit func(ctx context.Context) error
 
+	// Heat, where set, counts the reads of segments: each chunk that comes from
+	// one, and one in cacheSample of those that are found in the cache.
+	Heat *heat.Table
+	// NoRoom, where set, is told of a tier that a new segment should have gone
+	// to and could not for lack of room. It must not block.
+	NoRoom func(tier string)
 	// Bad, where set, is told of each bad replica that a read met, after the
 	// attempt to repair it. It must not block.
 	Bad func(BadReplica)

@@ -90,6 +90,9 @@ type Info struct {
 	Where  string // path or URL, for people
 	Tier   string // hot, warm, cold
 	Domain string // failure domain: two drives with one Domain fail together
+	// Spindown: the place sleeps while nothing is asked of it, and waking it is
+	// slow: work that nobody waits for is gathered, reads go elsewhere first.
+	Spindown bool
 }
 
 // Blob is one stored name.

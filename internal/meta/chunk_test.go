@@ -112,6 +112,23 @@ func TestSegmentGoesOnlyWhenNothingLives(t *testing.T) {
 	if err := f.s.Condemn(ctx, id); err != nil {
 		t.Fatal(err)
 	}
+	if err := f.s.PutHeats(ctx, []fsapi.Heat{{Segment: id, Count: 1}, {Segment: segID(77), Count: 2}}); err != nil {
+		t.Fatal(err)
+	}
+	heats := func() (list []fsapi.Heat) {
+		if err := f.s.Heats(ctx, func(h fsapi.Heat) bool { list = append(list, h); return true }); err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	if got := heats(); len(got) != 1 || got[0].Segment != id || got[0].Count != 1 {
+		t.Errorf("accesses of one segment there is: %+v", got)
+	}
+	defer func() {
+		if got := heats(); len(got) != 0 {
+			t.Errorf("accesses of a dropped segment: %+v", got)
+		}
+	}()
 	if err := f.s.DropSegment(ctx, id, []fsapi.ChunkID{chunk}); err != nil {
 		t.Error(err)
 	}

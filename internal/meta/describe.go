@@ -71,6 +71,8 @@ func tableText(tab byte) (name, parts string) {
 		return "live", "x"
 	case tabPending:
 		return "pending", "x"
+	case tabHeat:
+		return "heat", "x"
 	case tabJournal:
 		return "journal", "vx"
 	case tabJournalN:

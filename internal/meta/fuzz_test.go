@@ -103,6 +103,11 @@ func FuzzSegment(f *testing.F) {
 	fuzzRecord(f, segmentKey(nil, tabSegment, seg.ID), []fsapi.Segment{seg}, appendSegment, decodeSegment)
 }
 
+func FuzzHeat(f *testing.F) {
+	seed := fsapi.Heat{Segment: segID(1), Last: startOfTests(), Visit: startOfTests().Add(-time.Minute), Count: 2.5}
+	fuzzRecord(f, segmentKey(nil, tabHeat, seed.Segment), []fsapi.Heat{seed, {Segment: segID(1), Last: startOfTests(), Visit: startOfTests()}}, appendHeat, decodeHeat)
+}
+
 func FuzzPending(f *testing.F) {
 	seed := Pending{Segment: segID(1), Size: 5, Since: startOfTests(), Attempts: 3, Next: startOfTests().Add(time.Minute), Err: "gone"}
 	fuzzRecord(f, segmentKey(nil, tabPending, seed.Segment), []Pending{seed}, appendPending, decodePending)

@@ -33,6 +33,7 @@ const (
 	tabSegment   = 'S' // segment: segment record
 	tabLive      = 's' // segment: counter of live bytes
 	tabPending   = 'P' // segment: its copies are not those it should have
+	tabHeat      = 'a' // segment: how it was accessed
 	tabJournal   = 'J' // vol segment index: journal frame
 	tabJournalN  = 'j' // vol: counter of journal bytes
 	tabRetention = 'R' // vol until ino: under retention

@@ -227,6 +227,7 @@ func (s *Store) DropSegment(ctx context.Context, id fsapi.SegmentID, chunks []fs
 		}
 		w.Delete(segmentKey(nil, tabSegment, id))
 		w.Delete(segmentKey(nil, tabPending, id))
+		w.Delete(segmentKey(nil, tabHeat, id))
 		w.Delete(liveKey)
 		return nil
 	})

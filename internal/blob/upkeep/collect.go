@@ -14,7 +14,7 @@ type CollectReport struct {
 	Condemned int
 	Deleted   int   // segments
 	Bytes     int64 // of their replicas
-	Waiting   int   // condemned, their delay not over
+	Waiting   int   // condemned, their delay not over or a drive of theirs asleep
 	Doubts    []Doubt
 }
 
@@ -85,6 +85,10 @@ func (u *Upkeep) judge(ctx context.Context, s meta.SegmentUse, o GCOptions, r *C
 		}
 	}
 	if age := u.o.Clock.Now().Sub(s.Condemned); !o.Now && (age < u.o.Delay || age < 0) {
+		r.Waiting++
+		return nil
+	}
+	if !o.Now && !u.mayDelete(&s.Segment) {
 		r.Waiting++
 		return nil
 	}

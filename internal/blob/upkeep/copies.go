@@ -19,12 +19,20 @@ import (
 // the surplus. Parts that succeed are kept beside the error that says what did
 // not.
 func (u *Upkeep) Fulfil(ctx context.Context, id fsapi.SegmentID) error {
+	return u.fulfil(ctx, id, func(fsapi.CopySpec, int64) bool { return false })
+}
+
+// fulfil is Fulfil, without the copies that must wait.
+func (u *Upkeep) fulfil(ctx context.Context, id fsapi.SegmentID, waits func(spec fsapi.CopySpec, size int64) bool) error {
 	seg, err := u.o.Meta.Segment(ctx, id)
 	if err != nil || !seg.Condemned.IsZero() {
 		return notGone(err)
 	}
 	var errs []error
 	for _, spec := range seg.Owed() {
+		if waits(spec, seg.Size) {
+			continue
+		}
 		if err := u.fill(ctx, &seg, spec); err != nil {
 			errs = append(errs, err)
 		}
@@ -32,13 +40,16 @@ func (u *Upkeep) Fulfil(ctx context.Context, id fsapi.SegmentID) error {
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}
+	if len(seg.Owed()) > 0 {
+		return nil // some waits
+	}
 	return u.dropSurplus(ctx, id)
 }
 
-// fill writes what a segment lacks of one wanted copy, and records it. seg is
-// the record as it became.
-func (u *Upkeep) fill(ctx context.Context, seg *fsapi.Segment, spec fsapi.CopySpec) error {
-	added, err := u.o.Store.FillCopy(ctx, seg, spec, u.gone(seg))
+// fill writes what a segment lacks of one wanted copy, to none of the drives to
+// avoid, and records it. seg is the record as it became.
+func (u *Upkeep) fill(ctx context.Context, seg *fsapi.Segment, spec fsapi.CopySpec, avoid ...fsapi.DriveID) error {
+	added, err := u.o.Store.FillCopy(ctx, seg, spec, append(u.gone(seg), avoid...))
 	if added.Count() == 0 {
 		return err
 	}
@@ -264,7 +275,7 @@ func (u *Upkeep) Evict(ctx context.Context, id fsapi.SegmentID, tier string) err
 	if err := u.verifyPinned(ctx, &seg, rank); err != nil {
 		return err
 	}
-	return u.take(ctx, id, func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error) {
+	err = u.take(ctx, id, func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error) {
 		i := slices.IndexFunc(seg.Want, func(w fsapi.CopySpec) bool { return w.Tier == tier && w.Evictable })
 		if i < 0 || verifiedPinned(seg, rank) == nil {
 			return nil, fsapi.Errorf(fsapi.Busy, "segment %v has no evictable copy on tier %s beside a verified pinned one", id, tier)
@@ -277,6 +288,11 @@ func (u *Upkeep) Evict(ctx context.Context, id fsapi.SegmentID, tier string) err
 		seg.Copies = slices.Delete(seg.Copies, at, at+1)
 		return out, nil
 	})
+	if err == nil {
+		u.count.evicted.Add(1)
+		u.count.bytesEvicted.Add(uint64(seg.Size))
+	}
+	return err
 }
 
 // Promote writes an evicted copy again. Nothing is done where it is there, or

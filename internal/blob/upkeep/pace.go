@@ -71,10 +71,15 @@ type Progress struct {
 	Doubts        uint64 // things kept because of a doubt
 	PartsCopied   uint64 // replicas and shards written to drives
 	BytesCopied   uint64 // of these
+	Evicted       uint64 // copies taken from their tier while a colder one stays
+	BytesEvicted  uint64 // of their segments
+	Promoted      uint64 // segments written to a hotter tier again
+	BytesPromoted uint64 // of these
 }
 
 type counters struct {
 	framesPacked, chunksSwept, compacted, bytesMoved, condemned, deleted, bytesFreed  atomic.Uint64
+	evicted, bytesEvicted, promoted, bytesPromoted                                    atomic.Uint64
 	orphans, scrubbed, bytesScrubbed, bad, repaired, doubts, partsCopied, bytesCopied atomic.Uint64
 }
 
@@ -87,5 +92,6 @@ func (u *Upkeep) Progress() Progress {
 		Orphans: c.orphans.Load(), Scrubbed: c.scrubbed.Load(), BytesScrubbed: c.bytesScrubbed.Load(),
 		Bad: c.bad.Load(), Repaired: c.repaired.Load(), Doubts: c.doubts.Load(),
 		PartsCopied: c.partsCopied.Load(), BytesCopied: c.bytesCopied.Load(),
+		Evicted: c.evicted.Load(), BytesEvicted: c.bytesEvicted.Load(), Promoted: c.promoted.Load(), BytesPromoted: c.bytesPromoted.Load(),
 	}
 }

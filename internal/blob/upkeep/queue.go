@@ -94,6 +94,7 @@ func (u *Upkeep) Drain(ctx context.Context) error {
 		return err
 	}
 	for len(waiting) > 0 {
+		u.gather.hurry()
 		u.Kick()
 		u.queue.mu.Lock()
 		changed := u.queue.changed
@@ -142,15 +143,25 @@ func (u *Upkeep) runQueue(ctx context.Context) {
 // far as there are workers.
 func (u *Upkeep) scan(ctx context.Context, workers chan struct{}, wg *sync.WaitGroup) error {
 	var seen Backlog
+	var there map[fsapi.SegmentID]bool // where something is gathered
+	if u.gather.waiting() {
+		there = make(map[fsapi.SegmentID]bool)
+	}
 	now := u.o.Clock.Now()
 	err := u.o.Meta.Pending(ctx, fsapi.SegmentID{}, func(p meta.Pending) bool {
 		seen.add(p)
-		if !p.Next.After(now) {
+		if there != nil {
+			there[p.Segment] = true
+		}
+		if !p.Next.After(now) && !u.gather.holds(p.Segment) {
 			u.begin(ctx, p, workers, wg)
 		}
 		return ctx.Err() == nil
 	})
 	if err == nil {
+		if there != nil {
+			u.gather.look(func(id fsapi.SegmentID) bool { return there[id] }, now)
+		}
 		u.queue.publish(seen)
 	}
 	return err
@@ -203,10 +214,14 @@ func (u *Upkeep) begin(ctx context.Context, p meta.Pending, workers chan struct{
 	})
 }
 
-// Attempt works on one pending entry, due or not. A failure is noted with the
+// Attempt works on one pending entry, due or not, but for copies that are held
+// back for drives that spin down. A failure is noted with the
 // time of the next attempt, and returned.
 func (u *Upkeep) Attempt(ctx context.Context, p meta.Pending) error {
-	err := u.Fulfil(drive.Background(ctx), p.Segment)
+	err := u.fulfil(drive.Background(ctx), p.Segment, func(spec fsapi.CopySpec, size int64) bool {
+		return u.sleeps(spec.Tier) && u.gather.hold(spec.Tier, p.Segment, size, u.o.Clock.Now())
+	})
+	u.gather.done(p.Segment, u.o.Clock.Now())
 	if err == nil || ctx.Err() != nil {
 		return err
 	}

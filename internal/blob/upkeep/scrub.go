@@ -26,7 +26,8 @@ type ScrubReport struct {
 }
 
 // Scrub looks at every replica of every segment: shallow, that it is there and
-// has its size; deep, that every frame verifies. A bad one is repaired from
+// has its size; deep, that every frame verifies. A shallow one lets drives sleep
+// that spin down. A bad one is repaired from
 // another that is good throughout.
 func (u *Upkeep) Scrub(ctx context.Context, deep bool) (ScrubReport, error) {
 	var r ScrubReport
@@ -65,6 +66,9 @@ func (u *Upkeep) scrub(ctx context.Context, s fsapi.Segment, deep bool, r *Scrub
 			if !u.o.Drives.State(id).Readable() {
 				continue // away: repair's business, not scrub's
 			}
+			if !deep && u.asleep(id) {
+				continue
+			}
 			r.Replicas++
 			u.count.scrubbed.Add(1)
 			n, err := u.look(ctx, &s, c, part, deep)
@@ -79,6 +83,12 @@ func (u *Upkeep) scrub(ctx context.Context, s fsapi.Segment, deep bool, r *Scrub
 		}
 	}
 	return nil
+}
+
+// asleep reports whether a drive is one that spins down.
+func (u *Upkeep) asleep(id fsapi.DriveID) bool {
+	d, err := u.o.Drives.Drive(id)
+	return err == nil && d.Info().Spindown
 }
 
 // needed reports whether a segment is still there: it may have been deleted

@@ -1,5 +1,5 @@
 // Package upkeep keeps stored bytes in order while nobody waits: it writes the
-// copies that segments are owed, packs the journal into segments, sweeps chunks
+// copies that segments are owed, keeps tiers, packs the journal into segments, sweeps chunks
 // without references, compacts segments that are mostly dead, deletes those that
 // are proven dead (D4), sweeps orphans, scrubs, and encrypts data anew whose key
 // was rotated.
@@ -8,11 +8,12 @@
 // deleted. It must not know names, paths or key layout; metadata it asks for
 // through Meta.
 //
-// Run has four goroutines, which it waits for: one packs, one sweeps, compacts,
-// deletes and encrypts anew, one scrubs, and one looks through what is pending and has up to
-// Copiers others write it. Of each of the first three kinds one step runs at a
-// time, whoever called it: it holds the kind's turn. Turns are never held
-// together, and the only locks below them are the pacer's and the queue's.
+// Run has five goroutines, which it waits for: one packs, one sweeps, compacts,
+// deletes and encrypts anew, one scrubs, one evicts and promotes, and one looks through what is
+// pending and has up to Copiers others write it. Of each of the first four kinds
+// one step runs at a time, whoever called it: it holds the kind's turn. Turns are
+// never held together, and the only locks below them are the pacers', the
+// queue's, that of wanted room and that of gathered writes.
 package upkeep
 
 import (
@@ -42,6 +43,8 @@ type Meta interface {
 	Relocate(ctx context.Context, vol fsapi.VolumeID, segs []fsapi.Segment, moves []fsapi.Moved) (int, error)
 	SweepChunks(ctx context.Context, max int) (swept int, more bool, err error)
 	Condemn(ctx context.Context, id fsapi.SegmentID) error
+	PutHeats(ctx context.Context, list []fsapi.Heat) error
+	Heats(ctx context.Context, fn func(fsapi.Heat) bool) error
 	Absolve(ctx context.Context, id fsapi.SegmentID) error
 	DropSegment(ctx context.Context, id fsapi.SegmentID, chunks []fsapi.ChunkID) error
 	EachJournalFrame(ctx context.Context, vol fsapi.VolumeID, fn func(frame []byte) bool) error
@@ -61,6 +64,9 @@ var _ Meta = (*meta.Store)(nil)
 type Drives interface {
 	blob.Drives
 	All() []drive.Drive
+	// Capacity measures a drive, or believes an older measurement where asking
+	// would wake it.
+	Capacity(ctx context.Context, id fsapi.DriveID) (drive.Capacity, error)
 }
 
 var _ Drives = (*blob.DriveSet)(nil)
@@ -81,6 +87,11 @@ type Options struct {
 	Copiers     int           // segments of which copies are written at a time; 4
 	MaxPending  int           // segments with copies pending from which writers wait; 200,000
 
+	// Copies to tiers all of whose drives spin down are gathered until they have
+	// GatherBytes or one has waited GatherTime, and then written together.
+	GatherBytes int64         // 1 GiB
+	GatherTime  time.Duration // 1 hour
+
 	MaxPendingBytes int64 // bytes of these segments, likewise; 0: no bound but that of the drives
 
 	BatchBytes int64 // plaintext gathered for one rewrite: what bounds memory; 64 MiB
@@ -92,6 +103,8 @@ type Options struct {
 	DeepEvery   time.Duration // between deep scrubs in Run; 30 days
 	Rate        int64         // bytes per second that compaction and scrub read; 64 MiB; negative: no limit
 
+	Tiering Tiering
+
 	Clock clock.Clock  // clock.Real
 	Log   *slog.Logger // discards
 }
@@ -99,13 +112,13 @@ type Options struct {
 func (o *Options) defaults() {
 	for p, d := range map[*time.Duration]time.Duration{
 		&o.Delay: 10 * time.Minute, &o.OrphanDelay: time.Hour, &o.JournalAge: 5 * time.Minute, &o.Tick: 2 * time.Second,
-		&o.GCEvery: time.Minute, &o.OrphanEvery: 24 * time.Hour, &o.ScrubEvery: 24 * time.Hour, &o.DeepEvery: 30 * 24 * time.Hour,
+		&o.GatherTime: time.Hour, &o.GCEvery: time.Minute, &o.OrphanEvery: 24 * time.Hour, &o.ScrubEvery: 24 * time.Hour, &o.DeepEvery: 30 * 24 * time.Hour,
 	} {
 		if *p == 0 {
 			*p = d
 		}
 	}
-	for p, d := range map[*int64]int64{&o.JournalMax: 32 << 20, &o.BatchBytes: 64 << 20, &o.Rate: 64 << 20} {
+	for p, d := range map[*int64]int64{&o.JournalMax: 32 << 20, &o.GatherBytes: 1 << 30, &o.BatchBytes: 64 << 20, &o.Rate: 64 << 20} {
 		if *p == 0 {
 			*p = d
 		}
@@ -115,6 +128,7 @@ func (o *Options) defaults() {
 			*p = d
 		}
 	}
+	o.Tiering.defaults()
 	if o.LiveRatio == 0 {
 		o.LiveRatio = 0.5
 	}
@@ -132,11 +146,16 @@ type Upkeep struct {
 	packing turn // Pack
 	ridding turn // Sweep, Compact, Collect, SweepOrphans, GC
 	looking turn // Scrub
+	tiering turn // TierOnce
 	pace    pacer
 	queue   *queue
+	tier    tierState
+	gather  gatherer
 	started time.Time
 	journal int64 // bytes in the journal when packLarge looked; its own
 	count   counters
+
+	promoting pacer // of promotions
 }
 
 // New makes an upkeep, which does nothing by itself: see Run.
@@ -145,8 +164,11 @@ func New(o Options) (*Upkeep, error) {
 		return nil, fsapi.Errorf(fsapi.Invalid, "upkeep: Store, Meta and Drives must be given")
 	}
 	o.defaults()
-	u := &Upkeep{o: o, packing: make(turn, 1), ridding: make(turn, 1), looking: make(turn, 1), queue: newQueue(), started: o.Clock.Now()}
+	u := &Upkeep{o: o, packing: make(turn, 1), ridding: make(turn, 1), looking: make(turn, 1), tiering: make(turn, 1), queue: newQueue(), started: o.Clock.Now()}
 	u.pace = pacer{clock: o.Clock, rate: o.Rate}
+	u.promoting = pacer{clock: o.Clock, rate: o.Tiering.PromoteRate}
+	u.gather = gatherer{bytes: o.GatherBytes, longest: o.GatherTime, lull: 2 * o.GCEvery, began: u.started, tiers: make(map[string]*gathered)}
+	u.tier = tierState{kick: make(chan struct{}, 1), room: make(map[string]bool), rest: make(map[fsapi.DriveID]*rest)}
 	return u, nil
 }
 
@@ -171,6 +193,7 @@ func (u *Upkeep) Run(ctx context.Context) {
 		wg.Go(func() { u.loop(ctx, jobs) })
 	}
 	wg.Go(func() { u.runQueue(ctx) })
+	wg.Go(func() { u.runTiering(ctx) })
 	wg.Wait()
 }
 

@@ -48,6 +48,15 @@ type guard struct {
 	*meta.Store
 	mu     sync.Mutex
 	synced bool // since the last change
+	// scanned, where set, is called for each scan of all segments.
+	scanned func()
+}
+
+func (g *guard) Segments(ctx context.Context, after fsapi.SegmentID, fn func(meta.SegmentUse) bool) error {
+	if g.scanned != nil && after.IsZero() {
+		g.scanned()
+	}
+	return g.Store.Segments(ctx, after, fn)
 }
 
 func (g *guard) DropSegment(ctx context.Context, id fsapi.SegmentID, chunks []fsapi.ChunkID) error {
