@@ -46,7 +46,8 @@ var layers = []layer{
 	{pkg: "vfs/vfstest", imports: "vfs vfs/model policy clock", support: true},
 
 	// Upkeep moves bytes and records what it moved: it stands on both.
-	{pkg: "blob/upkeep", imports: "blob blob/heat meta drive policy clock"},
+	{pkg: "blob/upkeep", imports: "blob blob/heat blob/upkeep/job meta drive erasure policy clock"},
+	{pkg: "blob/upkeep/job", imports: "clock"},
 	{pkg: "blob", imports: "blob/* drive erasure policy clock"},
 	{pkg: "blob/blobtest", imports: "blob drive policy clock", support: true},
 	{pkg: "blob/segment", imports: "blob/frame blob/chunker policy"},
