@@ -80,7 +80,10 @@ var layers = []layer{
 	{pkg: "drive/mem", imports: "drive clock"},
 	{pkg: "drive/fault", imports: "drive clock", support: true},
 	{pkg: "drive/drivetest", imports: "drive clock", support: true},
-	{pkg: "drive/*", imports: "drive osfs clock"},
+	{pkg: "drive/dir", imports: "drive drive/identity osfs clock"},
+	{pkg: "drive/bucket", imports: "drive drive/identity object clock"},
+	{pkg: "drive/identity"},
+	{pkg: "drive/*", imports: "drive backoff clock"},
 
 	{pkg: "keyring", imports: "osfs clock"},
 	{pkg: "keyring/kms", imports: "keyring osfs clock"},

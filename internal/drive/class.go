@@ -2,17 +2,14 @@ package drive
 
 import "context"
 
-// backgroundKey marks a context.
-type backgroundKey struct{}
+// background marks contexts.
+type background struct{}
 
-// Background marks the calls made with ctx as those of work that nobody waits
-// for: limits give way to others first.
+// Background is a context for calls that serve no one who waits: upkeep. Drives
+// that are limited prefer other calls to them.
 func Background(ctx context.Context) context.Context {
-	return context.WithValue(ctx, backgroundKey{}, true)
+	return context.WithValue(ctx, background{}, true)
 }
 
-// IsBackground reports whether ctx was marked by Background.
-func IsBackground(ctx context.Context) bool {
-	is, _ := ctx.Value(backgroundKey{}).(bool)
-	return is
-}
+// IsBackground reports whether ctx came from Background.
+func IsBackground(ctx context.Context) bool { return ctx.Value(background{}) != nil }

@@ -22,8 +22,10 @@ import (
 //
 // Errors: fsapi.NotExist for a name that is not there; fsapi.Exist from Commit
 // of a name that is (D3: nothing is overwritten); fsapi.NoSpace; fsapi.IO for
-// any other failure of the place; fsapi.Fenced; fsapi.Closed; fsapi.TimedOut.
-// An error names the drive and the blob.
+// any other failure of the place; fsapi.Fenced; fsapi.Closed; fsapi.TimedOut;
+// of a bucket fsapi.Access and fsapi.Unauthorized; fsapi.NoDevice where the place
+// is known to be away, so that nothing was tried. An error names the drive and
+// the blob.
 type Drive interface {
 	// Info is who this is; it does no I/O.
 	Info() Info
@@ -86,7 +88,7 @@ type Writer interface {
 type Info struct {
 	ID     fsapi.DriveID
 	Name   string // as the user named it
-	Kind   string // "dir", "mem", later "bucket"
+	Kind   string // "dir", "mem", "bucket"
 	Where  string // path or URL, for people
 	Tier   string // hot, warm, cold
 	Domain string // failure domain: two drives with one Domain fail together

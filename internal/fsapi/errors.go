@@ -122,6 +122,17 @@ func Wrap(k Kind, err error, msg string) error {
 	return &Error{Kind: k, Msg: msg, Err: err}
 }
 
+// Transient reports whether another attempt of a drive or an object store may do
+// better, by the kind that the layer which knows has given the error: no answer
+// in time, a failure of the place, too many requests, a race left undecided.
+func Transient(err error) bool {
+	switch KindOf(err) {
+	case TimedOut, IO, Busy, Conflict:
+		return true
+	}
+	return false
+}
+
 // KindOf is the kind of the outermost error in err's chain that has one.
 // Context errors are Interrupted and TimedOut; anything else is Other. It
 // must not be called with nil.

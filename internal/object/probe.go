@@ -122,10 +122,4 @@ func ReadAll(ctx context.Context, s Store, key string, guess, limit int64) ([]by
 }
 
 // Transient reports whether another attempt may do better: see Store.
-func Transient(err error) bool {
-	switch fsapi.KindOf(err) {
-	case fsapi.TimedOut, fsapi.IO, fsapi.Busy, fsapi.Conflict:
-		return true
-	}
-	return false
-}
+func Transient(err error) bool { return fsapi.Transient(err) }

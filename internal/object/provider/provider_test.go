@@ -143,7 +143,7 @@ func TestAttempts(t *testing.T) {
 		for kind, wants := range map[fsapi.Kind][2]bool{fsapi.IO: {true, false}, fsapi.Access: {false, false}} {
 			for i, n := range []int64{3, 4} { // of 4 attempts
 				b := mem.New(mem.Options{})
-				s := opened(t, b, provider.Options{PartSize: 1 << 20})
+				s := opened(t, b, provider.Options{PartSize: 1 << 20, Parallel: 1})
 				if _, err := object.PutBytes(t.Context(), s, "x", []byte("body"), object.Condition{}); err != nil {
 					t.Fatal(err)
 				}

@@ -99,7 +99,7 @@ func (w *writer) send() error {
 	select {
 	case w.s.slots <- struct{}{}:
 	case <-w.ctx.Done():
-		return w.ctx.Err()
+		return w.ended()
 	}
 	n, part := w.parts, w.buf
 	w.parts++
@@ -189,7 +189,7 @@ func (w *writer) commit(ctx context.Context) (object.Version, error) {
 	defer stop()
 	if len(w.buf) > 0 {
 		if err := w.send(); err != nil {
-			return "", errors.Join(ctx.Err(), w.failure(), err)
+			return "", errors.Join(ctx.Err(), err)
 		}
 	}
 	w.flight.Wait()

@@ -1,0 +1,295 @@
+// Package bucket is a drive in an object store: a bucket, or what is below a
+// prefix of one.
+//
+// It owns: the drive's identity object, how conditions of the store make a
+// commit exclusive, and the count of bytes. It must not know providers, nor what
+// is in the blobs.
+//
+// Layout: a blob is the object of its name. Names of blobs have no part that
+// starts with a dot; .strake/drive holds the identity and .strake/usage the
+// count of bytes, while the drive is closed.
+//
+// A bucket has no locks: two processes may have it open. Where the store keeps
+// conditions (object.Probe) no commit of one replaces a blob of the other;
+// where it does not, commits of one process exclude each other only. A commit
+// that ended without an answer may take place yet.
+//
+// Locks: Drive.mu guards commits in progress, usage.mu the count; the latter is
+// held while the bucket is listed, which happens once after a crash. They are
+// not held together. No goroutine is started but by DeleteMany, which waits.
+package bucket
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/strakefs/strake/internal/clock"
+	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/drive/identity"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/object"
+)
+
+// Unbounded is the Total of a drive without a quota, in bytes: 1 EiB, which no
+// bucket is known to reach.
+const Unbounded = 1 << 60
+
+// Options say which store, and how.
+type Options struct {
+	Store object.Store // owned by the Drive, once Open has succeeded
+	// Expect is the id the bucket must have; zero: any.
+	Expect fsapi.DriveID
+	// Name, Tier and Domain go into Info.
+	Name, Tier, Domain string
+	// Quota is bytes of blobs; 0: Unbounded. Replace may exceed it.
+	Quota int64
+	// Has is what the store can do; nil: Open probes it.
+	Has *object.Capabilities
+	// Clock stamps the identity that Init writes; nil: the machine's.
+	Clock clock.Clock
+}
+
+// Drive is an object store that is open as a drive. Safe for concurrent use.
+type Drive struct {
+	opts  Options
+	store object.Store
+	info  drive.Info
+	has   object.Capabilities
+	usage usage
+
+	mu      sync.Mutex
+	commits map[string]chan struct{} // running, by blob; closed at the end; guarded by mu
+	closed  bool                     // guarded by mu
+}
+
+var (
+	_ drive.Drive        = (*Drive)(nil)
+	_ drive.BatchDeleter = (*Drive)(nil)
+)
+
+// Open opens the drive in a store that Init made one. fsapi.NotExist: there is
+// none; fsapi.Stale: it is another one than expected; fsapi.Corrupt: its
+// identity is damaged.
+func Open(ctx context.Context, o Options) (*Drive, error) {
+	if o.Quota <= 0 {
+		o.Quota = Unbounded
+	}
+	where := o.Store.Info().URL
+	id, err := ReadIdentity(ctx, o.Store)
+	if err != nil {
+		return nil, err
+	}
+	if o.Expect != 0 && o.Expect != id.ID {
+		return nil, fsapi.Errorf(fsapi.Stale, "%s holds drive %s, not %s: it is another bucket or prefix", where, id.ID, o.Expect)
+	}
+	if o.Has == nil {
+		has, err := object.Probe(ctx, o.Store)
+		if err != nil {
+			return nil, fsapi.Errorf(fsapi.KindOf(err), "open drive %s: %w", id.ID, err)
+		}
+		o.Has = &has
+	}
+	d := &Drive{
+		opts: o, store: o.Store, has: *o.Has,
+		info:    drive.Info{ID: id.ID, Name: o.Name, Kind: "bucket", Where: where, Tier: o.Tier, Domain: o.Domain},
+		commits: map[string]chan struct{}{},
+	}
+	d.usage.store = o.Store
+	if err := d.usage.load(ctx); err != nil {
+		return nil, d.fail(err, "read the count of bytes of", usageKey)
+	}
+	return d, nil
+}
+
+// Info implements drive.Drive.
+func (d *Drive) Info() drive.Info { return d.info }
+
+// Has is what the store was seen to do.
+func (d *Drive) Has() object.Capabilities { return d.has }
+
+// Requests counts what was asked of the provider since the store was opened.
+func (d *Drive) Requests() object.Requests { return d.store.Requests() }
+
+func (d *Drive) label() string {
+	if d.info.Name != "" {
+		return d.info.Name
+	}
+	return d.info.ID.String()
+}
+
+// fail names drive and blob in an error of the store. io.EOF stays as it is.
+func (d *Drive) fail(err error, verb, name string) error {
+	if err == nil || err == io.EOF { //nolint:errorlint // ReadAt returns it bare
+		return err
+	}
+	switch kind := fsapi.KindOf(err); kind {
+	case fsapi.NotExist:
+		return fsapi.Errorf(kind, "drive %s: %s %s: no such blob", d.label(), verb, name)
+	default:
+		return fsapi.Errorf(kind, "drive %s: %s %s: %w", d.label(), verb, name, err)
+	}
+}
+
+// check refuses bad names and ended contexts, and calls after Close.
+func (d *Drive) check(ctx context.Context, verb, name string) error {
+	if err := drive.CheckName(name); err != nil {
+		return fsapi.Wrap(fsapi.Invalid, err, "drive "+d.label()+": "+verb)
+	}
+	return d.checkOpen(ctx, verb, name)
+}
+
+func (d *Drive) checkOpen(ctx context.Context, verb, name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return fsapi.Errorf(fsapi.Closed, "drive %s: %s %s: the drive is closed", d.label(), verb, name)
+	}
+	return d.fail(ctx.Err(), verb, name)
+}
+
+// ReadAt implements drive.Drive.
+func (d *Drive) ReadAt(ctx context.Context, name string, off int64, p []byte) (int, error) {
+	if err := d.check(ctx, "read", name); err != nil {
+		return 0, err
+	}
+	n, _, err := d.store.Get(ctx, name, off, p)
+	return n, d.fail(err, "read", name)
+}
+
+// Stat implements drive.Drive.
+func (d *Drive) Stat(ctx context.Context, name string) (drive.Blob, error) {
+	if err := d.check(ctx, "stat", name); err != nil {
+		return drive.Blob{}, err
+	}
+	o, err := d.store.Stat(ctx, name)
+	if err != nil {
+		return drive.Blob{}, d.fail(err, "stat", name)
+	}
+	return blob(o), nil
+}
+
+// blob is an object as a blob. Some providers tell the time in full in listings
+// only.
+func blob(o object.Object) drive.Blob {
+	return drive.Blob{Name: o.Key, Size: o.Size, Created: o.Modified.UTC().Truncate(1e9)}
+}
+
+// List implements drive.Drive.
+func (d *Drive) List(ctx context.Context, prefix, after string, fn func(drive.Blob) error) error {
+	if err := d.checkOpen(ctx, "list", prefix); err != nil {
+		return err
+	}
+	var stopped error
+	err := d.store.List(ctx, prefix, after, func(o object.Object) error {
+		if drive.CheckName(o.Key) != nil {
+			return nil // the drive's own, or put there by somebody else
+		}
+		stopped = fn(blob(o))
+		return stopped
+	})
+	if stopped != nil {
+		return err // nil where fn ended it so
+	}
+	return d.fail(err, "list", prefix)
+}
+
+// Replace implements drive.Drive.
+func (d *Drive) Replace(ctx context.Context, name string, data []byte) error {
+	if err := d.check(ctx, "replace", name); err != nil {
+		return err
+	}
+	if len(data) > drive.MaxReplace {
+		return fsapi.Errorf(fsapi.TooBig, "drive %s: replace %s: %d bytes, want at most %d", d.label(), name, len(data), drive.MaxReplace)
+	}
+	old, err := d.store.Stat(ctx, name)
+	if err != nil && !errors.Is(err, fsapi.NotExist) {
+		return d.fail(err, "replace", name)
+	}
+	if err := d.usage.touch(ctx); err != nil {
+		return d.fail(err, "replace", name)
+	}
+	if _, err := object.PutBytes(ctx, d.store, name, data, object.Condition{}); err != nil {
+		return d.fail(err, "replace", name)
+	}
+	d.usage.add(int64(len(data)) - old.Size)
+	return nil
+}
+
+// Capacity implements drive.Drive.
+func (d *Drive) Capacity(ctx context.Context) (drive.Capacity, error) {
+	if err := d.checkOpen(ctx, "measure", ""); err != nil {
+		return drive.Capacity{}, err
+	}
+	used, err := d.usage.bytes(ctx)
+	if err != nil {
+		return drive.Capacity{}, d.fail(err, "measure", "")
+	}
+	return drive.Capacity{Total: max(d.opts.Quota, used), Used: used, Avail: max(d.opts.Quota-used, 0)}, nil
+}
+
+// Close implements drive.Drive. It waits for running calls.
+func (d *Drive) Close() error {
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		return nil
+	}
+	d.closed = true
+	d.mu.Unlock()
+	saved := d.usage.save(context.Background())
+	return d.fail(errors.Join(saved, d.store.Close()), "close", "")
+}
+
+// Identity is what tells a drive from any other prefix of a bucket.
+type Identity = identity.Identity
+
+const identityKey = ".strake/drive"
+
+// ReadIdentity reads who the drive in a store is. fsapi.NotExist: there is none.
+func ReadIdentity(ctx context.Context, s object.Store) (Identity, error) {
+	text, _, err := object.ReadAll(ctx, s, identityKey, identity.MaxSize, identity.MaxSize)
+	if errors.Is(err, fsapi.NotExist) {
+		return Identity{}, fsapi.Errorf(fsapi.NotExist, "no Strake drive in %s (is it the right bucket and prefix?)", s.Info().URL)
+	}
+	if err != nil {
+		return Identity{}, fsapi.Wrap(fsapi.KindOf(err), err, "read drive identity")
+	}
+	id, err := identity.Parse(text)
+	if err != nil {
+		return Identity{}, fsapi.Wrap(fsapi.KindOf(err), err, s.Info().URL)
+	}
+	return id, nil
+}
+
+// Init makes a store, which must be empty, a drive.
+func Init(ctx context.Context, s object.Store, id Identity) error {
+	where := s.Info().URL
+	if id.ID == 0 {
+		return fsapi.Errorf(fsapi.Invalid, "make drive in %s: id zero is no drive", where)
+	}
+	if old, err := ReadIdentity(ctx, s); err == nil {
+		return fsapi.Errorf(fsapi.Exist, "%s is already drive %s", where, old.ID)
+	} else if !errors.Is(err, fsapi.NotExist) {
+		return err
+	}
+	found := ""
+	err := s.List(ctx, "", "", func(o object.Object) error {
+		found = o.Key
+		return io.EOF
+	})
+	if err != nil {
+		return fsapi.Wrap(fsapi.KindOf(err), err, "make drive")
+	}
+	if found != "" {
+		return fsapi.Errorf(fsapi.NotEmpty, "make drive in %s: it holds %q; give an empty bucket or prefix", where, found)
+	}
+	if _, err := object.PutBytes(ctx, s, identityKey, identity.Append(nil, id), object.IfAbsent()); err != nil {
+		if errors.Is(err, fsapi.Precondition) {
+			return fsapi.Errorf(fsapi.Exist, "%s was made a drive by somebody else just now", where)
+		}
+		return fsapi.Wrap(fsapi.KindOf(err), err, "make drive")
+	}
+	return nil
+}

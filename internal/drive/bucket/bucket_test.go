@@ -1,0 +1,179 @@
+package bucket_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/drive/bucket"
+	"github.com/strakefs/strake/internal/drive/drivetest"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/object"
+	"github.com/strakefs/strake/internal/object/mem"
+	"github.com/strakefs/strake/internal/object/provider"
+	"github.com/strakefs/strake/internal/object/s3"
+	"github.com/strakefs/strake/test/servers"
+)
+
+const testID = 0x1234
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// made makes a drive in a store and opens it.
+func made(t *testing.T, o bucket.Options) *bucket.Drive {
+	t.Helper()
+	must(t, bucket.Init(t.Context(), o.Store, bucket.Identity{ID: testID, Created: time.Unix(1_700_000_000, 0)}))
+	return opened(t, o)
+}
+
+func opened(t *testing.T, o bucket.Options) *bucket.Drive {
+	t.Helper()
+	d, err := bucket.Open(t.Context(), o)
+	must(t, err)
+	return d
+}
+
+func store(t *testing.T, b *mem.Bucket) object.Store {
+	t.Helper()
+	s, err := b.Open(provider.Options{PartSize: 1 << 20})
+	must(t, err)
+	return s
+}
+
+func TestConformance(t *testing.T) {
+	for name, o := range map[string]mem.Options{
+		"conditions": {}, "none": {IgnoreConditions: true, IgnoreInParts: true}, "none in parts": {IgnoreInParts: true},
+	} {
+		for quota, bytes := range map[string]int64{"unbounded": 0, "quota": 1 << 40} {
+			t.Run(name+" "+quota, func(t *testing.T) {
+				var b *mem.Bucket
+				options := func() bucket.Options {
+					return bucket.Options{Store: store(t, b), Quota: bytes, Expect: testID, Name: "one", Tier: "cold", Domain: "cloud"}
+				}
+				drivetest.Run(t, func(t *testing.T) drive.Drive {
+					b = mem.New(o)
+					return made(t, options())
+				}, drivetest.Capabilities{Reopen: func(t *testing.T, _ drive.Drive) drive.Drive { return opened(t, options()) }})
+			})
+		}
+	}
+}
+
+// TestConformanceS3 runs the suite over a real server.
+func TestConformanceS3(t *testing.T) {
+	srv := servers.S3(t)
+	n := 0
+	o := s3.Options{
+		Endpoint: srv.Endpoint, Region: "us-east-1", PathStyle: true, AccessKey: srv.AccessKey, SecretKey: srv.SecretKey,
+		Options: provider.Options{PartSize: 5 << 20, Prefix: "drives/one"},
+	}
+	open := func(t *testing.T) bucket.Options {
+		s, err := s3.Open(t.Context(), o)
+		must(t, err)
+		return bucket.Options{Store: s}
+	}
+	drivetest.Run(t, func(t *testing.T) drive.Drive {
+		n++
+		o.Bucket = "drive-" + string(rune('a'+n))
+		srv.Bucket(t, o.Bucket)
+		return made(t, open(t))
+	}, drivetest.Capabilities{Reopen: func(t *testing.T, _ drive.Drive) drive.Drive { return opened(t, open(t)) }})
+}
+
+func used(t *testing.T, d drive.Drive) int64 {
+	t.Helper()
+	c, err := d.Capacity(t.Context())
+	must(t, err)
+	return c.Used
+}
+
+// TestUsage counts without listing, but for once after a crash.
+func TestUsage(t *testing.T) {
+	b := mem.New(mem.Options{})
+	d := made(t, bucket.Options{Store: store(t, b)})
+	put := func(name string, n int) {
+		t.Helper()
+		must(t, drivetest.Put(t.Context(), d, name, drivetest.Bytes(1, n), 0, 1000))
+	}
+	put("a", 1000)
+	if n := used(t, d); n != 1000 {
+		t.Errorf("used %d", n)
+	}
+	put("b", 500)
+	put("c", 7)
+	put("d", 11)
+	must(t, d.Replace(t.Context(), "r", make([]byte, 100)))
+	must(t, d.Replace(t.Context(), "r", make([]byte, 30)))
+	must(t, d.Delete(t.Context(), "b"))
+	must(t, d.DeleteMany(t.Context(), []string{"c", "d", "none", "c"}))
+	if err := drivetest.Put(t.Context(), d, "a", make([]byte, 99), 0, 10); !errors.Is(err, fsapi.Exist) {
+		t.Errorf("put: %v", err)
+	}
+	if n := used(t, d); n != 1030 {
+		t.Errorf("used %d, want 1030", n)
+	}
+	if n := d.Requests().Lists; n != 2 {
+		t.Errorf("%d listings, want that of Init and the first count", n)
+	}
+
+	// Closed in order: the count is there.
+	must(t, d.Close())
+	d = opened(t, bucket.Options{Store: store(t, b)})
+	if n := used(t, d); n != 1030 || d.Requests().Lists != 0 {
+		t.Errorf("used %d after %d listings", n, d.Requests().Lists)
+	}
+	put("e", 5)
+	// Not closed: it is not, and the blobs are counted.
+	d = opened(t, bucket.Options{Store: store(t, b)})
+	if n := used(t, d); n != 1035 || d.Requests().Lists != 1 {
+		t.Errorf("used %d after %d listings", n, d.Requests().Lists)
+	}
+}
+
+func TestQuota(t *testing.T) {
+	b := mem.New(mem.Options{})
+	d := made(t, bucket.Options{Store: store(t, b), Quota: 1000})
+	must(t, drivetest.Put(t.Context(), d, "a", make([]byte, 600), 600, 1000))
+	if err := drivetest.Put(t.Context(), d, "b", make([]byte, 600), 600, 1000); !errors.Is(err, fsapi.NoSpace) {
+		t.Errorf("over the quota: %v", err)
+	}
+	must(t, d.Delete(t.Context(), "a"))
+	must(t, drivetest.Put(t.Context(), d, "b", make([]byte, 600), 600, 1000))
+}
+
+func TestOpenAndInitRefuse(t *testing.T) {
+	ctx := t.Context()
+	b := mem.New(mem.Options{})
+	if _, err := bucket.Open(ctx, bucket.Options{Store: store(t, b)}); !errors.Is(err, fsapi.NotExist) {
+		t.Errorf("open of an empty bucket: %v", err)
+	}
+	if err := bucket.Init(ctx, store(t, b), bucket.Identity{}); !errors.Is(err, fsapi.Invalid) {
+		t.Errorf("id zero: %v", err)
+	}
+	must(t, bucket.Init(ctx, store(t, b), bucket.Identity{ID: testID}))
+	if err := bucket.Init(ctx, store(t, b), bucket.Identity{ID: 5}); !errors.Is(err, fsapi.Exist) {
+		t.Errorf("init of a drive: %v", err)
+	}
+	if _, err := bucket.Open(ctx, bucket.Options{Store: store(t, b), Expect: 5}); !errors.Is(err, fsapi.Stale) {
+		t.Errorf("open of another drive: %v", err)
+	}
+	if _, err := object.PutBytes(ctx, store(t, b), ".strake/drive", []byte("junk"), object.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bucket.Open(ctx, bucket.Options{Store: store(t, b)}); !errors.Is(err, fsapi.Corrupt) {
+		t.Errorf("open with a damaged identity: %v", err)
+	}
+	b = mem.New(mem.Options{})
+	if _, err := object.PutBytes(ctx, store(t, b), "photo.jpg", nil, object.Condition{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := bucket.Init(ctx, store(t, b), bucket.Identity{ID: testID}); !errors.Is(err, fsapi.NotEmpty) {
+		t.Errorf("init of a bucket in use: %v", err)
+	}
+}
