@@ -11,7 +11,7 @@ import (
 )
 
 // packFrames bounds the journal frames read at once.
-const packFrames = 32768
+const packFrames = 8192
 
 // PackReport is what Pack did.
 type PackReport struct {
