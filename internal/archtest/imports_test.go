@@ -25,9 +25,10 @@ type layer struct {
 // layers are design.md's arrows, from the top down. A package in no row fails
 // the test: add it where it belongs.
 var layers = []layer{
-	{pkg: "cmd/*", imports: "daemon config api client policy transfer"},
+	{pkg: "cmd/*", imports: "daemon config api client policy transfer discovery"},
 	{pkg: "daemon", any: true}, // wires everything: the only one
 	{pkg: "client", imports: "api"},
+	{pkg: "discovery"},
 	{pkg: "transfer", imports: "api client"},
 	{pkg: "config", imports: "policy"},
 	{pkg: "api"},
@@ -95,6 +96,7 @@ type dependency struct {
 var dependencies = []dependency{
 	{"github.com/PlakarKorp/go-cdc-chunkers", "blob/chunker", "content-defined chunking"},
 	{"github.com/alecthomas/kong", "cmd/*", "command line"},
+	{"github.com/brutella/dnssd", "discovery", "multicast DNS"},
 	{"github.com/cespare/xxhash/v2", "blob/frame", "checksums of frames"},
 	{"github.com/cockroachdb/pebble/v2", "kv/pebble", "embedded ordered keys"},
 	{"github.com/google/go-cmp", "", "comparing values in tests"},
