@@ -41,10 +41,11 @@ type globals struct {
 
 	ctx context.Context
 	out *printer
+	at  *string // the address, once it was looked for
 }
 
 // client is the server this invocation talks to.
-func (g *globals) client() *client.Client { return client.Dial(g.Server, g.Token, g.Data) }
+func (g *globals) client() *client.Client { return client.Dial(g.address(), g.Token, g.Data) }
 
 type cli struct {
 	globals
@@ -54,6 +55,8 @@ type cli struct {
 	Mount  mountCmd  `cmd:"" group:"server" help:"Have the running server mount a volume."`
 	Umount umountCmd `cmd:"" group:"server" help:"Take a mount of the running server down."`
 	Status statusCmd `cmd:"" group:"server" help:"Show how the server is."`
+
+	Discover discoverCmd `cmd:"" group:"server" help:"Find servers that announce themselves in the local network."`
 
 	Ls      lsCmd      `cmd:"" group:"files" help:"List a directory."`
 	Cat     catCmd     `cmd:"" group:"files" help:"Print a file."`

@@ -25,9 +25,10 @@ type layer struct {
 // layers are design.md's arrows, from the top down. A package in no row fails
 // the test: add it where it belongs.
 var layers = []layer{
-	{pkg: "cmd/*", imports: "daemon config api client policy transfer"},
+	{pkg: "cmd/*", imports: "daemon config api client policy transfer discovery"},
 	{pkg: "daemon", any: true}, // wires everything: the only one
 	{pkg: "client", imports: "api"},
+	{pkg: "discovery"},
 	{pkg: "transfer", imports: "api client"},
 	{pkg: "config", imports: "policy"},
 	{pkg: "api"},
@@ -116,6 +117,7 @@ var dependencies = []dependency{
 	{"github.com/alecthomas/kong", "cmd/*", "command line"},
 	{"github.com/aws/aws-sdk-go-v2", "object/s3", "S3, with the whole standard chain of credentials and a context for each single request"},
 	{"github.com/aws/smithy-go", "object/s3", "errors of aws-sdk-go-v2"},
+	{"github.com/brutella/dnssd", "discovery", "multicast DNS"},
 	{"github.com/cespare/xxhash/v2", "blob/frame", "checksums of frames"},
 	{"github.com/cockroachdb/pebble/v2", "kv/pebble", "embedded ordered keys"},
 	{"github.com/google/go-cmp", "", "comparing values in tests"},

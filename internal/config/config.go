@@ -14,22 +14,23 @@ type Size int64
 // Config is everything that can be configured. The tags are the documentation:
 // Reference prints them.
 type Config struct {
-	Data    Data    `toml:"data" doc:"Where Strake keeps what is its own, and the password that opens it."`
-	Keys    Keys    `toml:"keys" doc:"What opens the keyring, which holds the keys of all data. See keys.md."`
-	KMS     []KMS   `toml:"kms" doc:"Services that hold keys which may wrap the keyring. One that is listed is used once 'strake key wrap NAME' or keys.wrap says so."`
-	Volume  Volume  `toml:"volume" doc:"What new volumes start from. A volume keeps what it was made with; change it with 'strake volume set'."`
-	Drives  []Drive `toml:"drive" doc:"Places for segments. Where none is given, one directory inside data.dir is used. Drives can also be added with 'strake drive add'."`
-	Fuse    Fuse    `toml:"fuse" doc:"The mount."`
-	Rest    Rest    `toml:"rest" doc:"The REST door, metrics and health checks."`
-	Memory  Memory  `toml:"memory" doc:"The bound of memory as a whole. The caches and buffers below must fit into it."`
-	Cache   Cache   `toml:"cache" doc:"What is kept in memory to be read again."`
-	Read    Read    `toml:"read" doc:"Reading ahead."`
-	Write   Write   `toml:"write" doc:"Write-back: the way of written bytes from memory to segments."`
-	Journal Journal `toml:"journal" doc:"The journal takes what little an fsync covers, beside the metadata, so that small barriers do not make small segments."`
-	Segment Segment `toml:"segment" doc:"Segments, the files on drives."`
-	GC      GC      `toml:"gc" doc:"Giving back the space of what was deleted or overwritten."`
-	Backup  Backup  `toml:"backup" doc:"The encrypted copy of the metadata on every drive, from which 'strake fsck --rebuild' starts."`
-	Log     Log     `toml:"log" doc:"Messages of the server, on standard error."`
+	Data      Data      `toml:"data" doc:"Where Strake keeps what is its own, and the password that opens it."`
+	Keys      Keys      `toml:"keys" doc:"What opens the keyring, which holds the keys of all data. See keys.md."`
+	KMS       []KMS     `toml:"kms" doc:"Services that hold keys which may wrap the keyring. One that is listed is used once 'strake key wrap NAME' or keys.wrap says so."`
+	Volume    Volume    `toml:"volume" doc:"What new volumes start from. A volume keeps what it was made with; change it with 'strake volume set'."`
+	Drives    []Drive   `toml:"drive" doc:"Places for segments. Where none is given, one directory inside data.dir is used. Drives can also be added with 'strake drive add'."`
+	Fuse      Fuse      `toml:"fuse" doc:"The mount."`
+	Rest      Rest      `toml:"rest" doc:"The REST door, metrics and health checks."`
+	Discovery Discovery `toml:"discovery" doc:"Announcing the server in the local network, for 'strake discover'."`
+	Memory    Memory    `toml:"memory" doc:"The bound of memory as a whole. The caches and buffers below must fit into it."`
+	Cache     Cache     `toml:"cache" doc:"What is kept in memory to be read again."`
+	Read      Read      `toml:"read" doc:"Reading ahead."`
+	Write     Write     `toml:"write" doc:"Write-back: the way of written bytes from memory to segments."`
+	Journal   Journal   `toml:"journal" doc:"The journal takes what little an fsync covers, beside the metadata, so that small barriers do not make small segments."`
+	Segment   Segment   `toml:"segment" doc:"Segments, the files on drives."`
+	GC        GC        `toml:"gc" doc:"Giving back the space of what was deleted or overwritten."`
+	Backup    Backup    `toml:"backup" doc:"The encrypted copy of the metadata on every drive, from which 'strake fsck --rebuild' starts."`
+	Log       Log       `toml:"log" doc:"Messages of the server, on standard error."`
 }
 
 // Data is [data].
@@ -99,6 +100,12 @@ type Fuse struct {
 // Rest is [rest].
 type Rest struct {
 	Listen string `toml:"listen" doc:"HOST:PORT, or off: then only the socket in the data directory answers. Anything but a loopback address should stand behind TLS."`
+}
+
+// Discovery is [discovery].
+type Discovery struct {
+	Announce bool   `toml:"announce" doc:"Announce the REST door by multicast DNS (service _strake._tcp). Only one that listens beyond loopback is announced, whatever this says."`
+	Name     string `toml:"name" doc:"Name to be found by, at most 63 bytes. Empty: the host's name."`
 }
 
 // Memory is [memory].

@@ -22,6 +22,7 @@ func (c *Config) Validate() error {
 	for _, err := range []error{
 		c.Volume.validate(),
 		c.validateKeys(),
+		c.Discovery.validate(),
 		validateDrives(c.Drives),
 		c.Rest.validate(),
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
@@ -117,6 +118,13 @@ func validateDrives(drives []Drive) error {
 			return refuse(key+": reserve", "is negative")
 		}
 		seen[d.Name] = true
+	}
+	return nil
+}
+
+func (d *Discovery) validate() error {
+	if len(d.Name) > 63 || strings.ContainsAny(d.Name, "\x00\n") {
+		return refuse("discovery.name", "is %q: want at most 63 bytes on one line", d.Name)
 	}
 	return nil
 }

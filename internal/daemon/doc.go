@@ -10,7 +10,7 @@
 //
 //	lock           one process at a time
 //	password       the generated password, mode 0600; absent where one was given
-//	keyring        data keys, wrapped by the password
+//	keyring        data keys, wrapped by a password, a key file, services
 //	meta/          the metadata engine
 //	drives/main/   the first drive
 //	run/           the administration socket, mode 0700

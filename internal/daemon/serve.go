@@ -32,6 +32,8 @@ type server struct {
 	rests  []*rest.Server
 	listen string // address of the REST door on the network, "" where it is off
 	ready  atomic.Bool
+
+	withdraw context.CancelFunc // ends the announcement; nil where there is none
 }
 
 // Version is the module's version with the commit it was built from.
@@ -92,6 +94,7 @@ func (s *server) start(ctx context.Context, out io.Writer) error {
 		}
 	}
 	s.ready.Store(true)
+	s.discoverable(ctx)
 	return s.announce(out, secret)
 }
 
@@ -198,6 +201,9 @@ func (s *server) shutdown() error {
 	s.ready.Store(false)
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownGrace)
 	defer cancel()
+	if s.withdraw != nil {
+		s.withdraw()
+	}
 	var errs []error
 	errs = append(errs, s.mounts.closeAll(ctx))
 	for _, r := range s.rests {
