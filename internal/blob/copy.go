@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/strakefs/strake/internal/drive"
@@ -109,14 +110,15 @@ func (s *Store) remake(ctx context.Context, seg *fsapi.Segment, c *fsapi.CopyPla
 	return failures(reps)
 }
 
-// Place is Drives.Place for the n-th replica or shard of a copy, to take the
-// place of the one there is.
+// Place is Drives.Place for a replica or shard that takes the place of one there
+// is, on a drive of avoid: it is kept apart from the others.
 func (s *Store) Place(ctx context.Context, seg *fsapi.Segment, c *fsapi.CopyPlace, avoid []fsapi.DriveID) (drive.Drive, error) {
 	spec := fsapi.CopySpec{Tier: c.Tier, K: c.K, M: c.M, Replicas: 1}
 	if c.Sharded() {
 		spec.Replicas = 0
 	}
-	ds, err := s.o.Drives.Place(ctx, Wish{Tier: c.Tier, N: 1, Min: 1, Size: driveBytes(spec, seg.Size), Beside: held(c), Avoid: avoid})
+	others := slices.DeleteFunc(held(c), func(d fsapi.DriveID) bool { return slices.Contains(avoid, d) })
+	ds, err := s.o.Drives.Place(ctx, Wish{Tier: c.Tier, N: 1, Min: 1, Size: driveBytes(spec, seg.Size), Beside: others, Avoid: avoid})
 	if err != nil {
 		return nil, err
 	}

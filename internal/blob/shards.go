@@ -68,3 +68,24 @@ func (s *Store) writeShards(ctx context.Context, id fsapi.SegmentID, img *image,
 	finishAll(ctx, reps, true)
 	return reps
 }
+
+// IdentifyShard is what a shard's blob says it is: its segment, layout and index.
+// fsapi.Corrupt where neither its header nor its trailer can be read.
+func (s *Store) IdentifyShard(ctx context.Context, d drive.Drive, b drive.Blob) (erasure.Header, error) {
+	h, err := erasure.Identify(ctx, b.Size, func(ctx context.Context, off int64, p []byte) error {
+		return readFull(ctx, d, b.Name, off, p)
+	})
+	if err == nil && ShardName(h.Segment, h.Index) != b.Name {
+		err = fsapi.Errorf(fsapi.Corrupt, "it is shard %d of segment %v", h.Index, h.Segment)
+	}
+	if err != nil {
+		return h, fsapi.Wrap(fsapi.KindOf(err), err, fmt.Sprintf("shard blob %s on drive %s", b.Name, d.Info().Name))
+	}
+	return h, nil
+}
+
+// ShardNames starts the names of all shards of a segment.
+func ShardNames(id fsapi.SegmentID) string {
+	name := ShardName(id, 0)
+	return name[:len(name)-2]
+}

@@ -3,7 +3,20 @@ package blob
 import (
 	"slices"
 	"strings"
+
+	"github.com/strakefs/strake/internal/drive"
 )
+
+// Crowds reports whether a replica or shard on drive `to` would share more of
+// its failure domains with the others of its copy than it does on drive `from`.
+func Crowds(others []drive.Info, from, to drive.Info) bool {
+	var domains []string
+	for _, i := range others {
+		domains = append(domains, domainOf(i))
+	}
+	s := newSpread(domains)
+	return slices.Compare(s.load(domainOf(to)), s.load(domainOf(from))) > 0
+}
 
 // spread keeps replicas and shards apart. A failure domain is a path from the
 // largest part to the smallest, as in "zone1/rack2/node3" or just "node3":

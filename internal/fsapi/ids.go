@@ -3,6 +3,7 @@ package fsapi
 import (
 	"encoding/hex"
 	"fmt"
+	"strconv"
 )
 
 // Ino is the number of an inode, unique within its volume and never reused.
@@ -80,6 +81,15 @@ type DriveID uint64
 
 // String is the id as 16 hexadecimal digits.
 func (d DriveID) String() string { return fmt.Sprintf("%016x", uint64(d)) }
+
+// ParseDriveID reads what String wrote: Invalid.
+func ParseDriveID(s string) (DriveID, error) {
+	n, err := strconv.ParseUint(s, 16, 64)
+	if err != nil || n == 0 || len(s) != 16 {
+		return 0, Errorf(Invalid, "%q is not the id of a drive: want 16 hexadecimal digits", s)
+	}
+	return DriveID(n), nil
+}
 
 // KeyVersion counts a volume's data keys from 1. Zero is no encryption.
 type KeyVersion uint32

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/blob/upkeep/job"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
 	"github.com/strakefs/strake/internal/policy"
@@ -37,10 +38,14 @@ func (u *Upkeep) Compact(ctx context.Context) (CompactReport, error) {
 }
 
 func (u *Upkeep) compact(ctx context.Context, r *CompactReport) error {
-	cands, err := u.sparse(ctx)
+	cands, _, err := u.sparse(ctx, fsapi.SegmentID{}, maxCandidates)
 	if err != nil {
 		return err
 	}
+	return u.compactAll(ctx, cands, r)
+}
+
+func (u *Upkeep) compactAll(ctx context.Context, cands []meta.SegmentUse, r *CompactReport) error {
 	for len(cands) > 0 {
 		n := sameHome(cands)
 		if err := u.compactGroup(ctx, cands[:n], r); err != nil {
@@ -51,25 +56,72 @@ func (u *Upkeep) compact(ctx context.Context, r *CompactReport) error {
 	return nil
 }
 
+// compactStep is how many segments a job compacts before it says where it is.
+const compactStep = 64
+
+// runCompact is Compact as a job: of all there are.
+func (u *Upkeep) runCompact(ctx context.Context, t *job.Task) error {
+	_, after := cursorSegment(t.Cursor(), 0)
+	var all CompactReport
+	for {
+		var r CompactReport
+		last, err := u.compactSome(ctx, after, &r)
+		if err != nil {
+			return err
+		}
+		all.Segments += r.Segments
+		all.Doubts = append(all.Doubts, r.Doubts[:min(len(r.Doubts), 1)]...)
+		if err := t.Step(ctx, slices.Clone(last[:]), int64(r.Segments), r.Bytes); err != nil {
+			return err
+		}
+		if last == after {
+			break
+		}
+		after = last
+	}
+	u.compacted(all.Segments > 0)
+	if len(all.Doubts) > 0 {
+		t.Note("kept because of a doubt: " + all.Doubts[0].String())
+	}
+	return nil
+}
+
+// compactSome compacts the next segments after one, and says which it looked at
+// last: the same where there are no more.
+func (u *Upkeep) compactSome(ctx context.Context, after fsapi.SegmentID, r *CompactReport) (fsapi.SegmentID, error) {
+	give, err := u.ridding.take(ctx)
+	if err != nil {
+		return after, err
+	}
+	defer give()
+	cands, last, err := u.sparse(ctx, after, compactStep)
+	if err != nil {
+		return after, err
+	}
+	return last, u.compactAll(ctx, cands, r)
+}
+
 // Small segments are those with less payload than a full one has by this
 // factor; that many of one home are made into one, so that each byte is
 // rewritten for this reason once or twice in its life.
 const mergeFactor = 16
 
-// sparse lists segments to compact, those of one volume and with the same
-// copies next to each other: those mostly dead, and small ones where there are
-// many.
-func (u *Upkeep) sparse(ctx context.Context) ([]meta.SegmentUse, error) {
-	var cands, small []meta.SegmentUse
+// sparse lists up to about limit segments after one to compact, those of one
+// volume and with the same copies next to each other: those mostly dead, and
+// small ones where there are many. last is the one it looked at last.
+func (u *Upkeep) sparse(ctx context.Context, after fsapi.SegmentID, limit int) (cands []meta.SegmentUse, last fsapi.SegmentID, err error) {
+	var small []meta.SegmentUse
+	last = after
 	tiny := u.o.Store.Options().SegmentBytes / mergeFactor
-	err := u.o.Meta.Segments(ctx, fsapi.SegmentID{}, func(s meta.SegmentUse) bool {
+	err = u.o.Meta.Segments(ctx, after, func(s meta.SegmentUse) bool {
+		last = s.ID
 		switch {
 		case s.Live > 0 && float64(s.Live) < u.o.LiveRatio*float64(s.Payload):
 			cands = append(cands, s)
-		case s.Live > 0 && s.Payload < tiny && len(small) < maxCandidates:
+		case s.Live > 0 && s.Payload < tiny:
 			small = append(small, s)
 		}
-		return len(cands) < maxCandidates
+		return len(cands) < limit && len(small) < maxCandidates
 	})
 	byHome(small)
 	for len(small) > 0 {
@@ -80,7 +132,7 @@ func (u *Upkeep) sparse(ctx context.Context) ([]meta.SegmentUse, error) {
 		small = small[n:]
 	}
 	byHome(cands)
-	return cands, err
+	return cands, last, err
 }
 
 // byHome puts segments of one home next to each other: those of a volume that

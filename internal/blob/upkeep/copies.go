@@ -49,6 +49,11 @@ func (u *Upkeep) fulfil(ctx context.Context, id fsapi.SegmentID, waits func(spec
 // fill writes what a segment lacks of one wanted copy, to none of the drives to
 // avoid, and records it. seg is the record as it became.
 func (u *Upkeep) fill(ctx context.Context, seg *fsapi.Segment, spec fsapi.CopySpec, avoid ...fsapi.DriveID) error {
+	end, err := u.claims.write(ctx, seg.ID)
+	if err != nil {
+		return err
+	}
+	defer end()
 	added, err := u.o.Store.FillCopy(ctx, seg, spec, append(u.gone(seg), avoid...))
 	if added.Count() == 0 {
 		return err
@@ -341,6 +346,11 @@ func (u *Upkeep) spare(seg *fsapi.Segment, c *fsapi.CopyPlace) bool {
 }
 
 func (u *Upkeep) leave(ctx context.Context, seg *fsapi.Segment, c *fsapi.CopyPlace, n int, to fsapi.DriveID) error {
+	end, err := u.claims.write(ctx, seg.ID)
+	if err != nil {
+		return err
+	}
+	defer end()
 	from := c.Drives[n]
 	target, err := u.target(ctx, seg, c, from, to)
 	if err != nil {

@@ -1,6 +1,13 @@
 package upkeep
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/strakefs/strake/internal/blob/upkeep/job"
+	"github.com/strakefs/strake/internal/fsapi"
+)
 
 // GCOptions of GC and its steps.
 type GCOptions struct {
@@ -52,6 +59,60 @@ func (u *Upkeep) gc(ctx context.Context, o GCOptions, orphans bool) (GCReport, e
 		err = u.sweepOrphans(ctx, o, &r.Orphans)
 	}
 	return r, err
+}
+
+// compactQuiet is how long Run waits after a compaction that achieved nothing.
+const compactQuiet = 10 * time.Minute
+
+// tidy is the step of Run: it sweeps and deletes, which is short work, and starts
+// a job where there is something to compact.
+func (u *Upkeep) tidy(ctx context.Context) error {
+	found, err := u.tidyUp(ctx)
+	if err != nil || !found {
+		return err
+	}
+	_, err = u.StartJob(ctx, JobCompact)
+	return err
+}
+
+func (u *Upkeep) tidyUp(ctx context.Context) (sparse bool, err error) {
+	give, err := u.ridding.take(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer give()
+	if _, err = u.sweep(ctx); err != nil {
+		return false, err
+	}
+	var r CollectReport
+	if err = u.collect(ctx, GCOptions{}, &r); err != nil {
+		return false, err
+	}
+	if quiet := u.o.Clock.Now().Sub(time.Unix(0, u.futile.Load())); quiet >= 0 && quiet < compactQuiet {
+		return false, nil
+	}
+	cands, _, err := u.sparse(ctx, fsapi.SegmentID{}, 1)
+	return len(cands) > 0, err
+}
+
+// compacted notes whether a job that compacts achieved anything.
+func (u *Upkeep) compacted(something bool) {
+	if something {
+		u.futile.Store(0)
+	} else {
+		u.futile.Store(u.o.Clock.Now().UnixNano())
+	}
+}
+
+// runGC is GC as a job.
+func (u *Upkeep) runGC(ctx context.Context, t *job.Task) error {
+	r, err := u.gc(ctx, GCOptions{}, false)
+	if err != nil {
+		return err
+	}
+	t.Note(fmt.Sprintf("%d chunks released, %d segments compacted, %d deleted (%d bytes), %d wait for their delay",
+		r.Swept, r.Compact.Segments, r.Collect.Deleted, r.Collect.Bytes, r.Collect.Waiting))
+	return t.Step(ctx, nil, int64(r.Collect.Deleted), r.Collect.Bytes)
 }
 
 // Sweep deletes the records of chunks without references and says how many.

@@ -2,28 +2,43 @@ package upkeep
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"io"
 
 	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/blob/upkeep/job"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 )
 
 // OrphanReport is what SweepOrphans did.
 type OrphanReport struct {
-	Blobs   int // looked at
-	Deleted int
+	Blobs   int   // looked at
+	Deleted int   // without a record, or recorded to lie elsewhere
 	Bytes   int64 // of the deleted
-	Waiting int   // without a record, but too young
+	Adopted int   // put on record, since their segments were owed just them
+	Waiting int   // neither, but too young, or not all drives can be read
 	Doubts  []Doubt
 }
 
-// SweepOrphans deletes segments that no record knows: those left by a crash
-// between writing and recording, and replicas whose deletion failed. A segment
+// String is the report in a line, for people.
+func (r *OrphanReport) String() string {
+	return fmt.Sprintf("%d blobs looked at, %d deleted (%d bytes), %d adopted, %d wait, %d doubts", r.Blobs, r.Deleted, r.Bytes, r.Adopted, r.Waiting, len(r.Doubts))
+}
+
+// SweepOrphans deletes what no record knows: replicas and shards left by a crash
+// between writing and recording, those whose deletion failed, and those of a
+// drive that came back after its segments were made whole without it. A segment
 // under way in this process is left alone; so is one younger than OrphanDelay,
-// which o.Now lifts for those written before this process started. Its
-// directory must open and show no chunk whose record points there. What cannot
-// be read or is no segment is reported and kept.
+// which o.Now lifts for those written before this process started.
+//
+// Of a segment without a record the directory must open, from a replica or from
+// shards on whichever drives, and show no chunk whose record points there. Shards
+// too few to read are deleted only if every drive there is was looked at. Of a
+// segment with a record see strays. What cannot be read or is no segment is
+// reported and kept.
 func (u *Upkeep) SweepOrphans(ctx context.Context, o GCOptions) (OrphanReport, error) {
 	var r OrphanReport
 	give, err := u.ridding.take(ctx)
@@ -38,43 +53,168 @@ func (u *Upkeep) SweepOrphans(ctx context.Context, o GCOptions) (OrphanReport, e
 func (u *Upkeep) sweepOrphans(ctx context.Context, o GCOptions, r *OrphanReport) error {
 	var errs []error
 	for _, d := range u.o.Drives.All() {
-		var orphans []drive.Blob
-		err := d.List(ctx, blob.SegmentPrefix, "", func(b drive.Blob) error {
-			r.Blobs++
-			orphan, err := u.suspicious(ctx, d, b, o, r)
-			if orphan {
-				orphans = append(orphans, b)
+		for prefix, after := 0, ""; prefix < len(orphanPrefixes); {
+			last, err := u.orphanPage(ctx, d, orphanPrefixes[prefix], after, o, r)
+			if err != nil {
+				errs = append(errs, err)
+				break // of this drive
 			}
-			return err
-		})
-		for _, b := range orphans { // not while the drive is listing
-			if err == nil {
-				err = u.deleteOrphan(ctx, d, b, r)
+			if after = last; after == "" {
+				prefix++
 			}
 		}
-		if err != nil {
-			errs = append(errs, err)
+		if err := ctxErr(ctx); err != nil {
+			return err
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// suspicious reports whether a blob has no record and is old enough.
-func (u *Upkeep) suspicious(ctx context.Context, d drive.Drive, b drive.Blob, o GCOptions, r *OrphanReport) (bool, error) {
-	id, err := blob.ParseSegmentName(b.Name)
+// orphanPrefixes start the names of what is looked at, in this order.
+var orphanPrefixes = [...]string{blob.SegmentPrefix, blob.ShardPrefix}
+
+// runOrphans is SweepOrphans as a job. Its cursor is a drive's id (8 bytes,
+// big-endian), an index of orphanPrefixes and the last name looked at.
+func (u *Upkeep) runOrphans(ctx context.Context, t *job.Task) error {
+	var at fsapi.DriveID
+	prefix, after := 0, ""
+	if c := t.Cursor(); len(c) > 8 && int(c[8]) < len(orphanPrefixes) {
+		at, prefix, after = fsapi.DriveID(binary.BigEndian.Uint64(c)), int(c[8]), string(c[9:])
+	}
+	var r OrphanReport
+	var errs []error
+	for _, d := range u.o.Drives.All() {
+		id := d.Info().ID
+		if id < at {
+			continue
+		}
+		if id != at {
+			prefix, after = 0, ""
+		}
+		for prefix < len(orphanPrefixes) {
+			last, bytes, err := u.orphanTurn(ctx, d, orphanPrefixes[prefix], after, &r)
+			if ctx.Err() == nil && err != nil {
+				errs = append(errs, err)
+				break // of this drive
+			}
+			t.Note(r.String())
+			if after = last; after == "" {
+				prefix++
+			}
+			c := append(binary.BigEndian.AppendUint64(nil, uint64(id)), byte(min(prefix, len(orphanPrefixes)-1)))
+			if prefix < len(orphanPrefixes) {
+				c = append(c, after...)
+			} else {
+				c = binary.BigEndian.AppendUint64(nil, uint64(id)+1)
+				c = append(c, 0)
+			}
+			if err := t.Step(ctx, c, int64(r.Blobs), bytes); err != nil {
+				return err
+			}
+			r.Blobs = 0
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (u *Upkeep) orphanTurn(ctx context.Context, d drive.Drive, prefix, after string, r *OrphanReport) (last string, bytes int64, err error) {
+	give, err := u.ridding.take(ctx)
 	if err != nil {
-		u.doubt(&r.Doubts, Doubt{Name: b.Name, Drive: d.Info().ID, Err: err})
-		return false, nil
+		return "", 0, err
 	}
-	_, err = u.o.Meta.Segment(ctx, id)
-	if err == nil || !errors.Is(err, fsapi.NotExist) {
-		return false, err
+	defer give()
+	before := r.Bytes
+	last, err = u.orphanPage(ctx, d, prefix, after, GCOptions{}, r)
+	return last, r.Bytes - before, err
+}
+
+// orphanNames is how many names of a drive are listed at once.
+const orphanNames = 1024
+
+// orphanPage looks at the next blobs of a drive; last is the name to go on after,
+// "" at the end.
+func (u *Upkeep) orphanPage(ctx context.Context, d drive.Drive, prefix, after string, o GCOptions, r *OrphanReport) (last string, err error) {
+	if !u.o.Drives.State(d.Info().ID).Readable() {
+		return "", nil
 	}
-	if !u.old(id, b, o.Now) {
+	var found []drive.Blob
+	err = d.List(ctx, prefix, after, func(b drive.Blob) error {
+		found = append(found, b)
+		if len(found) == orphanNames {
+			last = b.Name
+			return io.EOF
+		}
+		return nil
+	})
+	for _, b := range found { // not while the drive is listing
+		if err != nil {
+			return "", err
+		}
+		r.Blobs++
+		err = u.suspect(ctx, &part{d: d, blob: b}, o, r)
+	}
+	return last, err
+}
+
+// part is a replica or shard as it lies on a drive.
+type part struct {
+	d     drive.Drive
+	blob  drive.Blob
+	id    fsapi.SegmentID
+	shard bool
+	index int // of the shard
+}
+
+func (p *part) drive() fsapi.DriveID { return p.d.Info().ID }
+
+// parse finds out what the blob is by its name.
+func (p *part) parse() (err error) {
+	if p.id, err = blob.ParseSegmentName(p.blob.Name); err == nil {
+		return nil
+	}
+	shard, index, serr := blob.ParseShardName(p.blob.Name)
+	if serr != nil {
+		return err
+	}
+	p.id, p.index, p.shard = shard, index, true
+	return nil
+}
+
+// recorded reports whether a segment's record says that this part lies here.
+func (p *part) recorded(s *fsapi.Segment) bool {
+	for i := range s.Copies {
+		c := &s.Copies[i]
+		for n, d := range c.Drives {
+			if d == p.drive() && c.Sharded() == p.shard && (!p.shard || n == p.index) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// suspect looks at one blob and does with it what its record, or that there is
+// none, calls for.
+func (u *Upkeep) suspect(ctx context.Context, p *part, o GCOptions, r *OrphanReport) error {
+	if err := p.parse(); err != nil {
+		u.doubt(&r.Doubts, Doubt{Name: p.blob.Name, Drive: p.drive(), Err: err})
+		return nil
+	}
+	seg, err := u.o.Meta.Segment(ctx, p.id)
+	switch {
+	case err == nil && p.recorded(&seg), err == nil && !seg.Condemned.IsZero():
+		return ctxErr(ctx)
+	case err == nil:
+		return u.stray(ctx, p, o, r)
+	case !errors.Is(err, fsapi.NotExist):
+		return err
+	case p.shard:
+		return u.orphanShards(ctx, p, o, r)
+	case !u.old(p.id, p.blob, o.Now):
 		r.Waiting++
-		return false, ctxErr(ctx)
+		return ctxErr(ctx)
 	}
-	return true, nil
+	return u.deleteOrphan(ctx, p, r)
 }
 
 // old reports whether a segment without a record cannot be on its way into the
@@ -100,35 +240,45 @@ func ctxErr(ctx context.Context) error {
 	return nil
 }
 
-// deleteOrphan deletes a blob whose directory proves that nothing needs it.
-func (u *Upkeep) deleteOrphan(ctx context.Context, d drive.Drive, b drive.Blob, r *OrphanReport) error {
-	id, err := blob.ParseSegmentName(b.Name)
-	if err != nil {
-		return err
-	}
-	err = u.proveOrphan(ctx, d, id)
+// deleteOrphan deletes a replica whose directory proves that nothing needs it.
+func (u *Upkeep) deleteOrphan(ctx context.Context, p *part, r *OrphanReport) error {
+	sr, err := u.o.Store.OpenSegment(ctx, p.d, p.id)
 	if err == nil {
-		err = d.Delete(ctx, b.Name)
+		err = u.proveOrphan(ctx, p.id, sr.Directory())
 	}
-	if err != nil {
-		if e := ctxErr(ctx); e != nil {
-			return e
-		}
-		u.doubt(&r.Doubts, Doubt{Segment: id, Drive: d.Info().ID, Err: err})
+	if err == nil {
+		err = u.deletePartOf(ctx, p, r)
+	}
+	return u.unless(ctx, p, err, r)
+}
+
+// unless makes a doubt of an error, but for that of ctx.
+func (u *Upkeep) unless(ctx context.Context, p *part, err error, r *OrphanReport) error {
+	if err == nil {
 		return nil
 	}
+	if e := ctxErr(ctx); e != nil {
+		return e
+	}
+	u.doubt(&r.Doubts, Doubt{Segment: p.id, Drive: p.drive(), Err: err})
+	return nil
+}
+
+// deletePartOf deletes a blob that was proven dead.
+func (u *Upkeep) deletePartOf(ctx context.Context, p *part, r *OrphanReport) error {
+	if err := notGone(p.d.Delete(ctx, p.blob.Name)); err != nil {
+		return err
+	}
 	r.Deleted++
-	r.Bytes += b.Size
+	r.Bytes += p.blob.Size
 	u.count.orphans.Add(1)
 	return nil
 }
 
-func (u *Upkeep) proveOrphan(ctx context.Context, d drive.Drive, id fsapi.SegmentID) error {
-	sr, err := u.o.Store.OpenSegment(ctx, d, id)
-	if err != nil {
-		return err
-	}
-	for _, e := range sr.Directory() {
+// proveOrphan returns nil if no chunk of a segment's directory lies in it and it
+// has no record, durably so.
+func (u *Upkeep) proveOrphan(ctx context.Context, id fsapi.SegmentID, dir []blob.DirEntry) error {
+	for _, e := range dir {
 		c, err := u.o.Meta.Chunk(ctx, e.Volume, e.Chunk)
 		switch {
 		case errors.Is(err, fsapi.NotExist):
@@ -138,7 +288,12 @@ func (u *Upkeep) proveOrphan(ctx context.Context, d drive.Drive, id fsapi.Segmen
 			return fsapi.Errorf(fsapi.Corrupt, "chunk %v lies in segment %v, which has no record: run fsck", e.Chunk, id)
 		}
 	}
-	_, err = u.o.Meta.Segment(ctx, id)
+	return u.unrecorded(ctx, id)
+}
+
+// unrecorded returns nil if a segment has no record, durably so.
+func (u *Upkeep) unrecorded(ctx context.Context, id fsapi.SegmentID) error {
+	_, err := u.o.Meta.Segment(ctx, id)
 	if err == nil {
 		return fsapi.Errorf(fsapi.Busy, "segment %v has been recorded meanwhile", id)
 	}

@@ -13,46 +13,81 @@ import (
 // pacer lets bytes pass at a rate, so that upkeep leaves drives to those who
 // wait. Safe for concurrent use.
 type pacer struct {
-	clock clock.Clock
-	rate  int64 // bytes per second; negative: no limit
-	mu    sync.Mutex
-	next  time.Time // when the next bytes may pass; guarded by mu
+	clock   clock.Clock
+	mu      sync.Mutex
+	rate    int64         // bytes per second; negative: no limit; guarded by mu
+	next    time.Time     // when the next bytes may pass; guarded by mu
+	changed chan struct{} // closed when the rate changes; guarded by mu
+}
+
+func newPacer(c clock.Clock, rate int64) *pacer {
+	return &pacer{clock: c, rate: rate, changed: make(chan struct{})}
 }
 
 // burst is how much may be made up for after a pause.
 const burst = time.Second
+
+// set changes the rate, for those who wait too.
+func (p *pacer) set(rate int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rate, p.next = rate, time.Time{}
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+func (p *pacer) get() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rate
+}
 
 // wait is called after n bytes were read.
 func (p *pacer) wait(ctx context.Context, n int64) error {
 	if err := ctx.Err(); err != nil {
 		return fsapi.Wrap(fsapi.KindOf(err), err, "upkeep")
 	}
-	if p.rate < 0 {
-		return nil
-	}
-	d := p.due(n)
+	d, changed := p.due(n)
 	if d <= 0 {
 		return nil
 	}
 	select {
 	case <-p.clock.After(d):
 		return nil
+	case <-changed: // what was waited for at the old rate is let pass
+		return nil
 	case <-ctx.Done():
 		return fsapi.Wrap(fsapi.KindOf(ctx.Err()), ctx.Err(), "upkeep")
 	}
 }
 
-// due is how long to wait for n bytes.
-func (p *pacer) due(n int64) time.Duration {
+// due is how long to wait for n bytes, unless the rate changes.
+func (p *pacer) due(n int64) (time.Duration, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.rate < 0 {
+		return 0, p.changed
+	}
 	now := p.clock.Now()
 	if earliest := now.Add(-burst); p.next.Before(earliest) {
 		p.next = earliest
 	}
 	p.next = p.next.Add(time.Duration(float64(n) / float64(p.rate) * float64(time.Second)))
-	return p.next.Sub(now)
+	return p.next.Sub(now), p.changed
 }
+
+// SetRate changes how many bytes per second upkeep's jobs read and write in all;
+// negative is no limit. fsapi.Invalid for 0. It holds until the next start.
+func (u *Upkeep) SetRate(bytesPerSecond int64) error {
+	if bytesPerSecond == 0 {
+		return fsapi.Errorf(fsapi.Invalid, "a rate of 0 would stop upkeep: pause its jobs instead")
+	}
+	u.pace.set(bytesPerSecond)
+	return nil
+}
+
+// Rate is what SetRate set.
+func (u *Upkeep) Rate() int64 { return u.pace.get() }
 
 // Progress is what was done since New. The counters only grow.
 type Progress struct {
@@ -75,12 +110,13 @@ type Progress struct {
 	BytesEvicted  uint64 // of their segments
 	Promoted      uint64 // segments written to a hotter tier again
 	BytesPromoted uint64 // of these
+	Adopted       uint64 // parts found on drives that were owed, and put on record
 }
 
 type counters struct {
-	framesPacked, chunksSwept, compacted, bytesMoved, condemned, deleted, bytesFreed  atomic.Uint64
-	evicted, bytesEvicted, promoted, bytesPromoted                                    atomic.Uint64
-	orphans, scrubbed, bytesScrubbed, bad, repaired, doubts, partsCopied, bytesCopied atomic.Uint64
+	framesPacked, chunksSwept, compacted, bytesMoved, condemned, deleted, bytesFreed           atomic.Uint64
+	evicted, bytesEvicted, promoted, bytesPromoted                                             atomic.Uint64
+	orphans, scrubbed, bytesScrubbed, bad, repaired, doubts, partsCopied, bytesCopied, adopted atomic.Uint64
 }
 
 // Progress reads the counters.
@@ -91,7 +127,7 @@ func (u *Upkeep) Progress() Progress {
 		BytesMoved: c.bytesMoved.Load(), Condemned: c.condemned.Load(), Deleted: c.deleted.Load(), BytesFreed: c.bytesFreed.Load(),
 		Orphans: c.orphans.Load(), Scrubbed: c.scrubbed.Load(), BytesScrubbed: c.bytesScrubbed.Load(),
 		Bad: c.bad.Load(), Repaired: c.repaired.Load(), Doubts: c.doubts.Load(),
-		PartsCopied: c.partsCopied.Load(), BytesCopied: c.bytesCopied.Load(),
+		PartsCopied: c.partsCopied.Load(), BytesCopied: c.bytesCopied.Load(), Adopted: c.adopted.Load(),
 		Evicted: c.evicted.Load(), BytesEvicted: c.bytesEvicted.Load(), Promoted: c.promoted.Load(), BytesPromoted: c.bytesPromoted.Load(),
 	}
 }

@@ -16,10 +16,10 @@ import (
 // time, of about 64 bytes each.
 const maxVictims = 1 << 14
 
-// plan is which segments go from a drive: a heap with the highest score on top,
+// relief is which segments go from a drive: a heap with the highest score on top,
 // so that the lowest scores that free what is needed stay, whatever the number
 // of segments.
-type plan struct {
+type relief struct {
 	d       drive.Drive
 	marks   Watermarks
 	need    int64 // bytes
@@ -34,22 +34,22 @@ type victim struct {
 }
 
 // Len, Less, Swap, Push and Pop are heap.Interface.
-func (p *plan) Len() int           { return len(p.victims) }
-func (p *plan) Less(i, j int) bool { return p.victims[i].score > p.victims[j].score }
-func (p *plan) Swap(i, j int)      { p.victims[i], p.victims[j] = p.victims[j], p.victims[i] }
+func (p *relief) Len() int           { return len(p.victims) }
+func (p *relief) Less(i, j int) bool { return p.victims[i].score > p.victims[j].score }
+func (p *relief) Swap(i, j int)      { p.victims[i], p.victims[j] = p.victims[j], p.victims[i] }
 
 // Push is heap.Interface's.
-func (p *plan) Push(x any) { p.victims = append(p.victims, x.(victim)) }
+func (p *relief) Push(x any) { p.victims = append(p.victims, x.(victim)) }
 
 // Pop is heap.Interface's.
-func (p *plan) Pop() any {
+func (p *relief) Pop() any {
 	last := p.victims[len(p.victims)-1]
 	p.victims = p.victims[:len(p.victims)-1]
 	return last
 }
 
 // offer takes a victim in, and lets those go that others make needless.
-func (p *plan) offer(v victim) {
+func (p *relief) offer(v victim) {
 	if p.planned >= p.need && len(p.victims) > 0 && v.score >= p.victims[0].score {
 		return
 	}
@@ -67,9 +67,9 @@ func above(c drive.Capacity, part float64) int64 {
 
 // overfull are the drives that must give something up, those left out that gave
 // nothing a short time ago.
-func (u *Upkeep) overfull(ctx context.Context) []*plan {
+func (u *Upkeep) overfull(ctx context.Context) []*relief {
 	asked := u.tier.wanted()
-	var list []*plan
+	var list []*relief
 	for _, d := range u.o.Drives.All() {
 		i := d.Info()
 		if !u.o.Drives.State(i.ID).Readable() || u.resting(i.ID) {
@@ -82,7 +82,7 @@ func (u *Upkeep) overfull(ctx context.Context) []*plan {
 		m := u.o.Tiering.marks(i.Tier)
 		need := above(c, m.Low)
 		if need > 0 && (above(c, m.High) > 0 || asked[i.Tier]) {
-			list = append(list, &plan{d: d, marks: m, need: need})
+			list = append(list, &relief{d: d, marks: m, need: need})
 		}
 	}
 	return list
@@ -103,7 +103,7 @@ func (u *Upkeep) resting(id fsapi.DriveID) bool {
 }
 
 // propose offers a copy to the plans of its drives.
-func (u *Upkeep) propose(full []*plan, s *fsapi.Segment, c *fsapi.CopyPlace, now time.Time) {
+func (u *Upkeep) propose(full []*relief, s *fsapi.Segment, c *fsapi.CopyPlace, now time.Time) {
 	for _, p := range full {
 		n := slices.Index(c.Drives, p.d.Info().ID)
 		if n < 0 {
@@ -116,7 +116,7 @@ func (u *Upkeep) propose(full []*plan, s *fsapi.Segment, c *fsapi.CopyPlace, now
 
 // relieve evicts what is planned, the lowest score first, until the drive is
 // down at its low watermark by a new measurement: others may share its space.
-func (u *Upkeep) relieve(ctx context.Context, p *plan, r *TierReport) error {
+func (u *Upkeep) relieve(ctx context.Context, p *relief, r *TierReport) error {
 	i := p.d.Info()
 	slices.SortFunc(p.victims, func(a, b victim) int { return cmp.Compare(a.score, b.score) })
 	low := false
@@ -144,7 +144,7 @@ func (u *Upkeep) relieve(ctx context.Context, p *plan, r *TierReport) error {
 	return nil
 }
 
-func (u *Upkeep) isLow(ctx context.Context, p *plan) bool {
+func (u *Upkeep) isLow(ctx context.Context, p *relief) bool {
 	c, err := u.o.Drives.Capacity(ctx, p.d.Info().ID)
 	return err == nil && above(c, p.marks.Low) <= 0
 }

@@ -2,8 +2,10 @@ package upkeep
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/blob/upkeep/job"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
 )
@@ -38,24 +40,104 @@ func (u *Upkeep) Scrub(ctx context.Context, deep bool) (ScrubReport, error) {
 	defer give()
 	var after fsapi.SegmentID
 	for {
-		var page []meta.SegmentUse
-		err := u.o.Meta.Segments(ctx, after, func(s meta.SegmentUse) bool {
-			after = s.ID
-			page = append(page, s)
-			return len(page) < maxCandidates
-		})
+		page, err := u.page(ctx, after)
 		if err != nil || len(page) == 0 {
 			return r, err
 		}
-		for _, s := range page {
-			if err := u.scrub(ctx, s.Segment, deep, &r); err != nil {
-				return r, err
-			}
+		if err := u.scrubPage(ctx, page, deep, 0, &r); err != nil {
+			return r, err
 		}
+		after = page[len(page)-1].ID
 	}
 }
 
-func (u *Upkeep) scrub(ctx context.Context, s fsapi.Segment, deep bool, r *ScrubReport) error {
+// scrubPage looks at segments, or at what one drive holds of them (0: all).
+func (u *Upkeep) scrubPage(ctx context.Context, page []meta.SegmentUse, deep bool, on fsapi.DriveID, r *ScrubReport) error {
+	for _, s := range page {
+		if err := u.scrub(ctx, s.Segment, deep, on, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkScrub(args []string) ([]string, error) {
+	if len(args) == 0 || len(args) > 2 || args[0] != "shallow" && args[0] != "deep" {
+		return nil, fsapi.Errorf(fsapi.Invalid, "give shallow or deep, and a drive or none")
+	}
+	if len(args) == 1 {
+		return args, nil
+	}
+	id, err := fsapi.ParseDriveID(args[1])
+	return []string{args[0], id.String()}, err
+}
+
+// runScrub is Scrub as a job, of all drives or of one.
+func (u *Upkeep) runScrub(ctx context.Context, t *job.Task) error {
+	deep := t.Args()[0] == "deep"
+	var on fsapi.DriveID
+	if len(t.Args()) == 2 {
+		var err error
+		if on, err = fsapi.ParseDriveID(t.Args()[1]); err != nil {
+			return err
+		}
+	}
+	size := func(s *meta.SegmentUse) int64 { return scrubbed(&s.Segment, on) }
+	_, after := cursorSegment(t.Cursor(), 0)
+	if after.IsZero() {
+		if err := u.total(ctx, t, size); err != nil {
+			return err
+		}
+	}
+	var r ScrubReport
+	return u.walk(ctx, t, nil, after, func(page []meta.SegmentUse) (items, bytes int64, err error) {
+		give, err := u.looking.take(ctx)
+		if err != nil {
+			return 0, 0, err
+		}
+		defer give()
+		for i := range page {
+			if n := size(&page[i]); n > 0 {
+				items++
+				bytes += n
+			}
+		}
+		err = u.scrubPage(ctx, page, deep, on, &r)
+		if len(r.Bad) > 0 {
+			t.Note(r.bad())
+		}
+		return items, bytes, err
+	})
+}
+
+// scrubbed is how many bytes of a segment there are to look at.
+func scrubbed(s *fsapi.Segment, on fsapi.DriveID) (n int64) {
+	if !s.Condemned.IsZero() {
+		return 0
+	}
+	for i := range s.Copies {
+		c := &s.Copies[i]
+		for part, id := range c.Drives {
+			if id != 0 && (on == 0 || id == on) {
+				n += blob.PartSize(s.Size, c, part)
+			}
+		}
+	}
+	return n
+}
+
+// bad is what a scrub found, since it was last started.
+func (r *ScrubReport) bad() string {
+	repaired := 0
+	for _, b := range r.Bad {
+		if b.Repaired {
+			repaired++
+		}
+	}
+	return fmt.Sprintf("%d parts were missing or damaged, %d of them are repaired", len(r.Bad), repaired)
+}
+
+func (u *Upkeep) scrub(ctx context.Context, s fsapi.Segment, deep bool, on fsapi.DriveID, r *ScrubReport) error {
 	if !s.Condemned.IsZero() {
 		return nil
 	}
@@ -63,7 +145,7 @@ func (u *Upkeep) scrub(ctx context.Context, s fsapi.Segment, deep bool, r *Scrub
 	for i := range s.Copies {
 		c := &s.Copies[i]
 		for part, id := range c.Drives {
-			if !u.o.Drives.State(id).Readable() {
+			if id == 0 || on != 0 && id != on || !u.o.Drives.State(id).Readable() {
 				continue // away: repair's business, not scrub's
 			}
 			if !deep && u.asleep(id) {

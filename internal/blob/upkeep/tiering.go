@@ -201,7 +201,7 @@ func (u *Upkeep) TierOnce(ctx context.Context) (TierReport, error) {
 
 // survey looks at every segment once: what goes by age goes at once, and what
 // may go from drives that are full is proposed to their plans.
-func (u *Upkeep) survey(ctx context.Context, full []*plan, aging bool, r *TierReport) error {
+func (u *Upkeep) survey(ctx context.Context, full []*relief, aging bool, r *TierReport) error {
 	now := u.o.Clock.Now()
 	next := now.Add(ageMost)
 	err := u.o.Meta.Segments(ctx, fsapi.SegmentID{}, func(s meta.SegmentUse) bool {

@@ -8,21 +8,32 @@
 // deleted. It must not know names, paths or key layout; metadata it asks for
 // through Meta.
 //
-// Run has five goroutines, which it waits for: one packs, one sweeps, compacts,
-// deletes and encrypts anew, one scrubs, one evicts and promotes, and one looks through what is
-// pending and has up to Copiers others write it. Of each of the first four kinds
-// one step runs at a time, whoever called it: it holds the kind's turn. Turns are
-// never held together, and the only locks below them are the pacers', the
-// queue's, that of wanted room and that of gathered writes.
+// Work that may take long is done by jobs, which package job keeps on record: it
+// has a cursor, goes on after a restart, and can be seen, paused and cancelled.
+// Short steps fall due again and again and are not on record.
+//
+// Run has six goroutines, which it waits for: one packs, one sweeps, deletes
+// and encrypts anew, one evicts and promotes, one looks through what is pending and has up to Copiers
+// others write it, one starts jobs when they are due or a drive's state calls
+// for them, and one runs jobs, each in a goroutine of its own; a job that moves
+// segments has up to Copiers others while it does. Packing, getting rid of
+// things, tiering and scrubbing have a turn each, which a step or job of that kind holds
+// while it works. Turns are never held together. The lock order is
+//
+//	a turn
+//	  a claim on a segment    see claims; two are never held together
+//	    pacers, queue, watch, wanted room, gathered writes, job.Runner    leaves
 package upkeep
 
 import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/blob/upkeep/job"
 	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -53,6 +64,13 @@ type Meta interface {
 	FramesKnown(ctx context.Context) error
 	Setting(ctx context.Context, name string) ([]byte, error)
 	PutSetting(ctx context.Context, name string, value []byte) error
+	DeleteSetting(ctx context.Context, name string) error
+	Settings(ctx context.Context, prefix string, fn func(name string, value []byte) bool) error
+	Drives(ctx context.Context) ([]meta.DriveRecord, error)
+	UniformCopies(ctx context.Context, vol fsapi.VolumeID) (copies []fsapi.CopySpec, ok bool, err error)
+	FilesBelow(ctx context.Context, vol fsapi.VolumeID, top fsapi.Ino, after []byte, fn func(meta.FileWant) error) error
+	FileExtents(ctx context.Context, vol fsapi.VolumeID, ino fsapi.Ino, fn func([]fsapi.Extent) error) error
+	ChunkRefs(ctx context.Context, vol fsapi.VolumeID, ids []fsapi.ChunkID) ([]meta.ChunkRefs, error)
 	// Sync makes durable what was committed before: nothing that metadata
 	// ceased to need is deleted from a drive before that.
 	Sync(ctx context.Context) error
@@ -98,10 +116,12 @@ type Options struct {
 
 	Tick        time.Duration // between looks at the journal in Run; 2 seconds
 	GCEvery     time.Duration // between sweeps, compactions and deletions in Run; 1 minute
-	OrphanEvery time.Duration // between orphan sweeps in Run; 24 hours
-	ScrubEvery  time.Duration // between shallow scrubs in Run; 24 hours
-	DeepEvery   time.Duration // between deep scrubs in Run; 30 days
-	Rate        int64         // bytes per second that compaction and scrub read; 64 MiB; negative: no limit
+	OrphanEvery time.Duration // between orphan sweeps; 24 hours; negative: never
+	ScrubEvery  time.Duration // between shallow scrubs; 24 hours; negative: never
+	DeepEvery   time.Duration // between deep scrubs; 30 days; negative: never
+	RepairAfter time.Duration // for which a drive is offline before all it held is made anew; 1 hour; negative: never
+	Rate        int64         // bytes per second that jobs read; 64 MiB; negative: no limit
+	Jobs        int           // that run at a time, urgent ones aside; 2
 
 	Tiering Tiering
 
@@ -113,6 +133,7 @@ func (o *Options) defaults() {
 	for p, d := range map[*time.Duration]time.Duration{
 		&o.Delay: 10 * time.Minute, &o.OrphanDelay: time.Hour, &o.JournalAge: 5 * time.Minute, &o.Tick: 2 * time.Second,
 		&o.GatherTime: time.Hour, &o.GCEvery: time.Minute, &o.OrphanEvery: 24 * time.Hour, &o.ScrubEvery: 24 * time.Hour, &o.DeepEvery: 30 * 24 * time.Hour,
+		&o.RepairAfter: time.Hour,
 	} {
 		if *p == 0 {
 			*p = d
@@ -123,7 +144,7 @@ func (o *Options) defaults() {
 			*p = d
 		}
 	}
-	for p, d := range map[*int]int{&o.Copiers: 4, &o.MaxPending: 200_000} {
+	for p, d := range map[*int]int{&o.Copiers: 4, &o.MaxPending: 200_000, &o.Jobs: 2} {
 		if *p == 0 {
 			*p = d
 		}
@@ -147,15 +168,19 @@ type Upkeep struct {
 	ridding turn // Sweep, Compact, Collect, SweepOrphans, GC
 	looking turn // Scrub
 	tiering turn // TierOnce
-	pace    pacer
+	pace    *pacer
 	queue   *queue
+	claims  *claims
+	watch   *watch
+	runner  *job.Runner
 	tier    tierState
 	gather  gatherer
 	started time.Time
-	journal int64 // bytes in the journal when packLarge looked; its own
+	journal int64        // bytes in the journal when packLarge looked; its own
+	futile  atomic.Int64 // when a compaction last achieved nothing, in Unix nanoseconds
 	count   counters
 
-	promoting pacer // of promotions
+	promoting *pacer // of promotions
 }
 
 // New makes an upkeep, which does nothing by itself: see Run.
@@ -164,12 +189,15 @@ func New(o Options) (*Upkeep, error) {
 		return nil, fsapi.Errorf(fsapi.Invalid, "upkeep: Store, Meta and Drives must be given")
 	}
 	o.defaults()
-	u := &Upkeep{o: o, packing: make(turn, 1), ridding: make(turn, 1), looking: make(turn, 1), tiering: make(turn, 1), queue: newQueue(), started: o.Clock.Now()}
-	u.pace = pacer{clock: o.Clock, rate: o.Rate}
-	u.promoting = pacer{clock: o.Clock, rate: o.Tiering.PromoteRate}
+	u := &Upkeep{
+		o: o, packing: make(turn, 1), ridding: make(turn, 1), looking: make(turn, 1), tiering: make(turn, 1), pace: newPacer(o.Clock, o.Rate),
+		queue: newQueue(), claims: newClaims(), watch: newWatch(), started: o.Clock.Now(), promoting: newPacer(o.Clock, o.Tiering.PromoteRate),
+	}
 	u.gather = gatherer{bytes: o.GatherBytes, longest: o.GatherTime, lull: 2 * o.GCEvery, began: u.started, tiers: make(map[string]*gathered)}
 	u.tier = tierState{kick: make(chan struct{}, 1), room: make(map[string]bool), rest: make(map[fsapi.DriveID]*rest)}
-	return u, nil
+	var err error
+	u.runner, err = job.New(job.Options{Store: o.Meta, Kinds: u.kinds(), Running: o.Jobs, Clock: o.Clock, Log: o.Log})
+	return u, err
 }
 
 // turn lets one step of a kind run at a time.
@@ -185,52 +213,52 @@ func (t turn) take(ctx context.Context) (give func(), err error) {
 	}
 }
 
-// Run does the steps as they fall due until ctx ends. A step that fails is
-// logged and tried again when it is due next.
+// Run does the steps as they fall due and runs jobs until ctx ends. A step that
+// fails is logged and tried again when it is due next.
 func (u *Upkeep) Run(ctx context.Context) {
+	ctx = drive.Background(ctx)
 	var wg sync.WaitGroup
-	for _, jobs := range u.jobs() {
-		wg.Go(func() { u.loop(ctx, jobs) })
+	for _, steps := range u.steps() {
+		wg.Go(func() { u.loop(ctx, steps) })
 	}
 	wg.Go(func() { u.runQueue(ctx) })
 	wg.Go(func() { u.runTiering(ctx) })
+	wg.Go(func() { u.runWatch(ctx) })
+	wg.Go(func() { u.runner.Run(ctx) })
 	wg.Wait()
 }
 
-// job is a step of Run.
-type job struct {
+// step is something that Run does again and again.
+type step struct {
 	name  string
 	every time.Duration
 	last  time.Time
 	do    func(context.Context) error
 }
 
-// jobs are the steps of each goroutine.
-func (u *Upkeep) jobs() [][]job {
-	return [][]job{{
+// steps are those of each goroutine.
+func (u *Upkeep) steps() [][]step {
+	return [][]step{{
 		{name: "pack a large journal", every: u.o.Tick, do: u.packLarge},
 		{name: "pack an old journal", every: u.o.JournalAge, do: func(ctx context.Context) error { _, err := u.Pack(ctx); return err }},
 	}, {
-		{name: "gc", every: u.o.GCEvery, do: func(ctx context.Context) error { _, err := u.gc(ctx, GCOptions{}, false); return err }},
+		{name: "gc", every: u.o.GCEvery, do: u.tidy},
 		{name: "re-encryption", every: u.o.GCEvery, do: func(ctx context.Context) error { return u.Reencrypt(ctx, u.aWhile(), false) }},
-		{name: "orphan sweep", every: u.o.OrphanEvery, do: func(ctx context.Context) error { _, err := u.SweepOrphans(ctx, GCOptions{}); return err }},
-	}, {
-		{name: "scrub", every: u.o.ScrubEvery, do: func(ctx context.Context) error { _, err := u.Scrub(ctx, false); return err }},
-		{name: "deep scrub", every: u.o.DeepEvery, do: func(ctx context.Context) error { _, err := u.Scrub(ctx, true); return err }},
 	}}
 }
 
 // aWhile is how many bytes re-encryption may take on before gc is due again.
 func (u *Upkeep) aWhile() int64 {
-	if u.o.Rate < 0 {
+	rate := u.pace.get()
+	if rate < 0 {
 		return 1 << 40
 	}
-	return max(int64(float64(u.o.Rate)*u.o.GCEvery.Seconds()), u.o.BatchBytes)
+	return max(int64(float64(rate)*u.o.GCEvery.Seconds()), u.o.BatchBytes)
 }
 
-func (u *Upkeep) loop(ctx context.Context, jobs []job) {
-	for i := range jobs {
-		jobs[i].last = u.o.Clock.Now()
+func (u *Upkeep) loop(ctx context.Context, steps []step) {
+	for i := range steps {
+		steps[i].last = u.o.Clock.Now()
 	}
 	for {
 		select {
@@ -238,19 +266,19 @@ func (u *Upkeep) loop(ctx context.Context, jobs []job) {
 			return
 		case <-u.o.Clock.After(u.o.Tick):
 		}
-		for i := range jobs {
-			u.runDue(ctx, &jobs[i])
+		for i := range steps {
+			u.runDue(ctx, &steps[i])
 		}
 	}
 }
 
-func (u *Upkeep) runDue(ctx context.Context, j *job) {
+func (u *Upkeep) runDue(ctx context.Context, s *step) {
 	now := u.o.Clock.Now()
-	if age := now.Sub(j.last); age >= 0 && age < j.every || ctx.Err() != nil {
+	if age := now.Sub(s.last); age >= 0 && age < s.every || ctx.Err() != nil {
 		return
 	}
-	j.last = now
-	if err := j.do(ctx); err != nil && ctx.Err() == nil {
-		u.o.Log.Error("an upkeep step failed; it is tried again when it is due", "step", j.name, "err", err)
+	s.last = now
+	if err := s.do(ctx); err != nil && ctx.Err() == nil {
+		u.o.Log.Error("an upkeep step failed; it is tried again when it is due", "step", s.name, "err", err)
 	}
 }
