@@ -20,11 +20,14 @@ type driveAddCmd struct {
 	Tier    string   `help:"hot, warm or cold." default:"hot" enum:"hot,warm,cold"`
 	Domain  string   `help:"Failure domain: drives of one domain fail together (default: the drive's name)."`
 	Reserve sizeFlag `help:"Space to leave free on it." placeholder:"SIZE"`
+
+	Spindown bool     `help:"It sleeps while it is not used: gather upkeep's work for it, read other copies first."`
+	Cache    sizeFlag `help:"Keep so much of what is read from it on a local disk." placeholder:"SIZE"`
 }
 
 func (c *driveAddCmd) Run(g *globals) error {
 	d, err := client.Call[api.Drive](g.ctx, g.client(), "POST", "/v1/admin/drives", api.DriveAdd{
-		Name: c.Name, Path: c.Path, Tier: c.Tier, Domain: c.Domain, Reserve: int64(c.Reserve),
+		Name: c.Name, Path: c.Path, Tier: c.Tier, Domain: c.Domain, Reserve: int64(c.Reserve), Spindown: c.Spindown, Cache: int64(c.Cache),
 	})
 	if err != nil {
 		return err

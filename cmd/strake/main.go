@@ -65,6 +65,8 @@ type cli struct {
 	Info    infoCmd    `cmd:"" group:"files" help:"Show what a path is and which policy holds for it."`
 	Explain explainCmd `cmd:"" group:"files" help:"Show where every byte of a file lies."`
 
+	Warmup warmupCmd `cmd:"" group:"storage" help:"Bring everything below a path to its hottest tier or the disk cache."`
+	Evict  evictCmd  `cmd:"" group:"storage" help:"Take evictable copies from a tier, of a path or all."`
 	Volume volumeCmd `cmd:"" group:"storage" help:"Volumes."`
 	Drive  driveCmd  `cmd:"" group:"storage" help:"Drives."`
 	Policy policyCmd `cmd:"" group:"storage" help:"Policies of volumes, directories and files."`

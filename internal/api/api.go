@@ -117,6 +117,9 @@ type Drive struct {
 	Reserve  int64  `json:"reserve"`
 	Segments int64  `json:"segments"`
 	Bytes    int64  `json:"bytes"` // of segments on it
+	Spindown bool   `json:"spindown,omitempty"`
+	Cache    int64  `json:"cache,omitempty"`  // bytes of it that may be cached on a local disk
+	Cached   int64  `json:"cached,omitempty"` // that are
 }
 
 // DriveAdd adds a directory as a drive. Domain defaults to the name.
@@ -126,6 +129,9 @@ type DriveAdd struct {
 	Tier    string `json:"tier,omitempty"`
 	Domain  string `json:"domain,omitempty"`
 	Reserve int64  `json:"reserve,omitempty"`
+	// Spindown: it sleeps while nothing is asked of it.
+	Spindown bool  `json:"spindown,omitempty"`
+	Cache    int64 `json:"cache,omitempty"` // bytes of it to cache on a local disk
 }
 
 // Drives is a list of drives.
@@ -246,6 +252,41 @@ type Count struct {
 // only when no reader can hold an old location.
 type GC struct {
 	Now bool `json:"now,omitempty"`
+}
+
+// Evict is POST /v1/admin/evict: which copies go from their tier. Tier "": from
+// any; Path "": of everything; both empty: what is cached in memory goes.
+type Evict struct {
+	Volume string `json:"volume,omitempty"`
+	Path   string `json:"path,omitempty"`
+	Tier   string `json:"tier,omitempty"`
+}
+
+// EvictReport is what went. Kept says why evictable copies stayed, at most 100
+// of them.
+type EvictReport struct {
+	Copies int64    `json:"copies"`
+	Bytes  int64    `json:"bytes"` // of their segments
+	Kept   []string `json:"kept"`
+}
+
+// Warmup is POST /v1/admin/warmup. Tier "": the hottest that the policy names.
+type Warmup struct {
+	Volume string `json:"volume,omitempty"`
+	Path   string `json:"path"`
+	Tier   string `json:"tier,omitempty"`
+}
+
+// WarmupEvent is a line of a warmup: what was done until then.
+type WarmupEvent struct {
+	Files    int64  `json:"files"`
+	Segments int64  `json:"segments"`
+	Promoted int64  `json:"promoted"` // bytes written to a hotter tier
+	Cached   int64  `json:"cached"`   // bytes brought into a disk cache
+	Failed   int64  `json:"failed"`   // segments that stay where they are
+	Problem  string `json:"problem,omitempty"`
+	End      bool   `json:"end,omitempty"`
+	Error    string `json:"error,omitempty"`
 }
 
 // GCReport is what a pass did. Bytes.
@@ -393,6 +434,10 @@ type Meta struct {
 	ETag   string            `json:"etag"`
 	Target string            `json:"target,omitempty"`
 	Xattrs map[string][]byte `json:"xattrs,omitempty"` // base64 in JSON; only of /v1/meta
+	// Tiers, only of /v1/meta and of regular files, has a bit for each tier on
+	// which all bytes of the file can be read: 1 hot, 2 warm, 4 cold. Bytes kept
+	// with the metadata count as hot; bytes not stored yet are on no tier.
+	Tiers *uint8 `json:"tiers,omitempty"`
 }
 
 // Listing is a page of GET /v1/ls/PATH, in order of name. Next, where not

@@ -59,7 +59,7 @@ func (n *Node) openDrives(ctx context.Context, mode openMode) error {
 		if n.drives.byName(c.Name) != 0 {
 			continue
 		}
-		if _, err := n.drives.add(ctx, api.DriveAdd{Name: c.Name, Path: c.Path, Tier: c.Tier, Domain: c.Domain, Reserve: int64(c.Reserve)}); err != nil {
+		if _, err := n.drives.add(ctx, api.DriveAdd{Name: c.Name, Path: c.Path, Tier: c.Tier, Domain: c.Domain, Reserve: int64(c.Reserve), Spindown: c.Spindown, Cache: int64(c.Cache)}); err != nil {
 			return fsapi.Errorf(fsapi.KindOf(err), "[[drive]] %s: %w", c.Name, err)
 		}
 	}
@@ -102,7 +102,7 @@ func (ds *drives) plan(req api.DriveAdd) (meta.DriveRecord, error) {
 	if err != nil {
 		return rec, err
 	}
-	rec = meta.DriveRecord{ID: id.ID, Name: req.Name, Kind: "dir", Where: req.Path, Tier: req.Tier, Domain: req.Domain, State: driveUp, Reserve: req.Reserve}
+	rec = meta.DriveRecord{ID: id.ID, Name: req.Name, Kind: "dir", Where: req.Path, Tier: req.Tier, Domain: req.Domain, State: driveUp, Reserve: req.Reserve, Spindown: req.Spindown, Cache: req.Cache}
 	if rec.Tier == "" {
 		rec.Tier = "hot"
 	}
@@ -123,7 +123,7 @@ func (ds *drives) start(rec meta.DriveRecord) error {
 	defer ds.mu.Unlock()
 	ds.recs[rec.ID] = rec
 	d, err := dir.Open(dir.Options{
-		FS: ds.n.fs, Path: rec.Where, Expect: rec.ID, Name: rec.Name, Tier: rec.Tier, Domain: rec.Domain, Reserve: rec.Reserve,
+		FS: ds.n.fs, Path: rec.Where, Expect: rec.ID, Name: rec.Name, Tier: rec.Tier, Domain: rec.Domain, Reserve: rec.Reserve, Spindown: rec.Spindown,
 	})
 	if err == nil {
 		if err = ds.set.Add(d); err != nil {
@@ -189,7 +189,7 @@ func (ds *drives) close() error {
 func (ds *drives) capacity(ctx context.Context) (total, avail int64, err error) {
 	seen := map[string]bool{}
 	for _, d := range ds.set.All() {
-		c, err := d.Capacity(ctx)
+		c, err := ds.set.Capacity(ctx, d.Info().ID)
 		if err != nil {
 			continue // offline: its space is not there
 		}
@@ -267,14 +267,13 @@ func (n *Node) describeDriveUse(ctx context.Context, id fsapi.DriveID, u usage) 
 	n.drives.mu.Unlock()
 	out := api.Drive{
 		ID: id.String(), Name: rec.Name, Kind: rec.Kind, Where: rec.Where, Tier: rec.Tier, Domain: rec.Domain, State: "online",
-		Reserve: rec.Reserve, Segments: u.segments, Bytes: u.bytes,
+		Reserve: rec.Reserve, Segments: u.segments, Bytes: u.bytes, Spindown: rec.Spindown, Cache: rec.Cache,
 	}
-	d, err := n.drives.set.Drive(id)
-	if err != nil {
+	if _, err := n.drives.set.Drive(id); err != nil {
 		out.State, out.Error = "offline", fmt.Sprint(openErr)
 		return out
 	}
-	c, err := d.Capacity(ctx)
+	c, err := n.drives.set.Capacity(ctx, id)
 	if err != nil {
 		out.State, out.Error = "offline", err.Error()
 		return out

@@ -18,16 +18,29 @@ type DriveRecord struct {
 	Domain  string // failure domain
 	State   string // "up", "readonly", "leaving", ...
 	Reserve int64  // bytes kept free
+	// Spindown: it sleeps while nothing is asked of it.
+	Spindown bool
+	Cache    int64 // bytes of it that are cached on a local disk; 0: none
 }
 
-const driveForm = 1
+const driveForm = 2
+
+// Bits of a drive.
+const (
+	driveSpindown = 1 << iota
+	driveAll      = 1<<iota - 1
+)
 
 func appendDrive(b []byte, d *DriveRecord) []byte {
 	b = append(b, driveForm)
 	for _, s := range []string{d.Name, d.Kind, d.Where, d.Tier, d.Domain, d.State} {
 		b = putStr(b, s)
 	}
-	return putInt(b, d.Reserve)
+	var bits uint64
+	if d.Spindown {
+		bits |= driveSpindown
+	}
+	return putUint(putUint(putInt(b, d.Reserve), bits), uint64(d.Cache))
 }
 
 func decodeDrive(key, v []byte) (DriveRecord, error) {
@@ -44,7 +57,10 @@ func decodeDrive(key, v []byte) (DriveRecord, error) {
 		*s = d.str()
 	}
 	r.Reserve = d.int()
-	if !d.done() {
+	bits := d.uint()
+	r.Spindown = bits&driveSpindown != 0
+	r.Cache = d.size()
+	if !d.done() || bits&^driveAll != 0 {
 		return r, corrupt(key, "bad drive")
 	}
 	return r, nil

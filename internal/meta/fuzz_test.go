@@ -141,7 +141,7 @@ func FuzzQuota(f *testing.F) {
 }
 
 func FuzzDrive(f *testing.F) {
-	seed := DriveRecord{ID: 5, Name: "n", Kind: "dir", Where: "/w", Tier: "hot", Domain: "d", State: "up", Reserve: -3}
+	seed := DriveRecord{ID: 5, Name: "n", Kind: "dir", Where: "/w", Tier: "hot", Domain: "d", State: "up", Reserve: -3, Spindown: true, Cache: 1 << 40}
 	fuzzRecord(f, driveKey(5), []DriveRecord{seed}, appendDrive, decodeDrive)
 }
 

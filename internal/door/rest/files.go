@@ -30,7 +30,7 @@ func (d *Door) endpoints() []Endpoint {
 		raw[api.Empty]("GET", "/v1/files/{path...}", RoleRead, "Read a file: Range, If-Match, If-None-Match, If-Modified-Since as RFC 9110 has them. HEAD likewise.", d.get),
 		raw[api.Meta]("PUT", "/v1/files/{path...}", RoleWrite, "Write a file whole; it is replaced at once when all of the body has arrived and is durable. Missing directories are made. If-Match and If-None-Match: * are honoured. Query: mode (octal), volume.", d.put),
 		raw[api.Empty]("DELETE", "/v1/files/{path...}", RoleWrite, "Remove a file, symlink or empty directory (to the trash where the policy keeps one). Query: recursive, volume.", d.delete),
-		raw[api.Meta]("GET", "/v1/meta/{path...}", RoleRead, "What stat(2) says, with extended attributes.", d.meta),
+		raw[api.Meta]("GET", "/v1/meta/{path...}", RoleRead, "What stat(2) says, with extended attributes, and of a file the tiers it can be read from.", d.meta),
 		raw[api.Listing]("GET", "/v1/ls/{path...}", RoleRead, "A page of a directory in order of name. Query: after, limit (default 1000, at most 10000), volume.", d.list),
 		JSON("POST", "/v1/batch", RoleWrite, "Several operations in one transaction: all happen, in order, or none.", d.batch),
 		raw[api.Event]("GET", "/v1/events", RoleRead, "The feed of changes as server-sent events; Last-Event-ID or the query's from resumes after that event. 404 says that it is no longer retained.", d.events),
@@ -536,6 +536,13 @@ func (d *Door) meta(w http.ResponseWriter, r *http.Request) error {
 	}
 	if m.Xattrs, err = xattrs(ctx, t.fs, a.Ino); err != nil {
 		return err
+	}
+	if a.Type == fsapi.TypeRegular && d.o.Tiers != nil {
+		tiers, err := d.o.Tiers(ctx, t.volume, a.Ino)
+		if err != nil {
+			return err
+		}
+		m.Tiers = &tiers
 	}
 	w.Header().Set("ETag", m.ETag)
 	w.Header().Set("Last-Modified", a.Mtime.UTC().Format(http.TimeFormat))
