@@ -29,7 +29,8 @@ type driveAddCmd struct {
 	Rate     sizeFlag      `help:"Bytes per second." placeholder:"SIZE"`
 	Calls    int           `help:"Calls at a time." placeholder:"N"`
 	Deadline time.Duration `help:"Time after which a call is given up." placeholder:"TIME"`
-	Spindown bool          `help:"Let the disk rest: upkeep touches it in batches only."`
+	Spindown bool          `help:"Let the disk rest: upkeep touches it in batches only, reads take other copies first."`
+	Cache    sizeFlag      `help:"Keep so much of what is read from it on a local disk." placeholder:"SIZE"`
 }
 
 func (c *driveAddCmd) Run(g *globals) error {
@@ -39,7 +40,7 @@ func (c *driveAddCmd) Run(g *globals) error {
 	}
 	d, err := client.Call[api.Drive](g.ctx, g.client(), "POST", "/v1/admin/drives", api.DriveAdd{
 		Name: c.Name, Path: path, Tier: c.Tier, Domain: c.Domain, Reserve: int64(c.Reserve),
-		DriveLimits: api.DriveLimits{Quota: int64(c.Quota), Rate: int64(c.Rate), Calls: c.Calls, Deadline: c.Deadline, Spindown: c.Spindown},
+		DriveLimits: api.DriveLimits{Quota: int64(c.Quota), Rate: int64(c.Rate), Calls: c.Calls, Deadline: c.Deadline, Spindown: c.Spindown, Cache: int64(c.Cache)},
 	})
 	if err != nil {
 		return err
@@ -68,12 +69,13 @@ type driveSetCmd struct {
 	Calls    *int           `help:"Calls at a time; 0: the default." placeholder:"N"`
 	Deadline *time.Duration `help:"Time after which a call is given up; 0: the default." placeholder:"TIME"`
 	Spindown *bool          `help:"Let the disk rest." negatable:""`
+	Cache    *sizeFlag      `help:"Keep so much of what is read from it on a local disk; 0: nothing." placeholder:"SIZE"`
 }
 
 func (c *driveSetCmd) Run(g *globals) error {
 	req := api.DriveSet{
 		Name: c.Name, Rename: c.Rename, Path: c.Path, Tier: c.Tier, Domain: c.Domain, State: c.State, Reserve: (*int64)(c.Reserve),
-		Quota: (*int64)(c.Quota), Rate: (*int64)(c.Rate), Calls: c.Calls, Deadline: c.Deadline, Spindown: c.Spindown,
+		Quota: (*int64)(c.Quota), Rate: (*int64)(c.Rate), Calls: c.Calls, Deadline: c.Deadline, Spindown: c.Spindown, Cache: (*int64)(c.Cache),
 	}
 	if c.Path != nil {
 		path, err := drivePath(*c.Path)

@@ -75,6 +75,8 @@ type cli struct {
 	Pending pendingCmd `cmd:"" group:"storage" help:"Copies that are still to be written."`
 	Policy  policyCmd  `cmd:"" group:"storage" help:"Policies of volumes, directories and files."`
 	Quota   quotaCmd   `cmd:"" group:"storage" help:"Quotas of directories."`
+	Warmup  warmupCmd  `cmd:"" group:"storage" help:"Bring everything below a path to its hottest tier or the disk cache."`
+	Evict   evictCmd   `cmd:"" group:"storage" help:"Take evictable copies from a tier, of a path or all."`
 	Trash   trashCmd   `cmd:"" group:"storage" help:"Deleted files."`
 
 	Key   keyCmd   `cmd:"" group:"safety" help:"Keys and the password."`

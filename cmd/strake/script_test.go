@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 			"waitsocket": waitSocket,
 			"firstfield": firstField,
 			"kms":        startKMS,
+			"waittiers":  waitTiers,
 		},
 	})
 }
@@ -51,6 +52,19 @@ func waitSocket(ts *testscript.TestScript, _ bool, _ []string) {
 		time.Sleep(50 * time.Millisecond) // another process: there is nothing to wait on
 	}
 	ts.Fatalf("no server listens at %s", sock)
+}
+
+// waitTiers PATH MASK waits until a file can be read from the tiers of MASK and no
+// others.
+func waitTiers(ts *testscript.TestScript, _ bool, args []string) {
+	for range 600 {
+		ts.Check(ts.Exec("strake", "stat", "--json", args[0]))
+		if strings.Contains(strings.ReplaceAll(ts.ReadFile("stdout"), " ", ""), `"tiers":`+args[1]) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond) // another process: there is nothing to wait on
+	}
+	ts.Fatalf("%s is not on the tiers of mask %s: %s", args[0], args[1], ts.ReadFile("stdout"))
 }
 
 // firstField VAR PATTERN sets VAR to the first field of the line of the last

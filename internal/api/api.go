@@ -119,7 +119,8 @@ type Drive struct {
 	Avail    int64 `json:"avail"`
 	Reserve  int64 `json:"reserve"`
 	Segments int64 `json:"segments"`
-	Bytes    int64 `json:"bytes"` // of segments on it
+	Bytes    int64 `json:"bytes"`            // of segments on it
+	Cached   int64 `json:"cached,omitempty"` // bytes of it in the disk cache
 }
 
 // DriveLimits bound how a drive is used; 0 is no bound, or the default.
@@ -129,6 +130,7 @@ type DriveLimits struct {
 	Calls    int           `json:"calls,omitempty"`       // at a time
 	Deadline time.Duration `json:"deadline_ns,omitempty"` // of one call, nanoseconds
 	Spindown bool          `json:"spindown,omitempty"`    // upkeep touches it in batches only
+	Cache    int64         `json:"cache,omitempty"`       // bytes of it to keep on a local disk
 }
 
 // DriveAdd adds a directory or a bucket as a drive. Domain defaults to the
@@ -156,6 +158,7 @@ type DriveSet struct {
 	Calls    *int           `json:"calls,omitempty"`
 	Deadline *time.Duration `json:"deadline_ns,omitempty"`
 	Spindown *bool          `json:"spindown,omitempty"`
+	Cache    *int64         `json:"cache,omitempty"`
 }
 
 // Drives is a list of drives.
@@ -324,6 +327,41 @@ type Count struct {
 // only when no reader can hold an old location.
 type GC struct {
 	Now bool `json:"now,omitempty"`
+}
+
+// Evict is POST /v1/admin/evict: which copies go from their tier. Tier "": from
+// any; Path "": of everything; both empty: what is cached in memory goes.
+type Evict struct {
+	Volume string `json:"volume,omitempty"`
+	Path   string `json:"path,omitempty"`
+	Tier   string `json:"tier,omitempty"`
+}
+
+// EvictReport is what went. Kept says why evictable copies stayed, at most 100
+// of them.
+type EvictReport struct {
+	Copies int64    `json:"copies"`
+	Bytes  int64    `json:"bytes"` // of their segments
+	Kept   []string `json:"kept"`
+}
+
+// Warmup is POST /v1/admin/warmup. Tier "": the hottest that the policy names.
+type Warmup struct {
+	Volume string `json:"volume,omitempty"`
+	Path   string `json:"path"`
+	Tier   string `json:"tier,omitempty"`
+}
+
+// WarmupEvent is a line of a warmup: what was done until then.
+type WarmupEvent struct {
+	Files    int64  `json:"files"`
+	Segments int64  `json:"segments"`
+	Promoted int64  `json:"promoted"` // bytes written to a hotter tier
+	Cached   int64  `json:"cached"`   // bytes brought into a disk cache
+	Failed   int64  `json:"failed"`   // segments that stay where they are
+	Problem  string `json:"problem,omitempty"`
+	End      bool   `json:"end,omitempty"`
+	Error    string `json:"error,omitempty"`
 }
 
 // GCReport is what a pass did. Bytes.
@@ -518,6 +556,10 @@ type Meta struct {
 	// no UTF-8, which JSON cannot say; base64 in JSON.
 	RawName   []byte `json:"raw_name,omitempty"`
 	RawTarget []byte `json:"raw_target,omitempty"`
+	// Tiers, only of /v1/meta and of regular files, has a bit for each tier on
+	// which all bytes of the file can be read: 1 hot, 2 warm, 4 cold. Bytes kept
+	// with the metadata count as hot; bytes not stored yet are on no tier.
+	Tiers *uint8 `json:"tiers,omitempty"`
 }
 
 // Listing is a page of GET /v1/ls/PATH, in order of name. Next, where not

@@ -28,6 +28,8 @@ type Config struct {
 	Write     Write     `toml:"write" doc:"Write-back: the way of written bytes from memory to segments."`
 	Journal   Journal   `toml:"journal" doc:"The journal takes what little an fsync covers, beside the metadata, so that small barriers do not make small segments."`
 	Segment   Segment   `toml:"segment" doc:"Segments, the files on drives."`
+	Tiering   Tiering   `toml:"tiering" doc:"What lies on which tier, among the copies that a policy marks evictable: see docs/tiers.md."`
+	DiskCache DiskCache `toml:"disk_cache" doc:"The local cache of what is read from slow drives that have a 'cache' size."`
 	GC        GC        `toml:"gc" doc:"Giving back the space of what was deleted or overwritten."`
 	Backup    Backup    `toml:"backup" doc:"The encrypted copy of the metadata on every drive, from which 'strake fsck --rebuild' starts."`
 	Log       Log       `toml:"log" doc:"Messages of the server, on standard error."`
@@ -83,7 +85,8 @@ type Drive struct {
 	Rate     Size          `toml:"rate" doc:"Bytes per second, read and written. 0: no bound."`
 	Calls    int           `toml:"calls" doc:"Calls at a time. 0: a bound that suits its kind."`
 	Deadline time.Duration `toml:"deadline" doc:"Time after which a call is given up, so that a hung drive hangs nobody. 0: one that suits its kind."`
-	Spindown bool          `toml:"spindown" doc:"Let the disk rest: upkeep touches it in batches only."`
+	Spindown bool          `toml:"spindown" doc:"The disk sleeps while it is not used: upkeep gathers its work for it, reads prefer other copies."`
+	Cache    Size          `toml:"cache" doc:"Bytes of this drive that are kept in disk_cache.dir when they are read: for a bucket, a NAS or another slow drive. Empty: none." default:"0"`
 }
 
 // Fuse is [fuse].
@@ -147,6 +150,34 @@ type Segment struct {
 	Size Size `toml:"size" doc:"Size at which a segment is closed and the next begun."`
 }
 
+// Tiering is [tiering].
+type Tiering struct {
+	High            float64       `toml:"high" doc:"Part of a drive's capacity in use at which evictable copies begin to go from it."`
+	Low             float64       `toml:"low" doc:"Part at which they stop going. Above it nothing is promoted to the drive."`
+	HotHigh         float64       `toml:"hot_high" doc:"high of drives of tier hot. 0: as high; so for the next five."`
+	HotLow          float64       `toml:"hot_low" doc:"low of tier hot."`
+	WarmHigh        float64       `toml:"warm_high" doc:"high of tier warm."`
+	WarmLow         float64       `toml:"warm_low" doc:"low of tier warm."`
+	ColdHigh        float64       `toml:"cold_high" doc:"high of tier cold."`
+	ColdLow         float64       `toml:"cold_low" doc:"low of tier cold."`
+	RecencyWeight   float64       `toml:"recency_weight" doc:"A segment's score is recency_weight / seconds since its last access + frequency_weight × accesses in 30 days; the lowest go first."`
+	FrequencyWeight float64       `toml:"frequency_weight" doc:"See recency_weight."`
+	MinAge          time.Duration `toml:"min_age" doc:"Younger segments are not evicted."`
+	PromoteReads    int           `toml:"promote_reads" doc:"Accesses within promote_window that bring an evicted copy back."`
+	PromoteWindow   time.Duration `toml:"promote_window" doc:"See promote_reads."`
+	PromoteApart    time.Duration `toml:"promote_apart" doc:"Reads of a segment within this time of the first of them are one access: what is read once from end to end is not promoted."`
+	PromoteRate     Size          `toml:"promote_rate" doc:"Bytes per second that promotion writes."`
+	Gather          Size          `toml:"gather" doc:"Bytes that are gathered for drives that spin down before one is woken."`
+	GatherAge       time.Duration `toml:"gather_age" doc:"Time after which one is woken, however little was gathered."`
+}
+
+// DiskCache is [disk_cache].
+type DiskCache struct {
+	Dir          string `toml:"dir" doc:"Directory on a fast local disk, absolute. Empty: the directory 'cache' in the data directory."`
+	Page         Size   `toml:"page" doc:"Bytes that are fetched and kept together."`
+	WriteThrough bool   `toml:"write_through" doc:"Keep what is written to a slow drive, too."`
+}
+
 // GC is [gc].
 type GC struct {
 	Delay    time.Duration `toml:"delay" doc:"Time between finding nothing live in a segment and deleting it."`
@@ -181,8 +212,14 @@ func Default() Config {
 		Write:   Write{Dirty: 256 << 20, FlushAge: time.Second, Flushers: 2, Inline: 2 << 10},
 		Journal: Journal{Max: 512 << 10, Pack: 32 << 20, PackAge: 5 * time.Minute},
 		Segment: Segment{Size: 64 << 20},
-		GC:      GC{Delay: 10 * time.Minute, Ratio: 0.5, Interval: time.Minute},
-		Backup:  Backup{Group: 4 << 20, Age: 10 * time.Second, Checkpoint: 256 << 20},
-		Log:     Log{Level: "info", Format: "text"},
+		Tiering: Tiering{
+			High: 0.9, Low: 0.8, RecencyWeight: 86400, FrequencyWeight: 1, MinAge: 10 * time.Minute,
+			PromoteReads: 3, PromoteWindow: 24 * time.Hour, PromoteApart: 5 * time.Minute, PromoteRate: 32 << 20,
+			Gather: 1 << 30, GatherAge: time.Hour,
+		},
+		DiskCache: DiskCache{Page: 256 << 10},
+		GC:        GC{Delay: 10 * time.Minute, Ratio: 0.5, Interval: time.Minute},
+		Backup:    Backup{Group: 4 << 20, Age: 10 * time.Second, Checkpoint: 256 << 20},
+		Log:       Log{Level: "info", Format: "text"},
 	}
 }

@@ -30,11 +30,44 @@ func (c *Config) Validate() error {
 		c.sizes(),
 		c.times(),
 		c.numbers(),
+		c.Tiering.validate(),
 		c.relations(),
 	} {
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// minCache is the least that is worth caching of a drive.
+const minCache Size = 16 << 20
+
+// Marks are the watermarks of a tier: its own, or those of all.
+func (t *Tiering) Marks(tier string) (high, low float64) {
+	own := map[string][2]float64{"hot": {t.HotHigh, t.HotLow}, "warm": {t.WarmHigh, t.WarmLow}, "cold": {t.ColdHigh, t.ColdLow}}[tier]
+	high, low = t.High, t.Low
+	if own[0] != 0 {
+		high = own[0]
+	}
+	if own[1] != 0 {
+		low = own[1]
+	}
+	return high, low
+}
+
+func (t *Tiering) validate() error {
+	for _, tier := range []string{"", "hot", "warm", "cold"} {
+		high, low := t.Marks(tier)
+		if !(low > 0 && low < high && high <= 1) { // refuses NaN, too
+			return refuse("tiering", "has a low of %v and a high of %v%s: want 0 < low < high ≤ 1", low, high, strings.TrimSuffix(" for tier "+tier, " for tier "))
+		}
+	}
+	if !(t.RecencyWeight >= 0 && t.FrequencyWeight >= 0 && t.RecencyWeight+t.FrequencyWeight > 0 && t.RecencyWeight+t.FrequencyWeight < 1e15) {
+		return refuse("tiering.recency_weight", "is %v beside a frequency_weight of %v: want numbers that are not negative, not both 0", t.RecencyWeight, t.FrequencyWeight)
+	}
+	if t.PromoteWindow < 2*t.PromoteApart {
+		return refuse("tiering.promote_window", "is %v: it must be at least twice promote_apart, %v", t.PromoteWindow, t.PromoteApart)
 	}
 	return nil
 }
@@ -116,6 +149,8 @@ func validateDrives(drives []Drive) error {
 			return refuse(key+": tier", "is %q: want hot, warm or cold", d.Tier)
 		case d.Reserve < 0:
 			return refuse(key+": reserve", "is negative")
+		case d.Cache < 0 || d.Cache > 0 && d.Cache < minCache:
+			return refuse(key+": cache", "is %v: want 0 (none) or at least %v", d.Cache, minCache)
 		}
 		seen[d.Name] = true
 	}
@@ -161,6 +196,9 @@ func (c *Config) sizes() error {
 		{"journal.max", c.Journal.Max, 0, 8 << 20},
 		{"journal.pack", c.Journal.Pack, 1 << 20, 1 << 40},
 		{"segment.size", c.Segment.Size, 1 << 20, 64 << 20},
+		{"tiering.promote_rate", c.Tiering.PromoteRate, 64 << 10, 1 << 50},
+		{"tiering.gather", c.Tiering.Gather, 1 << 20, 1 << 50},
+		{"disk_cache.page", c.DiskCache.Page, 16 << 10, 4 << 20},
 		{"backup.group", c.Backup.Group, 64 << 10, 64 << 20},
 		{"backup.checkpoint", c.Backup.Checkpoint, 1 << 20, 1 << 40},
 	} {
@@ -185,6 +223,10 @@ func (c *Config) times() error {
 		{"journal.pack_age", c.Journal.PackAge, time.Second, 24 * time.Hour},
 		{"gc.delay", c.GC.Delay, 0, 90 * 24 * time.Hour},
 		{"gc.interval", c.GC.Interval, time.Second, 24 * time.Hour},
+		{"tiering.min_age", c.Tiering.MinAge, time.Second, 90 * 24 * time.Hour},
+		{"tiering.promote_window", c.Tiering.PromoteWindow, 2 * time.Second, 30 * 24 * time.Hour},
+		{"tiering.promote_apart", c.Tiering.PromoteApart, time.Second, 24 * time.Hour},
+		{"tiering.gather_age", c.Tiering.GatherAge, time.Minute, 7 * 24 * time.Hour},
 		{"backup.age", c.Backup.Age, 10 * time.Millisecond, 24 * time.Hour},
 	} {
 		if d.v < d.min || d.v > d.max {
@@ -201,6 +243,7 @@ func (c *Config) numbers() error {
 		min, max int
 	}{
 		{"cache.inodes", c.Cache.Inodes, 100, 100_000_000},
+		{"tiering.promote_reads", c.Tiering.PromoteReads, 2, 100},
 		{"write.flushers", c.Write.Flushers, 1, 64},
 		{"write.workers", c.Write.Workers, 0, 1024},
 	} {
@@ -216,6 +259,12 @@ func (c *Config) numbers() error {
 
 // relations checks what one key asks of another.
 func (c *Config) relations() error {
+	if c.DiskCache.Page&(c.DiskCache.Page-1) != 0 {
+		return refuse("disk_cache.page", "is %v: want a power of two", c.DiskCache.Page)
+	}
+	if c.DiskCache.Dir != "" && !filepath.IsAbs(c.DiskCache.Dir) {
+		return refuse("disk_cache.dir", "is %q: want an absolute path", c.DiskCache.Dir)
+	}
 	if c.Journal.Pack < c.Journal.Max {
 		return refuse("journal.pack", "is %v: it must be at least journal.max, %v", c.Journal.Pack, c.Journal.Max)
 	}

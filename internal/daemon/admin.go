@@ -53,9 +53,10 @@ func (s *server) endpoints() []rest.Endpoint {
 
 		rest.JSON("POST", "/v1/admin/flush", admin, "Make everything written durable, on drives, with the metadata's copies.", n.flush),
 		rest.JSON("POST", "/v1/admin/gc", admin, "One pass of packing, compaction and release.", n.gc),
-		rest.JSON("POST", "/v1/admin/evict", admin, "Drop cached bytes from memory.", n.evict),
 		rest.JSON("GET", "/v1/admin/wal", read, "The state of the journal and of what follows it.", n.wal),
 		rest.JSON("GET", "/v1/admin/pending", read, "Segments whose copies are not those they should have.", n.pending),
+		rest.JSON("POST", "/v1/admin/evict", admin, "Take evictable copies from a tier, of a path or all; without either, drop cached bytes from memory.", n.evict),
+		rest.Stream("POST", "/v1/admin/warmup", admin, "Bring everything below a path to its hottest tier or the disk cache.", warmupFailed, n.warmup),
 		rest.Stream("POST", "/v1/admin/fsck", admin, "Check every promise while the server runs.", fsckFailed, n.fsck),
 
 		rest.JSON("POST", "/v1/admin/mount", admin, "Mount a volume on this machine.", s.mountReq),
@@ -195,15 +196,6 @@ func (n *Node) flush(ctx context.Context, _ api.Empty) (api.Empty, error) {
 		}
 	}
 	return api.Empty{}, n.ships.Flush(ctx)
-}
-
-func (n *Node) evict(ctx context.Context, _ api.Empty) (api.Empty, error) {
-	for _, v := range n.volumes.all() {
-		if err := v.local.DropCaches(ctx); err != nil {
-			return api.Empty{}, err
-		}
-	}
-	return api.Empty{}, nil
 }
 
 func (n *Node) wal(ctx context.Context, _ api.Empty) (api.Wal, error) {

@@ -128,6 +128,7 @@ func (ds *drives) change(ctx context.Context, id fsapi.DriveID, req api.DriveSet
 	assign(&rec.Calls, req.Calls)
 	assign(&rec.Deadline, req.Deadline)
 	assign(&rec.Spindown, req.Spindown)
+	assign(&rec.Cache, req.Cache)
 	if err := ds.check(&rec); err != nil {
 		return err
 	}

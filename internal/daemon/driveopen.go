@@ -20,7 +20,7 @@ import (
 func driveOf(c config.Drive) api.DriveAdd {
 	return api.DriveAdd{
 		Name: c.Name, Path: c.Path, Tier: c.Tier, Domain: c.Domain, Reserve: int64(c.Reserve),
-		DriveLimits: api.DriveLimits{Quota: int64(c.Quota), Rate: int64(c.Rate), Calls: c.Calls, Deadline: c.Deadline, Spindown: c.Spindown},
+		DriveLimits: api.DriveLimits{Quota: int64(c.Quota), Rate: int64(c.Rate), Calls: c.Calls, Deadline: c.Deadline, Spindown: c.Spindown, Cache: int64(c.Cache)},
 	}
 }
 
@@ -76,8 +76,8 @@ func (ds *drives) check(rec *meta.DriveRecord) error {
 		return fsapi.Errorf(fsapi.Invalid, "a drive needs a name")
 	case !slices.Contains([]string{"hot", "warm", "cold"}, rec.Tier):
 		return fsapi.Errorf(fsapi.Invalid, "tier %q is not hot, warm or cold", rec.Tier)
-	case rec.Quota < 0 || rec.Rate < 0 || rec.Calls < 0 || rec.Deadline < 0:
-		return fsapi.Errorf(fsapi.Invalid, "drive %s: quota, rate, calls and deadline are not negative; 0 is none", rec.Name)
+	case rec.Quota < 0 || rec.Rate < 0 || rec.Calls < 0 || rec.Deadline < 0 || rec.Cache < 0:
+		return fsapi.Errorf(fsapi.Invalid, "drive %s: quota, rate, calls, deadline and cache are not negative; 0 is none", rec.Name)
 	case filepath.IsAbs(rec.Where):
 		rec.Kind = dirKind
 	default:
@@ -124,7 +124,7 @@ func (ds *drives) start(ctx context.Context, rec meta.DriveRecord) error {
 // open opens the place of a record.
 func (ds *drives) open(_ context.Context, rec meta.DriveRecord) (drive.Drive, error) {
 	return dir.Open(dir.Options{
-		FS: ds.n.fs, Path: rec.Where, Expect: rec.ID, Name: rec.Name, Tier: rec.Tier, Domain: rec.Domain, Reserve: rec.Reserve,
+		FS: ds.n.fs, Path: rec.Where, Expect: rec.ID, Name: rec.Name, Tier: rec.Tier, Domain: rec.Domain, Reserve: rec.Reserve, Spindown: rec.Spindown,
 	})
 }
 

@@ -129,7 +129,7 @@ func (ds *drives) close() error {
 func (ds *drives) capacity(ctx context.Context) (total, avail int64, err error) {
 	seen := map[string]bool{}
 	for _, d := range ds.set.All() {
-		c, err := d.Capacity(ctx)
+		c, err := ds.set.Capacity(ctx, d.Info().ID)
 		if err != nil {
 			continue // offline: its space is not there
 		}

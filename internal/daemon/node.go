@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/blob/heat"
 	"github.com/strakefs/strake/internal/blob/upkeep"
 	"github.com/strakefs/strake/internal/checkpoint"
 	"github.com/strakefs/strake/internal/clock"
@@ -40,6 +41,7 @@ type Node struct {
 	engine  kv.Engine
 	meta    *meta.Store
 	drives  *drives
+	heat    *heat.Table
 	blob    *blob.Store
 	upkeep  *upkeep.Upkeep
 	volumes *volumes
@@ -162,11 +164,13 @@ func (n *Node) openMeta(ctx context.Context, _ openMode) (err error) {
 }
 
 func (n *Node) openBlob(_ context.Context, _ openMode) (err error) {
+	n.heat = n.newHeat()
 	n.blob, err = blob.New(blob.Options{
 		Index: n.meta, Keys: n.keys, Drives: n.drives.set,
 		CacheBytes: int64(n.cfg.Cache.Chunks), SegmentBytes: int64(n.cfg.Segment.Size), JournalMax: int(n.cfg.Journal.Max),
 		InlineMax: int(n.cfg.Write.Inline), Workers: n.cfg.Write.Workers, Prefetch: int64(n.cfg.Read.Prefetch),
-		Clock: n.clock, Log: n.log, Bad: n.badReplica, Admit: func(ctx context.Context) error { return n.upkeep.Admit(ctx) },
+		Clock: n.clock, Log: n.log, Bad: n.badReplica, Heat: n.heat, NoRoom: n.noRoom,
+		Admit: func(ctx context.Context) error { return n.upkeep.Admit(ctx) },
 	})
 	if err != nil {
 		return err

@@ -118,6 +118,7 @@ func (s *server) firstToken(ctx context.Context) (string, error) {
 func (s *server) openRest() error {
 	s.door = rest.New(rest.Options{
 		Volumes: s.n.volumes, Tokens: s.n.tokens, Feed: feed{s.n}, Endpoints: s.endpoints(),
+		Tiers:   s.n.volumeTiers,
 		Metrics: s.n.metrics.Handler(), Ready: s.isReady, Log: s.log, Version: Version(),
 	})
 	l, err := s.listenSocket()

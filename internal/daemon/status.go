@@ -62,6 +62,7 @@ func (n *Node) samples() []telemetry.Sample {
 	gauge := func(name, help string, v int64) telemetry.Sample {
 		return telemetry.Sample{Name: name, Help: help, Gauge: true, Value: float64(v)}
 	}
+	backlog := n.upkeep.Backlog()
 	journal, _ := n.meta.JournalBytes(context.Background())
 	owed := n.upkeep.Backlog()
 	return []telemetry.Sample{
@@ -90,6 +91,14 @@ func (n *Node) samples() []telemetry.Sample {
 		gauge("pending_bytes", "Bytes of these segments.", owed.Bytes),
 		gauge("pending_failing_segments", "Of these, the ones whose last attempt failed.", int64(owed.Failing)),
 		counter("upkeep_doubts_total", "Things kept because of a doubt.", u.Doubts),
+		counter("upkeep_copied_parts_total", "Replicas and shards written to drives by upkeep.", u.PartsCopied),
+		counter("upkeep_copied_bytes_total", "Bytes of these.", u.BytesCopied),
+		counter("upkeep_evicted_copies_total", "Copies taken from their tier while a colder one stays.", u.Evicted),
+		counter("upkeep_evicted_bytes_total", "Bytes of their segments.", u.BytesEvicted),
+		counter("upkeep_promoted_segments_total", "Segments written to a hotter tier again.", u.Promoted),
+		counter("upkeep_promoted_bytes_total", "Bytes of these.", u.BytesPromoted),
+		gauge("upkeep_pending_segments", "Segments with copies that are owed.", int64(backlog.Segments)),
+		gauge("upkeep_pending_bytes", "Bytes of these.", backlog.Bytes),
 		gauge("blob_cache_bytes", "Decoded chunks in memory.", b.CacheBytes),
 		counter("kv_commits_total", "Metadata transactions committed.", uint64(e.Commits)),
 		counter("kv_conflicts_total", "Metadata transactions that had to run again.", uint64(e.Conflicts)),

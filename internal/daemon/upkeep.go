@@ -17,6 +17,7 @@ func (n *Node) newUpkeep() (*upkeep.Upkeep, error) {
 		Store: n.blob, Meta: n.meta, Drives: n.drives.set, Keys: rekeys{n},
 		Delay: n.cfg.GC.Delay, GCEvery: n.cfg.GC.Interval, LiveRatio: n.cfg.GC.Ratio,
 		JournalMax: int64(n.cfg.Journal.Pack), JournalAge: n.cfg.Journal.PackAge,
+		GatherBytes: int64(n.cfg.Tiering.Gather), GatherTime: n.cfg.Tiering.GatherAge, Tiering: n.tiering(),
 		Clock: n.clock, Log: n.log,
 	})
 }

@@ -73,6 +73,13 @@ func DeleteMany(ctx context.Context, d Drive, names []string) error {
 	return nil
 }
 
+// Warmer is a Drive with a cache into which whole blobs can be brought.
+type Warmer interface {
+	// Warm brings a blob into the cache, whatever its place for it would be by
+	// use, and says how many bytes it fetched: 0 where all were there.
+	Warm(ctx context.Context, name string) (int64, error)
+}
+
 // Writer writes one blob from its start to its end. One goroutine at a time.
 type Writer interface {
 	io.Writer

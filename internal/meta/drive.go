@@ -28,10 +28,17 @@ type DriveLimits struct {
 	Rate     int64         // bytes per second
 	Calls    int           // calls at a time
 	Deadline time.Duration // of one call
-	Spindown bool          // let it rest: upkeep touches it in batches
+	Spindown bool          // it sleeps while nothing is asked of it
+	Cache    int64         // bytes of it that are kept on a local disk
 }
 
 const driveForm = 2
+
+// Bits of a drive.
+const (
+	driveSpindown = 1 << iota
+	driveAll      = 1<<iota - 1
+)
 
 func appendDrive(b []byte, d *DriveRecord) []byte {
 	b = append(b, driveForm)
@@ -39,11 +46,11 @@ func appendDrive(b []byte, d *DriveRecord) []byte {
 		b = putStr(b, s)
 	}
 	b = putInt(b, d.Reserve)
-	spindown := uint64(0)
+	var bits uint64
 	if d.Spindown {
-		spindown = 1
+		bits |= driveSpindown
 	}
-	for _, n := range []uint64{uint64(d.Quota), uint64(d.Rate), uint64(d.Calls), uint64(d.Deadline), spindown} {
+	for _, n := range []uint64{uint64(d.Quota), uint64(d.Rate), uint64(d.Calls), uint64(d.Deadline), uint64(d.Cache), bits} {
 		b = putUint(b, n)
 	}
 	return b
@@ -65,9 +72,10 @@ func decodeDrive(key, v []byte) (DriveRecord, error) {
 	r.Reserve = d.int()
 	r.Quota, r.Rate = d.size(), d.size()
 	r.Calls, r.Deadline = int(d.u32()), time.Duration(d.size())
-	spindown := d.uint()
-	r.Spindown = spindown == 1
-	if spindown > 1 {
+	r.Cache = d.size()
+	bits := d.uint()
+	r.Spindown = bits&driveSpindown != 0
+	if bits&^driveAll != 0 {
 		d.fail()
 	}
 	if !d.done() {

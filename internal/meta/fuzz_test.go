@@ -149,7 +149,7 @@ func FuzzSnapshot(f *testing.F) {
 }
 
 func FuzzDrive(f *testing.F) {
-	seed := DriveRecord{ID: 5, Name: "n", Kind: "dir", Where: "/w", Tier: "hot", Domain: "d", State: "online", Reserve: -3, DriveLimits: DriveLimits{Quota: 1, Rate: 2, Calls: 3, Deadline: 4, Spindown: true}}
+	seed := DriveRecord{ID: 5, Name: "n", Kind: "dir", Where: "/w", Tier: "hot", Domain: "d", State: "online", Reserve: -3, DriveLimits: DriveLimits{Quota: 1, Rate: 2, Calls: 3, Deadline: 4, Spindown: true, Cache: 1 << 40}}
 	fuzzRecord(f, driveKey(5), []DriveRecord{seed}, appendDrive, decodeDrive)
 }
 

@@ -664,4 +664,3 @@ func (t *treeCopy) all(ctx context.Context, src, dir fsapi.Ino) error {
 	}
 	return t.finish(ctx, src, dir)
 }
-

@@ -12,7 +12,7 @@ import (
 // again.
 func (u *Upkeep) promoteCandidates(ctx context.Context, r *TierReport) error {
 	for _, id := range u.o.Tiering.Heat.Candidates(promoteStep) {
-		n, err := u.promoteUp(ctx, id, "")
+		n, err := u.PromoteUp(ctx, id, "")
 		if ctx.Err() != nil {
 			return fsapi.Wrap(fsapi.KindOf(ctx.Err()), ctx.Err(), "promote segments")
 		}
@@ -28,10 +28,10 @@ func (u *Upkeep) promoteCandidates(ctx context.Context, r *TierReport) error {
 	return nil
 }
 
-// promoteUp writes the hottest evictable copy that a segment lacks, or the one
+// PromoteUp writes the hottest evictable copy that a segment lacks, or the one
 // on a tier, where its drives are below the low watermark, and says how many
 // bytes the segment has; 0: nothing was to be done. fsapi.NoSpace.
-func (u *Upkeep) promoteUp(ctx context.Context, id fsapi.SegmentID, tier string) (int64, error) {
+func (u *Upkeep) PromoteUp(ctx context.Context, id fsapi.SegmentID, tier string) (int64, error) {
 	seg, err := u.o.Meta.Segment(ctx, id)
 	if err != nil || !seg.Condemned.IsZero() {
 		return 0, notGone(err)

@@ -32,7 +32,7 @@ func (d *Door) endpoints() []Endpoint {
 		raw[api.Meta]("PUT", "/v1/files/{path...}", RoleWrite, "Write a file whole; it is replaced at once when all of the body has arrived and is durable. Missing directories are made. If-Match and If-None-Match: * are honoured. Query: mode (octal), volume.", d.put),
 		raw[api.Meta]("PATCH", "/v1/files/{path...}", RoleWrite, "Write the body into an existing file. Query: offset (bytes, default 0), sync (true: durable before the answer, with all written to it before), volume.", d.patch),
 		raw[api.Empty]("DELETE", "/v1/files/{path...}", RoleWrite, "Remove a file, symlink or empty directory (to the trash where the policy keeps one). Query: recursive, volume.", d.delete),
-		raw[api.Meta]("GET", "/v1/meta/{path...}", RoleRead, "What stat(2) says, with extended attributes.", d.meta),
+		raw[api.Meta]("GET", "/v1/meta/{path...}", RoleRead, "What stat(2) says, with extended attributes, and of a file the tiers it can be read from.", d.meta),
 		raw[api.Ranges]("GET", "/v1/ranges/{path...}", RoleRead, "Where a file holds data, and where holes. Query: from (bytes), volume.", d.ranges),
 		raw[api.Empty]("PUT", "/v1/xattr/{path...}", RoleWrite, "Set an extended attribute to the body; ACLs are in the kernel's binary form. A symlink at the end is not followed. Query: name, volume.", d.setXattr),
 		raw[api.Empty]("DELETE", "/v1/xattr/{path...}", RoleWrite, "Remove an extended attribute. Query: name, volume.", d.removeXattr),
@@ -562,6 +562,13 @@ func (d *Door) meta(w http.ResponseWriter, r *http.Request) error {
 	}
 	if m.Xattrs, err = xattrs(ctx, t.fs, a.Ino); err != nil {
 		return err
+	}
+	if a.Type == fsapi.TypeRegular && d.o.Tiers != nil {
+		tiers, err := d.o.Tiers(ctx, t.volume, a.Ino)
+		if err != nil {
+			return err
+		}
+		m.Tiers = &tiers
 	}
 	w.Header().Set("ETag", m.ETag)
 	w.Header().Set("Last-Modified", a.Mtime.UTC().Format(http.TimeFormat))

@@ -45,11 +45,14 @@ type Options struct {
 	Volumes   Volumes
 	Tokens    Tokens
 	Feed      Feed
-	Endpoints []Endpoint   // administration
-	Metrics   http.Handler // GET /metrics
-	Ready     func() error // GET /readyz: nil when every door answers
-	Log       *slog.Logger
-	Version   string
+	Endpoints []Endpoint // administration
+	// Tiers is the bitmask of tiers on which all bytes of a file can be read: bit
+	// 0 hot, 1 warm, 2 cold.
+	Tiers   func(ctx context.Context, volume string, ino fsapi.Ino) (uint8, error)
+	Metrics http.Handler // GET /metrics
+	Ready   func() error // GET /readyz: nil when every door answers
+	Log     *slog.Logger
+	Version string
 }
 
 // Door is the HTTP door. It has two handlers: one for the network, which asks

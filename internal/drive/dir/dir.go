@@ -67,6 +67,8 @@ type Options struct {
 	Expect fsapi.DriveID
 	// Name, Tier and Domain go into Info.
 	Name, Tier, Domain string
+	// Spindown goes there, too.
+	Spindown bool
 	// Reserve is bytes of the file system that blobs must leave free; zero:
 	// DefaultReserve; negative: none. Replace may use them.
 	Reserve int64
@@ -143,7 +145,7 @@ func Open(o Options) (*Drive, error) {
 	}
 	d := &Drive{
 		opts: o, fs: o.FS,
-		info: drive.Info{ID: id.ID, Name: o.Name, Kind: "dir", Where: o.Path, Tier: o.Tier, Domain: o.Domain},
+		info: drive.Info{ID: id.ID, Name: o.Name, Kind: "dir", Where: o.Path, Tier: o.Tier, Domain: o.Domain, Spindown: o.Spindown},
 
 		buffers: make(chan []byte, 8), idle: make(chan struct{}),
 		handles: newHandles(o.OpenFiles),
