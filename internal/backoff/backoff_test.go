@@ -27,7 +27,7 @@ func TestWaits(t *testing.T) {
 			return errBroken
 		})
 		want := []time.Duration{0, 500 * time.Millisecond, 1500 * time.Millisecond, 3500 * time.Millisecond, 6 * time.Second, 8500 * time.Millisecond}
-		if err != errBroken || len(at) != len(want) {
+		if !errors.Is(err, errBroken) || len(at) != len(want) {
 			t.Fatalf("attempts at %v, %v", at, err)
 		}
 		for i := range at {
@@ -79,7 +79,7 @@ func TestBounds(t *testing.T) {
 		n = 0
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		if err := p.Do(ctx, always, fail); n != 2 || err != errBroken {
+		if err := p.Do(ctx, always, fail); n != 2 || !errors.Is(err, errBroken) {
 			t.Errorf("%d attempts until the context ended, %v", n, err)
 		}
 	})

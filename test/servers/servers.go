@@ -85,8 +85,8 @@ func freePort(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
 	_, port, err := net.SplitHostPort(l.Addr().String())
+	err = errors.Join(err, l.Close())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,11 +30,9 @@ type usage struct {
 	n     int64 // bytes
 }
 
-func appendUsage(dst []byte, n int64) []byte {
-	start := len(dst)
-	dst = fmt.Appendf(dst, "strake usage 1 bytes %d ", n)
-	sum := crc32.Checksum(dst[start:], crc32.MakeTable(crc32.Castagnoli))
-	return fmt.Appendf(dst, "crc32c %08x\n", sum)
+func formatUsage(n int64) []byte {
+	text := fmt.Appendf(nil, "strake usage 1 bytes %d ", n)
+	return fmt.Appendf(text, "crc32c %08x\n", crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)))
 }
 
 // parseUsage reads the line; ok is false for anything else, which is as good as
@@ -43,7 +41,7 @@ func parseUsage(b []byte) (n int64, ok bool) {
 	if _, err := fmt.Sscanf(string(b), "strake usage 1 bytes %d", &n); err != nil || n < 0 {
 		return 0, false
 	}
-	return n, string(appendUsage(nil, n)) == string(b)
+	return n, string(formatUsage(n)) == string(b)
 }
 
 // load reads the count.
@@ -119,7 +117,7 @@ func (u *usage) save(ctx context.Context) error {
 	if u.saved || !u.known {
 		return nil
 	}
-	_, err := object.PutBytes(ctx, u.store, usageKey, appendUsage(nil, u.n), object.Condition{})
+	_, err := object.PutBytes(ctx, u.store, usageKey, formatUsage(u.n), object.Condition{})
 	u.saved = err == nil
 	return err
 }

@@ -105,7 +105,7 @@ func TestListOnce(t *testing.T) {
 	}
 	n := 0
 	mine := fsapi.Errorf(fsapi.IO, "mine")
-	if err := d.List(t.Context(), "", "", func(drive.Blob) error { n++; return mine }); err != mine || n != 1 {
+	if err := d.List(t.Context(), "", "", func(drive.Blob) error { n++; return mine }); !errors.Is(err, mine) || n != 1 {
 		t.Errorf("%d calls, %v", n, err)
 	}
 }

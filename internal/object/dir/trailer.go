@@ -23,17 +23,16 @@ const (
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
-// appendTrailer appends the 40 bytes. fsapi.Invalid for a mark of another form.
-func appendTrailer(dst []byte, t trailer) ([]byte, error) {
+// formatTrailer is the 40 bytes. fsapi.Invalid for a mark of another form.
+func formatTrailer(t trailer) ([]byte, error) {
 	mark, err := hex.DecodeString(string(t.mark))
 	if err != nil || len(mark) != 16 {
-		return dst, fsapi.Errorf(fsapi.Invalid, "mark %q is not 32 hexadecimal digits", t.mark)
+		return nil, fsapi.Errorf(fsapi.Invalid, "mark %q is not 32 hexadecimal digits", t.mark)
 	}
-	start := len(dst)
-	dst = append(append(dst, trailerMagic...), trailerVersion)
+	dst := append([]byte(trailerMagic), trailerVersion)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(t.size))
 	dst = append(append(dst, mark...), 0, 0, 0, 0)
-	return binary.LittleEndian.AppendUint32(dst, checksum(dst[start:])), nil
+	return binary.LittleEndian.AppendUint32(dst, checksum(dst)), nil
 }
 
 // parseTrailer reads them; fsapi.Corrupt, or fsapi.NotSupported for the format

@@ -12,7 +12,7 @@ import (
 
 func TestTrailer(t *testing.T) {
 	want := trailer{1234, provider.Mark(strings.Repeat("0f", 16))}
-	text, err := appendTrailer(nil, want)
+	text, err := formatTrailer(want)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestTrailer(t *testing.T) {
 }
 
 func FuzzParseTrailer(f *testing.F) {
-	text, err := appendTrailer(nil, trailer{5, provider.Mark(strings.Repeat("a1", 16))})
+	text, err := formatTrailer(trailer{5, provider.Mark(strings.Repeat("a1", 16))})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func FuzzParseTrailer(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if again, err := appendTrailer(nil, tr); err != nil || !bytes.Equal(again, b) {
+		if again, err := formatTrailer(tr); err != nil || !bytes.Equal(again, b) {
 			t.Errorf("%x is accepted and written otherwise, %v", b, err)
 		}
 	})

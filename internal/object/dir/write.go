@@ -106,7 +106,7 @@ func (u *upload) Complete(ctx context.Context, _ int) (object.Version, error) {
 	if u.file == nil {
 		return "", fsapi.Errorf(fsapi.NotExist, "no such upload")
 	}
-	text, err := appendTrailer(nil, trailer{u.size, u.opts.Mark})
+	text, err := formatTrailer(trailer{u.size, u.opts.Mark})
 	if err != nil {
 		return "", err
 	}

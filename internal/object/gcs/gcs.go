@@ -8,6 +8,7 @@ package gcs
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"os"
@@ -87,7 +88,14 @@ func (o Options) credentials(ctx context.Context) (oauth2.TokenSource, error) {
 	if err != nil {
 		return nil, fsapi.Errorf(fsapi.Unauthorized, "gcs: credentials: %w", err)
 	}
-	found, err := google.CredentialsFromJSON(ctx, text, scope)
+	var kind struct {
+		Type google.CredentialsType `json:"type"`
+	}
+	if err := json.Unmarshal(text, &kind); err != nil {
+		return nil, fsapi.Errorf(fsapi.Unauthorized, "gcs: %s is no JSON", o.CredentialsFile)
+	}
+	// Whoever configures the drive chose the file: any type will do.
+	found, err := google.CredentialsFromJSONWithType(ctx, text, kind.Type, scope)
 	if err != nil {
 		return nil, fsapi.Errorf(fsapi.Unauthorized, "gcs: credentials in %s: %w", o.CredentialsFile, err)
 	}

@@ -230,7 +230,7 @@ func (b *bucket) Put(ctx context.Context, key string, body *io.SectionReader, o 
 	}
 	req.ContentLength = int64(len(head)+len(tail)) + body.Size()
 	req.Header.Set("Content-Type", "multipart/related; boundary="+boundary)
-	resp, err := b.do(req)
+	resp, err := b.do(req) //nolint:bodyclose // made closes it
 	if err != nil {
 		return "", written(err)
 	}

@@ -104,7 +104,7 @@ func testListStops(t *testing.T, s *suite) {
 			}
 			return nil
 		})
-		if want == io.EOF {
+		if errors.Is(want, io.EOF) {
 			must(t, err)
 		} else if err != stop { //nolint:errorlint // the very error
 			t.Errorf("list ended with %v", err)
