@@ -286,10 +286,12 @@ func (m *imageSource) faults() []BadReplica                { return nil }
 func (m *imageSource) fail(error)                          {}
 func (m *imageSource) String() string                      { return fmt.Sprintf("segment %v", m.id) }
 
-// VerifyPart reads back the n-th replica or shard of a copy, all of it: of a
+// VerifyPart reads back the n-th replica or shard of a copy from where it lies, all
+// of it: of a
 // replica every frame, of a shard every block. nil: it is whole. Errors:
 // fsapi.Corrupt and NotExist: it is bad; others: the drive could not tell.
 func (s *Store) VerifyPart(ctx context.Context, seg *fsapi.Segment, c *fsapi.CopyPlace, n int) error {
+	ctx = drive.Uncached(ctx)
 	d, err := s.o.Drives.Drive(c.Drives[n])
 	if err != nil {
 		return fsapi.Wrap(fsapi.IO, err, "verify segment "+seg.ID.String())
@@ -335,6 +337,7 @@ func (s *Store) verifyShard(ctx context.Context, seg *fsapi.Segment, c *fsapi.Co
 // VerifyCopy reads back a whole copy: every replica, or every shard and through
 // them every frame. nil says that it is complete and right (D5).
 func (s *Store) VerifyCopy(ctx context.Context, seg *fsapi.Segment, c *fsapi.CopyPlace) error {
+	ctx = drive.Uncached(ctx)
 	for n, id := range c.Drives {
 		if id == 0 {
 			return fsapi.Errorf(fsapi.NotExist, "segment %v lacks shard %d on tier %s", seg.ID, n, c.Tier)

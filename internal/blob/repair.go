@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 )
 
@@ -49,6 +50,7 @@ func (s *Store) report(bad []BadReplica, repairable bool) {
 			continue
 		}
 		s.stats.badReplicas.Add(1)
+		s.distrust(b)
 		n := BadName{b.Segment, b.Drive}
 		if !repairable || !s.repairs.begin(n, maxRepairs) {
 			s.tell(b)
@@ -67,6 +69,19 @@ func (s *Store) report(bad []BadReplica, repairable bool) {
 			s.repairs.end(n)
 			s.tell(b)
 		}
+	}
+}
+
+// distrust drops what a cache in front of a drive holds of what turned out bad:
+// the next read sees the drive.
+func (s *Store) distrust(b BadReplica) {
+	d, err := s.o.Drives.Drive(b.Drive)
+	if err != nil {
+		return
+	}
+	if f, ok := d.(drive.Forgetter); ok {
+		f.Forget(SegmentName(b.Segment))
+		f.Forget(ShardName(b.Segment, b.Shard))
 	}
 }
 

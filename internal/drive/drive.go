@@ -80,6 +80,13 @@ type Warmer interface {
 	Warm(ctx context.Context, name string) (int64, error)
 }
 
+// Forgetter is a Drive with a cache that can be told that what it gave is not to
+// be trusted.
+type Forgetter interface {
+	// Forget drops what is cached of a blob.
+	Forget(name string)
+}
+
 // Writer writes one blob from its start to its end. One goroutine at a time.
 type Writer interface {
 	io.Writer
