@@ -347,6 +347,17 @@ func (s *Store) DeleteVolume(ctx context.Context, id fsapi.VolumeID) error {
 	})
 }
 
+// MayDeleteVolume fails as DeleteVolume would.
+func (s *Store) MayDeleteVolume(ctx context.Context, id fsapi.VolumeID) error {
+	return s.e.View(ctx, func(r kv.Reader) error {
+		rec, err := readVolume(r, id)
+		if err != nil {
+			return err
+		}
+		return s.mayDelete(r, &rec)
+	})
+}
+
 // mayDelete refuses to delete a volume that holds what must be kept.
 func (s *Store) mayDelete(r kv.Reader, rec *volumeRecord) error {
 	ino, err := s.retained(r, rec.ID)

@@ -59,6 +59,24 @@ type Admin interface {
 	// DiffSnapshots calls fn for each path that differs between a snapshot and
 	// a newer one or (to "") the present.
 	DiffSnapshots(ctx context.Context, from, to string, fn func(Difference) error) error
+	// RestoreSnapshot makes the volume, or a part of it, equal to what it was,
+	// after a snapshot of how it is; or it makes a copy elsewhere. Content is
+	// shared. Others may go on meanwhile; one that was broken off goes on where
+	// it was when it is asked for again. progress, which may be nil, is called
+	// now and then.
+	RestoreSnapshot(ctx context.Context, c *fsapi.Cred, r RestoreSnapshot, progress func(CopyProgress)) (Restored, error)
+	// Clone makes a copy of a file or directory, live or of a snapshot, where
+	// nothing is; content is shared. A live one is copied as it is at one
+	// moment. Hard links within, extended attributes, ACLs and policies are
+	// kept; quotas and retention are not.
+	Clone(ctx context.Context, c *fsapi.Cred, from, to string, progress func(CopyProgress)) (CopyProgress, error)
+
+	// Retention is what holds a file; zero: nothing.
+	Retention(ctx context.Context, ino fsapi.Ino) (policy.Retained, error)
+	// SetRetention sets what holds a file, for its owner; the legal hold only
+	// for the superuser. What is in force only grows (fsapi.Immutable), but for
+	// governance retention where the superuser overrides it.
+	SetRetention(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino, r policy.Retained, override bool) error
 
 	// Explain says where a file's bytes lie.
 	Explain(ctx context.Context, ino fsapi.Ino) (Explanation, error)

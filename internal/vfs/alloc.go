@@ -35,6 +35,9 @@ func (f *file) Allocate(ctx context.Context, mode AllocMode, off, length int64) 
 	}
 	n.io.Lock()
 	defer n.io.Unlock()
+	if err := fs.mutable(ctx, n); err != nil {
+		return err
+	}
 	r := &reshape{fs: fs, n: n, off: off, end: off + length, keepSize: mode&AllocKeepSize != 0, door: f.cred.Door}
 	if op.check != nil {
 		if err := op.check(r); err != nil {

@@ -38,6 +38,9 @@ func (fs *Local) Batch(ctx context.Context, c *fsapi.Cred, ops []Op) ([]fsapi.At
 	for {
 		b := &batch{fs: fs, c: c, ops: ops, more: more, quiet: map[fsapi.Ino]*node{}}
 		attrs, err := b.run(ctx)
+		if err == nil {
+			err = b.commitRetention(ctx)
+		}
 		if err != errOther {
 			return attrs, err
 		}
@@ -115,6 +118,28 @@ func (b *batch) run(ctx context.Context) ([]fsapi.Attr, error) {
 	}
 	b.publish(seq)
 	return b.attrs, nil
+}
+
+// commitRetention puts under retention what the batch has made read-only.
+func (b *batch) commitRetention(ctx context.Context) error {
+	for i := range b.ops {
+		if op := &b.ops[i]; op.Kind != OpSetattr || !op.Set.commits() {
+			continue
+		}
+		n, err := b.fs.node(ctx, b.attrs[i].Ino)
+		if kindOf(err) == fsapi.Stale {
+			continue // a later operation removed it
+		}
+		if err != nil {
+			return err
+		}
+		err = b.fs.commitRetention(ctx, b.c, n)
+		n.release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rehearse runs the transaction without data and drops it, so that no data is

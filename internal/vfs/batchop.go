@@ -234,6 +234,13 @@ func (x *opRun) makeAs(dir *meta.Inode, name string, nn NewNode, ino fsapi.Ino) 
 	if err != nil {
 		return nil, err
 	}
+	holds, err := x.tx.EffectivePolicy(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := x.b.fs.pendCommit(x.tx, &holds, in); err != nil {
+		return nil, err
+	}
 	x.b.changed[in.Ino], x.b.made[in.Ino] = in, true
 	x.tell(fsapi.Change{Kind: fsapi.ChangeCreate, Ino: in.Ino, Dir: dir.Ino, Name: name, Type: in.Type})
 	return in, nil
@@ -465,6 +472,11 @@ func (x *opRun) setattr(in *meta.Inode) error {
 	s, c := &x.op.Set, x.b.c
 	if *s == (SetAttr{}) {
 		return nil
+	}
+	if s.changes() {
+		if err := x.tx.Mutable(in); err != nil {
+			return err
+		}
 	}
 	if err := mayChown(c, &in.Attr, s); err != nil {
 		return err

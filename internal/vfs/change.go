@@ -64,12 +64,25 @@ func (fs *Local) Setattr(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino, s Se
 	if n.typ == fsapi.TypeRegular && s.timesSet() {
 		fs.setTimes(c, n, &s)
 	}
+	if s.commits() {
+		if err := fs.commitRetention(ctx, c, n); err != nil {
+			return fsapi.Attr{}, err
+		}
+	}
 	return n.attr(), nil
 }
 
 func (s *SetAttr) timesSet() bool {
 	return s.Atime != nil || s.Mtime != nil || s.TouchAtime || s.TouchMtime || s.Ctime != nil
 }
+
+// changes reports whether more is set than what reading sets too.
+func (s *SetAttr) changes() bool {
+	return s.Mode != nil || s.Uid != nil || s.Gid != nil || s.Size != nil || s.Mtime != nil || s.TouchMtime || s.Ctime != nil
+}
+
+// commits reports whether s takes the last write permission away.
+func (s *SetAttr) commits() bool { return s.Mode != nil && *s.Mode&0o222 == 0 }
 
 // maySet checks everything before anything is done.
 func (fs *Local) maySet(ctx context.Context, c *fsapi.Cred, n *node, s *SetAttr) error {
@@ -82,6 +95,11 @@ func (fs *Local) maySet(ctx context.Context, c *fsapi.Cred, n *node, s *SetAttr)
 		return errGone(n.ino)
 	case trashed && opens == 0:
 		return fsapi.Errorf(fsapi.ReadOnly, "inode %d is in the trash: restore it first", n.ino)
+	}
+	if s.changes() {
+		if err := fs.mutable(ctx, n); err != nil {
+			return err
+		}
 	}
 	if s.Size != nil {
 		if err := fs.mayResize(ctx, c, n, in.Type); err != nil {

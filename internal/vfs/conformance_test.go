@@ -14,3 +14,7 @@ func TestConformance(t *testing.T) {
 func TestSnapshotConformance(t *testing.T) {
 	vfstest.RunSnapshots(t, func(t *testing.T) vfstest.Snapshotter { return newRig(t, rigOptions{}).fs }, vfstest.Caps{})
 }
+
+func TestRetentionConformance(t *testing.T) {
+	vfstest.RunRetention(t, func(t *testing.T) vfstest.Retainer { return newRig(t, rigOptions{}).fs }, vfstest.Caps{})
+}

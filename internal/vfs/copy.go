@@ -87,6 +87,9 @@ func (d *file) share(s *source, off, dstOff, length int64) (int64, error) {
 	fs := d.fs
 	unlock := lockCopy(s.n, d.n)
 	defer unlock()
+	if err := fs.mutable(fs.ctx, d.n); err != nil {
+		return 0, err
+	}
 	for _, n := range []*node{s.n, d.n} {
 		if n == nil {
 			continue

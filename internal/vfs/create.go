@@ -140,6 +140,10 @@ func (fs *Local) create(ctx context.Context, c *fsapi.Cred, d *node, name string
 	if err != nil {
 		return nil, nil, err
 	}
+	holds, err := fs.effective(ctx, d)
+	if err != nil {
+		return nil, nil, err
+	}
 	fs.gate.RLock()
 	defer fs.gate.RUnlock()
 	d.ns.Lock()
@@ -151,8 +155,10 @@ func (fs *Local) create(ctx context.Context, c *fsapi.Cred, d *node, name string
 	spec, acl, def := newInode(c, d.attr(), &nn, acls.def)
 	seq, err := fs.update(func(tx *meta.Tx) (err error) {
 		tx.SetDoor(c.Door)
-		dir, in, err = createIn(tx, d.ino, name, spec, acl, def)
-		return err
+		if dir, in, err = createIn(tx, d.ino, name, spec, acl, def); err != nil {
+			return err
+		}
+		return fs.pendCommit(tx, &holds.Policy, in)
 	})
 	if err != nil {
 		return nil, nil, err

@@ -34,6 +34,9 @@ func (fs *Local) openNode(c *fsapi.Cred, n *node, flags OpenFlags) *file {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.opens++
+	if flags&OpenWrite != 0 {
+		n.writers++
+	}
 	n.hold()
 	f := &file{fs: fs, n: n, cred: *c, flags: flags}
 	if n.fail != nil {
@@ -109,6 +112,11 @@ func (fs *Local) mayOpen(ctx context.Context, c *fsapi.Cred, n *node, flags Open
 	}
 	if err := fs.permit(ctx, c, n, want); err != nil {
 		return err
+	}
+	if writes {
+		if err := fs.mutable(ctx, n); err != nil {
+			return err
+		}
 	}
 	if flags&OpenNoTime != 0 {
 		return fs.mustOwn(c, n)
@@ -188,6 +196,9 @@ func (f *file) writePart(ctx context.Context, p []byte, off int64) (int, error) 
 	}
 	n.io.RLock()
 	defer n.io.RUnlock()
+	if err := fs.mutable(ctx, n); err != nil {
+		return 0, err
+	}
 	n.mu.Lock()
 	if f.flags&OpenAppend != 0 {
 		off = n.in.Size
@@ -271,6 +282,9 @@ func (fs *Local) truncate(ctx context.Context, c *fsapi.Cred, n *node, size int6
 	}
 	n.io.RLock()
 	defer n.io.RUnlock()
+	if err := fs.mutable(ctx, n); err != nil {
+		return err
+	}
 	n.mu.Lock()
 	old := n.in.Size
 	if old == size && !touch {
@@ -381,6 +395,11 @@ func (f *file) Close() error {
 	}
 	f.mu.Unlock()
 	f.fs.stats.handles.Add(-1)
+	if f.flags&OpenWrite != 0 {
+		f.n.mu.Lock()
+		f.n.writers--
+		f.n.mu.Unlock()
+	}
 	f.fs.closeNode(f.n)
 	f.n.release()
 	return nil

@@ -42,6 +42,7 @@ type Local struct {
 	space    space
 	reclaim  chan struct{} // of one: something waits to be reclaimed
 	orphans  orphans
+	copying  sync.Mutex // held by a restore or clone: one at a time
 
 	ctx    context.Context // of write-back and workers: ends after the last flush
 	cancel context.CancelFunc
@@ -98,6 +99,7 @@ func (fs *Local) Close(ctx context.Context) error {
 	fs.queue.close()
 	err := fs.barrier()
 	fs.orphans.drop(fs)
+	err = cmpErr(err, fs.o.Meta.KeepRetentionClock(fs.ctx))
 	err = cmpErr(err, fs.o.Meta.Sync(ctx))
 	fs.tasks.Wait()
 	fs.cancel()

@@ -35,6 +35,7 @@ type node struct {
 	ssize   int64                // size as stored
 	pend    fields               // of in newer than stored and in no flight
 	opens   int32                // handles
+	writers int32                // of these, for writing
 	gone    bool                 // no longer stored: unlinked, not kept
 	door    string               // that wrote last
 	queued  bool                 // on the dirty queue, or taken off it by a flusher that has not looked at the node yet

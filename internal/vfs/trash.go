@@ -40,6 +40,9 @@ func (fs *Local) janitor() {
 			if _, err := fs.expireTrash(fs.ctx, fs.now()); err != nil {
 				fs.o.Log.Warn("the trash could not be expired; it is tried again", "err", err)
 			}
+			if err := cmpErr(fs.commitDue(fs.ctx), fs.o.Meta.KeepRetentionClock(fs.ctx)); err != nil {
+				fs.o.Log.Warn("files could not be put under retention; it is tried again", "err", err)
+			}
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/policy"
 )
 
 // CopyProgress is how far a restore or clone has come.
@@ -36,9 +37,10 @@ type treeCopy struct {
 	c        *fsapi.Cred
 	id       fsapi.SnapshotID
 	same     bool
-	top      fsapi.Ino // same: the live directory to stay below
+	top      fsapi.Ino // same: the live directory to stay below; 0: nothing is moved
 	progress func(CopyProgress)
 
+	whole  bool // the inode made last has all its content
 	done   CopyProgress
 	linked map[fsapi.Ino]fsapi.Ino // of inodes with several names: what stands for them
 }
@@ -115,18 +117,21 @@ func (t *treeCopy) entry(ctx context.Context, dir fsapi.Ino, name string, src fs
 	if err != nil {
 		return err
 	}
+	t.whole = false
 	ino, err := t.place(ctx, dir, name, in)
-	if err != nil || ino == 0 {
+	switch {
+	case err != nil:
 		return t.refused(ctx, dir, name, err)
-	}
-	if in.Type == fsapi.TypeDirectory {
+	case in.Type == fsapi.TypeDirectory:
 		return t.fill(ctx, src, ino)
+	case t.whole:
+		return nil
 	}
 	return t.refused(ctx, dir, name, t.equal(ctx, ino, in))
 }
 
 // place sees to it that dir/name is an inode that stands for in: itself, where
-// it is still there, or another of its type. 0: it cannot be.
+// it is still there, or another of its type.
 func (t *treeCopy) place(ctx context.Context, dir fsapi.Ino, name string, in *meta.Inode) (fsapi.Ino, error) {
 	stands := in.Ino
 	if in.Nlink > 1 && in.Type != fsapi.TypeDirectory && t.linked[in.Ino] != 0 {
@@ -195,6 +200,9 @@ func (t *treeCopy) alive(ctx context.Context, dir fsapi.Ino, in *meta.Inode, sta
 			found = now
 			return nil
 		}
+		if t.top == 0 {
+			return nil
+		}
 		below, err := tx.IsAncestor(t.top, now.Parent)
 		if err != nil || !below {
 			return err
@@ -222,7 +230,7 @@ func (t *treeCopy) takesPlace(ctx context.Context, now *fsapi.Attr, in *meta.Ino
 	if !isDir && (now.Nlink > 1 && in.Nlink == 1 || in.Nlink > 1 && t.linked[in.Ino] != 0) {
 		return false, nil
 	}
-	if !t.same {
+	if !t.same || t.top == 0 {
 		return true, nil
 	}
 	needed, err := t.needed(ctx, now.Ino)
@@ -245,7 +253,7 @@ func (t *treeCopy) needed(ctx context.Context, ino fsapi.Ino) (bool, error) {
 // comes, the rest is removed.
 func (t *treeCopy) clear(ctx context.Context, dir fsapi.Ino, name string, now *fsapi.Attr) error {
 	needed := false
-	if t.same {
+	if t.same && t.top != 0 {
 		var err error
 		if needed, err = t.needed(ctx, now.Ino); err != nil {
 			return err
@@ -341,7 +349,11 @@ func (t *treeCopy) plant(ctx context.Context, dir fsapi.Ino, name string, in *me
 		return 0, err
 	}
 	defer d.release()
-	n, err := t.plantIn(d, name, in)
+	holds, err := fs.effective(ctx, d)
+	if err != nil {
+		return 0, err
+	}
+	n, err := t.plantIn(d, name, in, &holds.Policy)
 	if err != nil {
 		return 0, err
 	}
@@ -349,7 +361,7 @@ func (t *treeCopy) plant(ctx context.Context, dir fsapi.Ino, name string, in *me
 	return n.ino, nil
 }
 
-func (t *treeCopy) plantIn(d *node, name string, in *meta.Inode) (*node, error) {
+func (t *treeCopy) plantIn(d *node, name string, in *meta.Inode, holds *policy.Policy) (*node, error) {
 	fs := t.fs
 	fs.gate.RLock()
 	defer fs.gate.RUnlock()
@@ -367,6 +379,9 @@ func (t *treeCopy) plantIn(d *node, name string, in *meta.Inode) (*node, error) 
 		if err != nil || in.Type == fsapi.TypeDirectory {
 			return err
 		}
+		if err := fs.pendCommit(tx, holds, made); err != nil {
+			return err
+		}
 		old, err := tx.At(t.id)
 		if err != nil {
 			return err
@@ -374,7 +389,8 @@ func (t *treeCopy) plantIn(d *node, name string, in *meta.Inode) (*node, error) 
 		if _, err := t.likeness(tx, old, made, in); err != nil {
 			return err
 		}
-		_, err = shareStep(tx, old, made, in, 0)
+		end, err := shareStep(tx, old, made, in, 0)
+		t.whole = end == fsapi.MaxFileSize
 		return cmpErr(err, tx.SetInode(made))
 	})
 	if err != nil {
@@ -440,11 +456,7 @@ func (t *treeCopy) equal(ctx context.Context, ino fsapi.Ino, was *meta.Inode) er
 		return err
 	}
 	defer n.release()
-	n.mu.RLock()
-	untouched := ino == was.Ino && n.data == nil && n.pend == 0 && len(n.flights) == 0 &&
-		n.in.Ctime.Equal(was.Ctime) && n.in.Mtime.Equal(was.Mtime) && n.in.Size == was.Size && n.in.Mode == was.Mode && n.in.Nlink == was.Nlink
-	n.mu.RUnlock()
-	if untouched {
+	if n.untouched(was) {
 		return nil
 	}
 	n.io.Lock()
@@ -452,54 +464,94 @@ func (t *treeCopy) equal(ctx context.Context, ino fsapi.Ino, was *meta.Inode) er
 	if err := t.fs.flushNode(n); err != nil {
 		return err
 	}
-	r := &reshape{fs: t.fs, n: n, end: fsapi.MaxFileSize, door: t.c.Door}
 	changed := false
 	for from := int64(0); from < fsapi.MaxFileSize; {
-		var end int64
-		err := r.step(func(tx *meta.Tx, in *meta.Inode) error {
-			changedHere, err := t.equalStep(tx, in, was, from, &end)
-			if err == nil && !changedHere {
-				return errEnough
+		end := from
+		did, err := t.alter(ctx, n, func(tx, old *meta.Tx, in *meta.Inode) (bool, error) {
+			before := in.Change
+			var err error
+			if end, err = shareStep(tx, old, in, was, from); err != nil {
+				return false, err
 			}
-			return err
+			likened := false
+			if end == fsapi.MaxFileSize {
+				likened, err = t.likeness(tx, old, in, was)
+			}
+			return likened || in.Change != before, err
 		})
-		switch {
-		case err == nil:
-			changed = true
-		case !errors.Is(err, errEnough):
+		if err != nil {
 			return err
 		}
-		from = end
+		changed, from = changed || did, end
 	}
-	if !changed {
-		return nil
+	if changed {
+		t.done.Changed++
+		t.fs.tell(fsapi.Change{Kind: fsapi.ChangeContent, Ino: ino, Type: was.Type, Len: -1, Door: t.c.Door})
 	}
-	t.done.Changed++
-	n.mu.Lock()
-	n.acl = nil
-	n.pend &^= fAtime
-	n.mu.Unlock()
-	t.fs.policies.gen.Add(1)
-	t.fs.tell(fsapi.Change{Kind: fsapi.ChangeContent, Ino: ino, Type: was.Type, Len: -1, Door: t.c.Door})
-	t.fs.tell(fsapi.Change{Kind: fsapi.ChangeAttr, Ino: ino, Type: was.Type, Door: t.c.Door})
 	return nil
 }
 
-// equalStep is one transaction of equal. It reports whether it changed anything.
-func (t *treeCopy) equalStep(tx *meta.Tx, in, was *meta.Inode, from int64, end *int64) (bool, error) {
-	before := *in
-	old, err := tx.At(t.id)
+// untouched reports whether n is certainly as it was.
+func (n *node) untouched(was *meta.Inode) bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	a, b := &n.in.Attr, &was.Attr
+	return a.Ino == b.Ino && n.data == nil && n.pend&^fAtime == 0 && len(n.flights) == 0 && n.in.Flags == was.Flags &&
+		a.Ctime.Equal(b.Ctime) && a.Mtime.Equal(b.Mtime) && a.Size == b.Size && a.Used == b.Used && a.Mode == b.Mode && a.Nlink == b.Nlink
+}
+
+// alter commits what fn changes of a live inode, and reports whether it did
+// change anything.
+func (t *treeCopy) alter(ctx context.Context, n *node, fn func(tx, old *meta.Tx, in *meta.Inode) (bool, error)) (bool, error) {
+	fs := t.fs
+	fs.gate.RLock()
+	defer fs.gate.RUnlock()
+	n.ns.Lock()
+	defer n.ns.Unlock()
+	if n.isGone() {
+		return false, errGone(n.ino)
+	}
+	if err := fs.mutable(ctx, n); err != nil {
+		return false, err
+	}
+	var stored *meta.Inode
+	event := fsapi.Change{Kind: fsapi.ChangeAttr, Ino: n.ino, Type: n.typ, Door: t.c.Door}
+	seq, err := fs.update(func(tx *meta.Tx) error {
+		tx.SetDoor(t.c.Door)
+		in, err := n.inTx(tx)
+		if err != nil {
+			return err
+		}
+		old, err := tx.At(t.id)
+		if err != nil {
+			return err
+		}
+		changed, err := fn(tx, old, in)
+		if err != nil {
+			return err
+		}
+		if !changed {
+			return errEnough
+		}
+		stored = in
+		fs.note(tx, event)
+		return tx.SetInode(in)
+	})
+	if errors.Is(err, errEnough) {
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
-	if *end, err = shareStep(tx, old, in, was, from); err != nil {
-		return false, err
-	}
-	if *end < fsapi.MaxFileSize {
-		return in.Change != before.Change, nil // there is more to come
-	}
-	likened, err := t.likeness(tx, old, in, was)
-	return likened || in.Change != before.Change || in.Size != before.Size, err
+	n.mu.Lock()
+	n.pend &^= fAtime
+	n.installLocked(stored, seq)
+	n.extents.clear()
+	n.acl = nil
+	n.mu.Unlock()
+	fs.policies.gen.Add(1)
+	fs.tell(event)
+	return true, nil
 }
 
 // likeness gives an inode the attributes, extended attributes and policy of one
@@ -629,29 +681,8 @@ func (t *treeCopy) finishDir(ctx context.Context, src, dir fsapi.Ino) error {
 		return err
 	}
 	defer n.release()
-	changed := false
-	err = t.fs.change(t.c, n, func(tx *meta.Tx, in *meta.Inode) error {
-		old, err := tx.At(t.id)
-		if err != nil {
-			return err
-		}
-		if changed, err = t.likeness(tx, old, in, was); err == nil && !changed {
-			return errEnough
-		}
-		return err
-	})
-	switch {
-	case errors.Is(err, errEnough):
-		return nil
-	case err != nil:
-		return err
-	}
-	n.mu.Lock()
-	n.acl = nil
-	n.pend &^= fAtime
-	n.mu.Unlock()
-	t.fs.policies.gen.Add(1)
-	return nil
+	_, err = t.alter(ctx, n, func(tx, old *meta.Tx, in *meta.Inode) (bool, error) { return t.likeness(tx, old, in, was) })
+	return err
 }
 
 // all copies a directory: what it holds, and itself.

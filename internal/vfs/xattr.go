@@ -53,6 +53,12 @@ func (fs *Local) mayXattr(ctx context.Context, c *fsapi.Cred, n *node, name stri
 		if trashed {
 			return fsapi.Errorf(fsapi.ReadOnly, "inode %d is in the trash: restore it first", n.ino)
 		}
+		if name == RetentionXattr {
+			return fs.mustOwn(c, n)
+		}
+		if err := fs.mutable(ctx, n); err != nil {
+			return err
+		}
 	}
 	switch space {
 	case aclSpace:
@@ -178,6 +184,12 @@ func (fs *Local) Setxattr(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino, nam
 			return err
 		}
 		return fs.setPolicy(c, n, p)
+	case RetentionXattr:
+		r, err := policy.ParseRetained(string(value))
+		if err != nil {
+			return err
+		}
+		return fs.setRetention(ctx, c, n, false, func(policy.Retained) (policy.Retained, error) { return r, nil })
 	}
 	return fs.change(c, n, func(tx *meta.Tx, in *meta.Inode) error {
 		if err := checkFlags(tx, ino, name, flags); err != nil {
@@ -303,6 +315,11 @@ func (fs *Local) Removexattr(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino, 
 			return err
 		}
 		return fs.setPolicy(c, n, policy.Policy{})
+	case RetentionXattr:
+		if n.flags()&meta.HasRetention == 0 {
+			return errNoAttr(ino, name)
+		}
+		return fs.setRetention(ctx, c, n, false, func(policy.Retained) (policy.Retained, error) { return policy.Retained{}, nil })
 	}
 	return fs.change(c, n, func(tx *meta.Tx, in *meta.Inode) error {
 		in.Ctime = tx.Now()
