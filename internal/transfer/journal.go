@@ -17,7 +17,7 @@ import (
 // journalHead is the first line of a journal, with what it is about. Each line
 // that follows is one file that was copied: 32 hexadecimal digits, a space, and
 // the CRC-32C of these in 8. The digits are the first 16 bytes of SHA-256 of
-// the file's path, size, and times of change. What is cut short or damaged is
+// the file's path (or inode), size, and times of change. What is cut short or damaged is
 // passed over: its file is copied again.
 const journalHead = "strake copy journal 1 "
 
