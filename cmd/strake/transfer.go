@@ -52,15 +52,15 @@ func (c *migrateCmd) Run(g *globals) error {
 		}
 		o.Sources = append(o.Sources, s)
 	}
-	if !c.DryRun {
-		j, err := c.openJournal(o.Sources, o.Dest)
-		if err != nil {
-			return err
-		}
-		defer j.Close()
-		o.Journal = j
+	if c.DryRun {
+		return runTransfer(g, o)
 	}
-	return runTransfer(g, o)
+	j, err := c.openJournal(o.Sources, o.Dest)
+	if err != nil {
+		return err
+	}
+	o.Journal = j
+	return errors.Join(runTransfer(g, o), j.Close())
 }
 
 // makeDest makes the destination where it is missing.

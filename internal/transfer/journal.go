@@ -17,7 +17,7 @@ import (
 // journalHead is the first line of a journal, with what it is about. Each line
 // that follows is one file that was copied: 32 hexadecimal digits, a space, and
 // the CRC-32C of these in 8. The digits are the first 16 bytes of SHA-256 of
-// the file's path, size, and times of change. What is cut short or damaged is
+// the file's path (or inode), size, and times of change. What is cut short or damaged is
 // passed over: its file is copied again.
 const journalHead = "strake copy journal 1 "
 
@@ -85,9 +85,14 @@ func (j *Journal) take(line string) {
 
 func lineSum(key string) string { return fmt.Sprintf("%08x", crc32.Checksum([]byte(key), castagnoli)) }
 
-// keyOf is what a file is known by.
+// keyOf is what a file is known by: of one with several names the inode, as any
+// of them may be found first.
 func keyOf(e *Entry) [16]byte {
-	h := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%d\x00%d\x00%s", e.Path, e.Size, e.Mtime.UnixNano(), e.Ctime.UnixNano(), e.ID))
+	who := "path\x00" + e.Path
+	if e.Nlink > 1 {
+		who = "inode\x00" + e.ID
+	}
+	h := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%d\x00%d", who, e.Size, e.Mtime.UnixNano(), e.Ctime.UnixNano()))
 	return [16]byte(h[:16])
 }
 

@@ -194,8 +194,8 @@ func (l *Local) Open(_ context.Context, p string) (Reader, error) {
 	return r, nil
 }
 
-func (r *localReader) Size() int64  { return r.st.Size }
-func (r *localReader) Close() error { return r.f.Close() }
+func (r *localReader) Size() int64 { return r.st.Size }
+func (r *localReader) Close()      { r.f.Close() }
 
 // Ranges is lseek(2) with SEEK_DATA and SEEK_HOLE.
 func (r *localReader) Ranges(_ context.Context, fn func(off, n int64) error) error {

@@ -147,8 +147,8 @@ func (r *Remote) Open(ctx context.Context, p string) (Reader, error) {
 	return &remoteReader{r, p, m.Size, m.ETag}, nil
 }
 
-func (f *remoteReader) Size() int64  { return f.size }
-func (f *remoteReader) Close() error { return nil }
+func (f *remoteReader) Size() int64 { return f.size }
+func (f *remoteReader) Close()      {}
 
 func (f *remoteReader) Ranges(ctx context.Context, fn func(off, n int64) error) error {
 	for from := int64(0); ; {
@@ -203,7 +203,7 @@ func (r *Remote) Apply(ctx context.Context, ops []Op) []error {
 		i += n
 	}
 	for i := range ops {
-		if errs[i] == nil && ops[i].Kind != OpLink && !(ops[i].Kind == OpMake && ops[i].Entry.Type == fsapi.TypeDirectory) {
+		if errs[i] == nil && ops[i].attributes() {
 			errs[i] = r.xattrs(ctx, ops[i].Entry, ops[i].Entry.Path, ops[i].Drop)
 		}
 	}

@@ -66,7 +66,8 @@ type Reader interface {
 	// Changed reports whether the file is not the one any more that it was
 	// when it was opened.
 	Changed(ctx context.Context) (bool, error)
-	Close() error
+	// Close releases the file: nothing is to be lost by it.
+	Close()
 }
 
 // OpKind is what an Op does.
@@ -90,6 +91,11 @@ type Op struct {
 	// Drop names extended attributes that are there, or may be, and are not in
 	// Entry.
 	Drop []string
+}
+
+// attributes reports whether an Op sets attributes.
+func (op *Op) attributes() bool {
+	return op.Kind == OpAttr || op.Kind == OpMake && op.Entry.Type != fsapi.TypeDirectory
 }
 
 // tmpPrefix starts the names under which files are written until they are

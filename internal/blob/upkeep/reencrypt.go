@@ -292,22 +292,14 @@ func (u *Upkeep) oldSegments(ctx context.Context, vol fsapi.VolumeID, budget int
 	return group, len(page) < maxCandidates, nil
 }
 
-// sealedWith is the version of the data key of a segment's frames.
+// sealedWith is the version of the data key of a segment's frames, from the
+// first copy that opens.
 func (u *Upkeep) sealedWith(ctx context.Context, s fsapi.Segment) (fsapi.KeyVersion, error) {
-	var errs []error
-	for _, c := range s.Copies {
-		for _, id := range c.Drives {
-			d, err := u.o.Drives.Drive(id)
-			if err == nil {
-				var r *blob.SegmentReader
-				if r, err = u.o.Store.OpenSegment(ctx, d, s.ID); err == nil {
-					return r.Header().Key, u.pace.wait(ctx, headBytes)
-				}
-			}
-			errs = append(errs, err)
-		}
+	r, err := u.o.Store.Open(ctx, &s)
+	if err != nil {
+		return 0, err
 	}
-	return 0, fsapi.Errorf(fsapi.Corrupt, "no replica of segment %v opens: %w", s.ID, errors.Join(errs...))
+	return r.Header().Key, u.pace.wait(ctx, headBytes)
 }
 
 // headBytes is about what opening a segment reads.

@@ -306,3 +306,78 @@ func TestReplaceInlineLoses(t *testing.T) {
 		t.Errorf("it ran %d times, %v", ran, err)
 	}
 }
+
+// Small files that only snapshots still have are sealed anew, too, and a file
+// that is sealed anew is not kept a second time for them.
+func TestReencryptSnapshots(t *testing.T) {
+	r := keyed(t, 1)
+	for i := range 5 {
+		r.inline(fmt.Sprint("kept", i), []byte(fmt.Sprint("of a snapshot ", i)))
+	}
+	r.write("big", blob.Segment, random(5, 100_000))
+	var snaps []meta.Snapshot
+	snap := func() {
+		t.Helper()
+		s, err := r.meta.CreateSnapshot(t.Context(), r.vol.ID, meta.Snapshot{Name: fmt.Sprint("s", len(snaps))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		snaps = append(snaps, s)
+	}
+	snap()
+	r.remove("kept0")
+	r.remove("kept1")
+	snap()
+	r.remove("kept2")
+	r.remove("big")
+	held := func() (n int64) {
+		t.Helper()
+		list, err := r.meta.Snapshots(t.Context(), r.vol.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range list {
+			n += s.Held
+		}
+		return n
+	}
+	before := held()
+	r.rotate()
+	r.settle()
+	if v := r.versions(); len(v) != 1 || v[0] != 2 {
+		t.Fatalf("versions %v are left, needed by: %s", v, r.cursor().Needed)
+	}
+	if now := held(); now != before {
+		t.Errorf("snapshots hold %d bytes, %d before", now, before)
+	}
+	r.open()
+	r.check()
+	for i, s := range snaps {
+		err := r.meta.ViewAt(t.Context(), r.vol.ID, s.ID, func(tx *meta.Tx) error {
+			for _, name := range []string{"kept0", "kept2", "kept4"} {
+				if i > 0 && name == "kept0" {
+					continue
+				}
+				in, err := tx.Lookup(fsapi.RootIno, name)
+				if err != nil {
+					return err
+				}
+				exts, err := tx.Extents(in.Ino, 0, in.Size, 10)
+				if err != nil {
+					return err
+				}
+				got := make([]byte, in.Size)
+				if err := r.store.ReadExtent(t.Context(), r.vol.ID, &exts[0], 0, got); err != nil || string(got) != "of a snapshot "+name[4:] {
+					t.Errorf("snapshot %s, %s: %q, %v", s.Name, name, got, err)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if err := r.meta.Check(t.Context(), r.vol.ID, nil, func(p meta.Problem) { t.Error(p) }); err != nil {
+		t.Error(err)
+	}
+}
