@@ -42,6 +42,42 @@ func AppendBatch(dst []byte, b Batch) []byte {
 	return dst
 }
 
+// AppendCommit appends the encoding of the batch that c is, without the operation
+// that sets StateKey: DecodeCommit adds it again.
+func AppendCommit(dst []byte, c Commit) []byte {
+	start := len(dst)
+	dst = append(dst, make([]byte, batchHeader)...)
+	dst = append(dst, c.Ops[:len(c.Ops)-stateOp]...)
+	sealBatch(dst[start:], c.Seq, c.Stamp)
+	return dst
+}
+
+// DecodeCommit reads the batch at the start of src for a Store to apply, and
+// returns what follows it. The Commit does not alias src. Errors are those of
+// DecodeBatch.
+func DecodeCommit(src []byte) (c Commit, rest []byte, err error) {
+	b, ops, rest, err := cutBatch(src)
+	if err != nil {
+		return c, src, err
+	}
+	r := ReadOps(ops)
+	for r.Next() { //nolint:revive // it is the check that all of them read
+	}
+	if r.Err() != nil {
+		return c, src, r.Err()
+	}
+	p := Position{Seq: b.Seq, Stamp: b.Stamp}
+	enc := append(make([]byte, 0, len(ops)+stateOp), ops...)
+	return Commit{Seq: b.Seq, Stamp: b.Stamp, Ops: appendState(enc, p)}, rest, nil
+}
+
+// appendState appends the operation that ends every Commit.
+func appendState(enc []byte, p Position) []byte {
+	enc = appendKey(enc, OpPut, []byte(stateKey))
+	enc = append(enc, stateSize)
+	return appendPosition(enc, p)
+}
+
 // sealBatch fills the header of a batch whose operations are in place.
 func sealBatch(b []byte, seq Seq, stamp clock.Stamp) {
 	copy(b, batchMagic)
@@ -73,27 +109,36 @@ func appendKey(dst []byte, kind OpKind, key []byte) []byte {
 // Keys and values alias src. A batch cut short, changed or of an unknown
 // version is fsapi.Corrupt.
 func DecodeBatch(src []byte) (b Batch, rest []byte, err error) {
-	if len(src) < batchHeader {
-		return b, src, fsapi.Errorf(fsapi.Corrupt, "kv: batch header of %d bytes cut short to %d", batchHeader, len(src))
+	b, ops, rest, err := cutBatch(src)
+	if err == nil {
+		b.Ops, err = decodeOps(ops)
 	}
-	if string(src[:4]) != batchMagic {
-		return b, src, fsapi.Errorf(fsapi.Corrupt, "kv: batch starts with %q instead of %q", src[:4], batchMagic)
-	}
-	n := int64(binary.LittleEndian.Uint32(src[8:]))
-	if n > int64(len(src)-batchHeader) {
-		return b, src, fsapi.Errorf(fsapi.Corrupt, "kv: batch of %d bytes cut short to %d", n, len(src)-batchHeader)
-	}
-	end := batchHeader + int(n)
-	if sum := crc32.Checksum(src[8:end], castagnoli()); sum != binary.LittleEndian.Uint32(src[4:]) {
-		return b, src, fsapi.Errorf(fsapi.Corrupt, "kv: batch checksum mismatch")
-	}
-	b.Seq = Seq(binary.LittleEndian.Uint64(src[12:]))
-	b.Stamp = clock.Stamp(binary.LittleEndian.Uint64(src[20:]))
-	b.Ops, err = decodeOps(src[batchHeader:end])
 	if err != nil {
 		return Batch{}, src, err
 	}
-	return b, src[end:], nil
+	return b, rest, nil
+}
+
+// cutBatch checks the frame of the batch at the start of src: b has no
+// operations yet, ops are they as encoded.
+func cutBatch(src []byte) (b Batch, ops, rest []byte, err error) {
+	if len(src) < batchHeader {
+		return b, nil, src, fsapi.Errorf(fsapi.Corrupt, "kv: batch header of %d bytes cut short to %d", batchHeader, len(src))
+	}
+	if string(src[:4]) != batchMagic {
+		return b, nil, src, fsapi.Errorf(fsapi.Corrupt, "kv: batch starts with %q instead of %q", src[:4], batchMagic)
+	}
+	n := int64(binary.LittleEndian.Uint32(src[8:]))
+	if n > int64(len(src)-batchHeader) {
+		return b, nil, src, fsapi.Errorf(fsapi.Corrupt, "kv: batch of %d bytes cut short to %d", n, len(src)-batchHeader)
+	}
+	end := batchHeader + int(n)
+	if sum := crc32.Checksum(src[8:end], castagnoli()); sum != binary.LittleEndian.Uint32(src[4:]) {
+		return b, nil, src, fsapi.Errorf(fsapi.Corrupt, "kv: batch checksum mismatch")
+	}
+	b.Seq = Seq(binary.LittleEndian.Uint64(src[12:]))
+	b.Stamp = clock.Stamp(binary.LittleEndian.Uint64(src[20:]))
+	return b, src[batchHeader:end:end], src[end:], nil
 }
 
 func decodeOps(enc []byte) ([]Op, error) {

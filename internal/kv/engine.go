@@ -22,6 +22,9 @@ type Config struct {
 	// TailBytes bounds the committed batches kept in memory for tails and for
 	// detecting conflicts. 0 is DefaultTailBytes.
 	TailBytes int64
+	// SlowSync says that Store.Sync may take long, as over a network: who waits
+	// for it then never runs it, so that the end of a context ends the wait.
+	SlowSync bool
 	// Clock stamps batches and waits; nil is clock.Real.
 	Clock clock.Clock
 	// Rand jitters retries; nil is the runtime's source. Concurrent.
@@ -88,7 +91,7 @@ func NewEngine(s Store, c Config) (Engine, error) {
 	e.durable.Store(uint64(c.Last.Seq))
 	e.txs.New = func() any { return &tx{view: view{e: e}} }
 	e.views.New = func() any { return &view{e: e} }
-	e.flushes.flush = e.flush
+	e.flushes.flush, e.flushes.detached = e.flush, c.SlowSync
 	if err := e.recover(c); err != nil {
 		return nil, err
 	}
@@ -278,9 +281,7 @@ func (e *engine) commitLocked(t *tx) (Seq, error) {
 	p := Position{Seq: e.history.head.Load().Seq + 1, Stamp: e.hlc.Next()}
 	n := len(t.writes.enc)
 	enc := t.writes.take()
-	enc = appendKey(enc, OpPut, []byte(stateKey))
-	enc = append(enc, stateSize)
-	enc = appendPosition(enc, p)
+	enc = appendState(enc, p)
 	entry := newEntry(p, enc[:n:n])
 	// Marked before it is visible: who reads it will find the mark.
 	e.stamps.mark(t.writes.keys, p.Seq)

@@ -8,7 +8,8 @@ import (
 // flushes lets concurrent callers share flushes of the log: one runs, and all
 // who come meanwhile share the next.
 type flushes struct {
-	flush func() error
+	flush    func() error
+	detached bool // every flush runs in a goroutine of its own
 
 	wg      sync.WaitGroup // flushes that run in a goroutine of their own
 	mu      sync.Mutex
@@ -23,23 +24,31 @@ type flight struct {
 }
 
 // wait returns when a flush that began after the call has ended. Where none
-// runs, the caller does it himself and ctx cannot interrupt him.
+// runs, the caller does it himself and ctx cannot interrupt him, unless flushes
+// are detached.
 func (f *flushes) wait(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return interrupted(ctx)
 	}
 	f.mu.Lock()
-	if !f.running {
+	var fl *flight
+	switch {
+	case !f.running && !f.detached:
 		f.running = true
 		f.mu.Unlock()
-		fl := flight{}
-		f.run(&fl)
+		fl = &flight{}
+		f.run(fl)
 		return fl.err
+	case !f.running:
+		f.running = true
+		fl = &flight{done: make(chan struct{})}
+		f.wg.Go(func() { f.run(fl) })
+	default:
+		if f.next == nil {
+			f.next = &flight{done: make(chan struct{})}
+		}
+		fl = f.next
 	}
-	if f.next == nil {
-		f.next = &flight{done: make(chan struct{})}
-	}
-	fl := f.next
 	f.mu.Unlock()
 	select {
 	case <-fl.done:

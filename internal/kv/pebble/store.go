@@ -171,6 +171,7 @@ func (s *store) listener() *pebble.EventListener {
 			s.rotated.Store(true)
 			s.event(false, nil)
 		},
+		FlushBegin:    func(pebble.FlushInfo) { s.rotated.Store(true) }, // where there is no log
 		FlushEnd:      func(i pebble.FlushInfo) { s.event(true, i.Err) },
 		CompactionEnd: func(pebble.CompactionInfo) { s.event(false, nil) },
 		BackgroundError: func(err error) {

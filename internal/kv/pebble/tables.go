@@ -1,0 +1,93 @@
+package pebble
+
+import (
+	"cmp"
+	"errors"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/kv"
+	"github.com/strakefs/strake/internal/osfs"
+)
+
+// TablesOptions of OpenTables.
+type TablesOptions struct {
+	// Files hold the directory. A caller that keeps tables elsewhere gives its
+	// own, over Adapt.
+	Files vfs.FS
+	// Frozen: the tables that are there are not compacted.
+	Frozen bool
+	// ManifestBytes is the size at which Pebble begins a new manifest.
+	ManifestBytes int64
+}
+
+// Adapt is a file system as Pebble wants it.
+func Adapt(fs osfs.FS) vfs.FS { return adapter{fs} }
+
+// Tables is a kv.Store without a log of its own, for an engine that keeps its log
+// elsewhere: what Apply took is in memory until it is in a table. Sync does
+// nothing. Of the batches applied the tables hold a prefix, at any time.
+type Tables struct{ *store }
+
+var _ kv.Store = (*Tables)(nil)
+
+// OpenTables opens the directory o.Dir in t.Files, which is there; o.FS is not
+// used. The position is that of the newest batch in the tables.
+func OpenTables(o Options, t TablesOptions) (*Tables, kv.Position, error) {
+	o.setDefaults()
+	if err := checkMarker(t.Files, o.Dir); err != nil {
+		return nil, kv.Position{}, err
+	}
+	s := newStore(o, t.Files)
+	po := s.options(o, nil)
+	po.DisableWAL = true
+	po.DisableAutomaticCompactions = t.Frozen
+	// They are read from every table at the start, which may be far away.
+	po.DisableTableStats = true
+	po.MaxManifestFileSize = t.ManifestBytes
+	var err error
+	if s.db, err = pebble.Open(o.Dir, po); err != nil {
+		return nil, kv.Position{}, openError(o.Dir, cmp.Or(s.guard.failure(), err))
+	}
+	s.counters = newCounters(s.db)
+	s.guard.opened.Store(true)
+	p, err := s.position()
+	if err = cmp.Or(s.guard.failure(), err); err != nil {
+		return nil, p, errors.Join(openError(o.Dir, err), s.Close())
+	}
+	return &Tables{s}, p, nil
+}
+
+// Sync implements kv.Store: there is no log.
+func (t *Tables) Sync() error { return t.guard.failure() }
+
+// Flush makes tables of what was applied before the call.
+func (t *Tables) Flush() error {
+	if err := t.guard.failure(); err != nil {
+		return err
+	}
+	if err := t.db.Flush(); err != nil {
+		return fsapi.Wrap(errKind(err), err, "kv: flush to "+t.dir)
+	}
+	return t.guard.failure()
+}
+
+// Checkpoint makes dir, which is not there yet: a directory of the tables as they
+// are, linked, and of the small files that describe them.
+func (t *Tables) Checkpoint(dir string) error {
+	if err := t.guard.failure(); err != nil {
+		return err
+	}
+	if err := t.db.Checkpoint(dir); err != nil {
+		return fsapi.Wrap(errKind(err), err, "kv: checkpoint "+t.dir)
+	}
+	return t.guard.failure()
+}
+
+// Applied is the newest batch whose Apply has returned.
+func (t *Tables) Applied() kv.Seq { return kv.Seq(t.applied.Load()) }
+
+// Sublevels of level 0: what a read may have to look through.
+func (t *Tables) Sublevels() int { return int(t.db.Metrics().Levels[0].Sublevels) }
