@@ -85,6 +85,7 @@ var layers = []layer{
 	{pkg: "drive/dir", imports: "drive drive/identity osfs clock"},
 	{pkg: "drive/bucket", imports: "drive drive/identity object clock"},
 	{pkg: "drive/identity"},
+	{pkg: "drive/diskcache", imports: "drive osfs clock"},
 	{pkg: "drive/*", imports: "drive backoff clock"},
 
 	{pkg: "keyring", imports: "osfs clock"},

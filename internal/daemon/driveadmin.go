@@ -175,6 +175,7 @@ func assign[T any](to, from *T) {
 
 // drivesChanged tells those who may have waited for another drive.
 func (n *Node) drivesChanged() {
+	n.drives.observed(0)
 	if n.upkeep != nil {
 		n.upkeep.Kick()
 	}

@@ -7,13 +7,23 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/strakefs/strake/internal/api"
+	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/config"
 	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/drive/bucket"
 	"github.com/strakefs/strake/internal/drive/dir"
+	"github.com/strakefs/strake/internal/drive/diskcache"
+	"github.com/strakefs/strake/internal/drive/limit"
+	"github.com/strakefs/strake/internal/drive/watch"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/object"
+	"github.com/strakefs/strake/internal/object/provider"
+	"github.com/strakefs/strake/internal/object/url"
 )
 
 // driveOf is a configured drive as it would be added by hand.
@@ -78,11 +88,15 @@ func (ds *drives) check(rec *meta.DriveRecord) error {
 		return fsapi.Errorf(fsapi.Invalid, "tier %q is not hot, warm or cold", rec.Tier)
 	case rec.Quota < 0 || rec.Rate < 0 || rec.Calls < 0 || rec.Deadline < 0 || rec.Cache < 0:
 		return fsapi.Errorf(fsapi.Invalid, "drive %s: quota, rate, calls, deadline and cache are not negative; 0 is none", rec.Name)
-	case filepath.IsAbs(rec.Where):
-		rec.Kind = dirKind
-	default:
-		return fsapi.Errorf(fsapi.Invalid, "drive path %q is not absolute", rec.Where)
+	case strings.Contains(rec.Where, "://"):
+		rec.Kind = bucketKind
+		return url.All().Check(rec.Where)
+	case !filepath.IsAbs(rec.Where):
+		return fsapi.Errorf(fsapi.Invalid, "drive path %q is not absolute, nor the URL of a bucket", rec.Where)
+	case rec.Quota > 0:
+		return fsapi.Errorf(fsapi.Invalid, "drive %s: a quota bounds a bucket; a directory is bounded by its file system and by reserve", rec.Name)
 	}
+	rec.Kind = dirKind
 	return nil
 }
 
@@ -90,7 +104,10 @@ func (ds *drives) check(rec *meta.DriveRecord) error {
 const dirKind = "dir"
 
 // identify reads a place's identity, giving it one if it has none.
-func (ds *drives) identify(_ context.Context, rec *meta.DriveRecord) error {
+func (ds *drives) identify(ctx context.Context, rec *meta.DriveRecord) error {
+	if rec.Kind == bucketKind {
+		return ds.identifyBucket(ctx, rec)
+	}
 	id, err := dir.ReadIdentity(ds.n.fs, rec.Where)
 	if errors.Is(err, fsapi.NotExist) {
 		id = dir.Identity{ID: newDriveID(), Created: ds.n.clock.Now()}
@@ -100,31 +117,179 @@ func (ds *drives) identify(_ context.Context, rec *meta.DriveRecord) error {
 	return err
 }
 
-// start opens a recorded drive and lets it be used.
-func (ds *drives) start(ctx context.Context, rec meta.DriveRecord) error {
-	d, err := ds.open(ctx, rec)
-	ds.mu.Lock()
-	defer ds.mu.Unlock()
-	ds.recs[rec.ID] = rec
-	delete(ds.errs, rec.ID)
-	if err == nil {
-		if err = ds.set.Add(d); err != nil {
-			err = errors.Join(err, d.Close())
-		}
-	}
-	if err == nil {
-		err = ds.set.SetState(rec.ID, wantedState(rec))
-	}
+func (ds *drives) identifyBucket(ctx context.Context, rec *meta.DriveRecord) error {
+	store, err := ds.bucket(ctx, rec.Where)
 	if err != nil {
-		ds.errs[rec.ID] = err
+		return err
 	}
+	defer func() { _ = store.Close() }() // nothing was left in it to be written
+	id, err := bucket.ReadIdentity(ctx, store)
+	if errors.Is(err, fsapi.NotExist) {
+		id = bucket.Identity{ID: newDriveID(), Created: ds.n.clock.Now()}
+		err = bucket.Init(ctx, store, id)
+	}
+	rec.ID = id.ID
 	return err
 }
 
-// open opens the place of a record.
-func (ds *drives) open(_ context.Context, rec meta.DriveRecord) (drive.Drive, error) {
-	return dir.Open(dir.Options{
-		FS: ds.n.fs, Path: rec.Where, Expect: rec.ID, Name: rec.Name, Tier: rec.Tier, Domain: rec.Domain, Reserve: rec.Reserve, Spindown: rec.Spindown,
+// bucket opens the object store that a URL names, with the credentials that the
+// provider's own tools would use.
+func (ds *drives) bucket(ctx context.Context, where string) (object.Store, error) {
+	return url.All().Open(ctx, where, url.Secrets{}, provider.Options{})
+}
+
+// start opens a recorded drive and lets it be used.
+func (ds *drives) start(ctx context.Context, rec meta.DriveRecord) error {
+	o, err := ds.open(ctx, rec)
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	if ds.ended {
+		if err == nil {
+			err = errors.Join(fsapi.Errorf(fsapi.Closed, "drive %s: the store is closed", rec.Name), o.top.Close())
+		}
+		return err
+	}
+	ds.recs[rec.ID] = rec
+	delete(ds.errs, rec.ID)
+	if err == nil {
+		if err = ds.set.Add(o.top); err != nil {
+			err = errors.Join(err, o.top.Close())
+		}
+	}
+	if err != nil {
+		ds.errs[rec.ID] = err
+		return err
+	}
+	ds.watched[rec.ID] = o.watch
+	return ds.set.SetState(rec.ID, wantedState(rec))
+}
+
+// openPatience is how long the opening of one drive may hold up the others.
+const openPatience = 10 * time.Second
+
+// tryStart is start that waits so long only: a place that hangs is opened when
+// it comes back, by the goroutine that waits for it, one for each drive, which
+// nothing can end.
+func (ds *drives) tryStart(ctx context.Context, rec meta.DriveRecord, patience time.Duration) error {
+	late := fsapi.Errorf(fsapi.TimedOut, "drive %s: %s does not answer", rec.Name, rec.Where)
+	ds.mu.Lock()
+	if ds.opening[rec.ID] {
+		ds.mu.Unlock()
+		return late
+	}
+	ds.opening[rec.ID] = true
+	ds.recs[rec.ID] = rec
+	ds.errs[rec.ID] = late
+	ds.mu.Unlock()
+	done := make(chan error, 1)
+	go func() {
+		err := ds.start(context.WithoutCancel(ctx), rec)
+		ds.mu.Lock()
+		delete(ds.opening, rec.ID)
+		ds.mu.Unlock()
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	case <-ds.n.clock.After(patience):
+	}
+	return late
+}
+
+// opened is an open drive and the decorator that watches it.
+type opened struct {
+	top   drive.Drive
+	watch *watch.Drive
+}
+
+// Bounds of what each kind of drive is asked at a time.
+const (
+	dirCalls    = 64
+	bucketCalls = 64
+)
+
+// open opens the place of a record, under what watches, limits and caches it.
+func (ds *drives) open(ctx context.Context, rec meta.DriveRecord) (opened, error) {
+	base, err := ds.openPlace(ctx, rec)
+	if err != nil {
+		return opened{}, err
+	}
+	id := rec.ID
+	o := opened{watch: watch.New(base, patience(rec, func(watch.Change) { ds.observed(id) }))}
+	o.top = limit.New(o.watch, limit.Options{Read: rec.Rate, Write: rec.Rate, Calls: calls(rec)})
+	if rec.Cache > 0 {
+		c, err := ds.cached(o.top, rec)
+		if err != nil {
+			return opened{}, errors.Join(err, o.top.Close())
+		}
+		o.top = c
+	}
+	return o, nil
+}
+
+func calls(rec meta.DriveRecord) int {
+	switch {
+	case rec.Calls > 0:
+		return rec.Calls
+	case rec.Kind == bucketKind:
+		return bucketCalls
+	}
+	return dirCalls
+}
+
+// Deadlines of a bucket's calls, which make several attempts of their own.
+const (
+	bucketCall   = 2 * time.Minute
+	bucketCommit = 10 * time.Minute
+)
+
+// patience is how long the calls of a drive may take.
+func patience(rec meta.DriveRecord, changed func(watch.Change)) watch.Options {
+	o := watch.Options{OnChange: changed}
+	switch {
+	case rec.Deadline > 0:
+		o.Read, o.Write, o.Commit, o.Other = rec.Deadline, rec.Deadline, 2*rec.Deadline, rec.Deadline
+	case rec.Kind == bucketKind:
+		o.Read, o.Write, o.Commit, o.Other = bucketCall, bucketCall, bucketCommit, bucketCall
+	}
+	return o
+}
+
+func (ds *drives) openPlace(ctx context.Context, rec meta.DriveRecord) (drive.Drive, error) {
+	if rec.Kind != bucketKind {
+		return dir.Open(dir.Options{
+			FS: ds.n.fs, Path: rec.Where, Expect: rec.ID, Name: rec.Name, Tier: rec.Tier, Domain: rec.Domain, Reserve: rec.Reserve, Spindown: rec.Spindown,
+		})
+	}
+	store, err := ds.bucket(ctx, rec.Where)
+	if err != nil {
+		return nil, err
+	}
+	d, err := bucket.Open(ctx, bucket.Options{
+		Store: store, Expect: rec.ID, Name: rec.Name, Tier: rec.Tier, Domain: rec.Domain, Quota: rec.Quota, Clock: ds.n.clock,
+	})
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return d, nil
+}
+
+// cached puts the local cache in front of a slow drive. Only segments and shards
+// are cached: their bytes never change (D3).
+func (ds *drives) cached(d drive.Drive, rec meta.DriveRecord) (drive.Drive, error) {
+	c := &ds.n.cfg.DiskCache
+	root := c.Dir
+	if root == "" {
+		root = ds.n.at.cache()
+	}
+	return diskcache.Open(diskcache.Options{
+		Drive: d, Dir: filepath.Join(root, rec.ID.String()), Bytes: rec.Cache, Page: int(c.Page), WriteThrough: c.WriteThrough,
+		Cache: func(name string) bool {
+			return strings.HasPrefix(name, blob.SegmentPrefix) || strings.HasPrefix(name, blob.ShardPrefix)
+		},
+		FS: ds.n.fs, Clock: ds.n.clock, Log: ds.n.log,
 	})
 }
 

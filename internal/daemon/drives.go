@@ -7,6 +7,7 @@ import (
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/drive/watch"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
 )
@@ -23,19 +24,26 @@ type drives struct {
 	mu       sync.Mutex
 	recs     map[fsapi.DriveID]meta.DriveRecord // guarded by mu
 	errs     map[fsapi.DriveID]error            // why one is not open; guarded by mu
+	watched  map[fsapi.DriveID]*watch.Drive     // how the open ones fare; guarded by mu
+	opening  map[fsapi.DriveID]bool             // somebody tries to; guarded by mu
+	ended    bool                               // nothing is to be opened any more; guarded by mu
+	news     chan struct{}                      // holds a token when a drive may have changed
 }
 
 // openDrives opens every recorded drive. One that cannot be opened is noted and
 // left out: its replicas may exist elsewhere.
 func (n *Node) openDrives(ctx context.Context, mode openMode) error {
-	n.drives = &drives{n: n, set: blob.NewDriveSet(), recs: map[fsapi.DriveID]meta.DriveRecord{}, errs: map[fsapi.DriveID]error{}}
+	n.drives = &drives{
+		n: n, set: blob.NewDriveSet(), recs: map[fsapi.DriveID]meta.DriveRecord{}, errs: map[fsapi.DriveID]error{},
+		watched: map[fsapi.DriveID]*watch.Drive{}, opening: map[fsapi.DriveID]bool{}, news: make(chan struct{}, 1),
+	}
 	n.onClose(n.drives.close)
 	recs, err := n.meta.Drives(ctx)
 	if err != nil {
 		return err
 	}
 	for _, rec := range recs {
-		if err := n.drives.start(ctx, rec); err != nil {
+		if err := n.drives.tryStart(ctx, rec, openPatience); err != nil {
 			n.log.Error("a drive cannot be opened", "drive", rec.Name, "where", rec.Where, "err", err)
 		}
 	}
@@ -62,6 +70,8 @@ func (ds *drives) drop(id fsapi.DriveID) error {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	delete(ds.recs, id)
+	delete(ds.errs, id)
+	delete(ds.watched, id)
 	d, err := ds.set.Remove(id)
 	if err != nil {
 		return err
@@ -117,6 +127,9 @@ func (ds *drives) why(id fsapi.DriveID) error {
 }
 
 func (ds *drives) close() error {
+	ds.mu.Lock()
+	ds.ended = true
+	ds.mu.Unlock()
 	var errs []error
 	for _, d := range ds.set.All() {
 		errs = append(errs, d.Close())

@@ -197,6 +197,7 @@ func (n *Node) startBackground(ctx context.Context) error {
 	if n.ships, err = n.newShipper(); err != nil {
 		return err
 	}
+	n.run(ctx, "drives", n.drives.mind)
 	n.run(ctx, "upkeep", func(ctx context.Context) error { n.upkeep.Run(ctx); return nil })
 	n.run(ctx, "checkpoints", n.ships.Run)
 	n.run(ctx, "log flush", n.flushLog)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -24,10 +25,10 @@ func (n *Node) newHeat() *heat.Table {
 // tiering is the configuration as upkeep takes it.
 func (n *Node) tiering() upkeep.Tiering {
 	t := &n.cfg.Tiering
-	tiers := map[string]upkeep.Watermarks{}
-	for _, tier := range tierNames {
-		high, low := t.Marks(tier)
-		tiers[tier] = upkeep.Watermarks{High: high, Low: low}
+	tiers := map[string]upkeep.Watermarks{
+		"hot":  {High: cmp.Or(t.HotHigh, t.High), Low: cmp.Or(t.HotLow, t.Low)},
+		"warm": {High: cmp.Or(t.WarmHigh, t.High), Low: cmp.Or(t.WarmLow, t.Low)},
+		"cold": {High: cmp.Or(t.ColdHigh, t.High), Low: cmp.Or(t.ColdLow, t.Low)},
 	}
 	return upkeep.Tiering{
 		Marks: upkeep.Watermarks{High: t.High, Low: t.Low}, Tiers: tiers,

@@ -1,0 +1,126 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/drive/watch"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/meta"
+)
+
+// healthTick is between two looks at drives that are away: to open those that
+// could not be opened, and to ask those that failed.
+const (
+	healthTick     = 5 * time.Second
+	healthPatience = time.Second
+)
+
+// observed is told by a drive's calls that it fares differently. It must not
+// block.
+func (ds *drives) observed(fsapi.DriveID) {
+	select {
+	case ds.news <- struct{}{}:
+	default:
+	}
+}
+
+// mind keeps the states of drives true until ctx ends.
+func (ds *drives) mind(ctx context.Context) error {
+	last := map[fsapi.DriveID]drive.State{}
+	for {
+		ds.review(ctx, last)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ds.news:
+			ds.settle(last)
+			continue
+		case <-ds.n.clock.After(healthTick):
+		}
+	}
+}
+
+// review looks after the drives that are away, then tells of what changed.
+func (ds *drives) review(ctx context.Context, last map[fsapi.DriveID]drive.State) {
+	for _, rec := range ds.closed() {
+		if ds.tryStart(ctx, rec, healthPatience) == nil {
+			ds.n.log.Info("a drive is back", "drive", rec.Name, "where", rec.Where)
+			ds.n.drivesChanged()
+		}
+	}
+	for _, w := range ds.unwell() {
+		probe, end := context.WithTimeout(ctx, healthPatience)
+		_ = w.Probe(probe) // what it answers is seen in its status
+		end()
+	}
+	ds.settle(last)
+}
+
+// closed are the records of the drives that could not be opened.
+func (ds *drives) closed() (list []meta.DriveRecord) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	for id := range ds.errs {
+		list = append(list, ds.recs[id])
+	}
+	return list
+}
+
+// unwell are the open drives that failed lately.
+func (ds *drives) unwell() (list []*watch.Drive) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	for _, w := range ds.watched {
+		if w.Status().State != watch.Online {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+// state is what may be done with a drive: what was observed of it where it is
+// away, else what is wanted of it. A retired one stays so.
+func (ds *drives) state(rec meta.DriveRecord) drive.State {
+	want := wantedState(rec)
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	w := ds.watched[rec.ID]
+	switch {
+	case want == drive.Retired:
+		return want
+	case w == nil || w.Status().State == watch.Offline:
+		return drive.Offline
+	case w.Status().State == watch.Suspect && want == drive.Online:
+		return drive.Suspect
+	}
+	return want
+}
+
+// settle lets everybody know the drives' states. last is what they were told
+// before.
+func (ds *drives) settle(last map[fsapi.DriveID]drive.State) {
+	ds.mu.Lock()
+	recs := make([]meta.DriveRecord, 0, len(ds.recs))
+	for _, rec := range ds.recs {
+		recs = append(recs, rec)
+	}
+	ds.mu.Unlock()
+	for _, rec := range recs {
+		now := ds.state(rec)
+		was, known := last[rec.ID]
+		if known && was == now || !known && now == drive.Online {
+			last[rec.ID] = now
+			continue
+		}
+		last[rec.ID] = now
+		if err := ds.set.SetState(rec.ID, now); err == nil || now == drive.Offline || now == drive.Retired {
+			ds.n.log.Info("a drive has another state", "drive", rec.Name, "was", was, "is", now)
+		}
+		ds.n.upkeep.DriveChanged(rec.ID, now)
+		if now == drive.Online {
+			ds.n.upkeep.Kick()
+		}
+	}
+}
