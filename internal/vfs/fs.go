@@ -23,6 +23,10 @@
 // cut in memory that the next flight carries out, and times are stored with
 // the data, so that a crash finds a file as it was at one of its flights.
 //
+// Barriers of small files that come at the same time are served in rounds: one
+// of the callers stores what all of them wrote in one flight and flushes the
+// log, while the next round gathers. Who waits for a round holds no lock.
+//
 // # Locks
 //
 // A lock is taken only while holding those above it in its branch:
@@ -39,6 +43,7 @@
 //	                queue.mu
 //	quotaRoot.mu       above all of these: it is held while usage is measured
 //	lockTable.mu       on its own
+//	rounds.mu          on its own
 //	file.mu, readAhead.mu, dirHandle.mu, space.mu, watchers.mu, policies.mu, quotas.mu
 //	                   on their own
 //

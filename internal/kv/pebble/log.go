@@ -23,7 +23,7 @@ type logFile struct {
 
 // Preallocate implements vfs.File.
 func (f *logFile) Preallocate(off, n int64) error {
-	st, err := f.File.Stat()
+	st, err := f.Stat()
 	if err == nil {
 		f.full, f.end = max(f.full, st.Size()), off+n
 	}
@@ -48,7 +48,7 @@ func (f *logFile) fill(n int64) {
 	}
 	for want := min(max(f.full, f.at+n)+zeroStep/2, f.end); f.full < want; {
 		k := min(zeroStep, f.end-f.full)
-		if _, err := f.File.WriteAt(f.zero[:k], f.full); err != nil {
+		if _, err := f.WriteAt(f.zero[:k], f.full); err != nil {
 			f.end = 0
 			return
 		}
