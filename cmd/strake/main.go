@@ -79,6 +79,10 @@ type cli struct {
 	Evict   evictCmd   `cmd:"" group:"storage" help:"Take evictable copies from a tier, of a path or all."`
 	Trash   trashCmd   `cmd:"" group:"storage" help:"Deleted files."`
 
+	Snapshot  snapshotCmd  `cmd:"" group:"storage" help:"Snapshots of volumes."`
+	Clone     cloneCmd     `cmd:"" group:"storage" help:"Copy a file or directory at once, by sharing its content."`
+	Retention retentionCmd `cmd:"" group:"storage" help:"Files that nobody can change or delete for a time."`
+
 	Key   keyCmd   `cmd:"" group:"safety" help:"Keys and the password."`
 	Token tokenCmd `cmd:"" name:"token" group:"safety" help:"Bearer tokens of the REST door."`
 	GC    gcCmd    `cmd:"" name:"gc" group:"safety" help:"Pack, compact and release what nothing needs."`

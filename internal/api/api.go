@@ -642,3 +642,123 @@ type MountReq struct {
 	Dir        string `json:"dir"`
 	AllowOther bool   `json:"allow_other,omitempty"`
 }
+
+// Snapshot is a volume as it was at one moment. Held is the bytes that are kept
+// for it, and perhaps for older ones, though the volume does not have them any
+// more.
+type Snapshot struct {
+	ID       uint32    `json:"id"`
+	Name     string    `json:"name"`
+	Created  time.Time `json:"created"`
+	Until    time.Time `json:"until,omitzero"` // not deleted before
+	Auto     bool      `json:"auto,omitempty"`
+	Deleting bool      `json:"deleting,omitempty"`
+	Held     int64     `json:"held_bytes"`
+}
+
+// Snapshots is a list of snapshots, the oldest first.
+type Snapshots struct {
+	Snapshots []Snapshot `json:"snapshots"`
+}
+
+// SnapshotReq names a snapshot.
+type SnapshotReq struct {
+	Volume string `json:"volume,omitempty"`
+	Name   string `json:"name"`
+}
+
+// SnapshotCreate takes a snapshot. Before Until, where given, nobody deletes it.
+type SnapshotCreate struct {
+	Volume string    `json:"volume,omitempty"`
+	Name   string    `json:"name"`
+	Until  time.Time `json:"until,omitzero"`
+}
+
+// VolumeReq names a volume ("" is the default one).
+type VolumeReq struct {
+	Volume string `json:"volume,omitempty"`
+}
+
+// SnapshotDiff asks what differs between a snapshot and a newer one or, with To
+// "", the present.
+type SnapshotDiff struct {
+	Volume string `json:"volume,omitempty"`
+	From   string `json:"from"`
+	To     string `json:"to,omitempty"`
+}
+
+// Difference is a line of a diff: a path that differs, or the end. Kind is
+// created, removed, modified or renamed.
+type Difference struct {
+	Kind  string `json:"kind,omitempty"`
+	Path  string `json:"path,omitempty"`
+	From  string `json:"from,omitempty"` // renamed: where it was
+	Type  string `json:"type,omitempty"`
+	Ino   uint64 `json:"ino,omitempty"`
+	End   bool   `json:"end,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+// SnapshotRestore makes Path ("" for everything) what it was, or makes a copy of
+// it at To.
+type SnapshotRestore struct {
+	Volume string `json:"volume,omitempty"`
+	Name   string `json:"name"`
+	Path   string `json:"path,omitempty"`
+	To     string `json:"to,omitempty"`
+}
+
+// Clone makes a copy of From at To that shares its content. From may be below
+// .strake/snapshots.
+type Clone struct {
+	Volume string `json:"volume,omitempty"`
+	From   string `json:"from"`
+	To     string `json:"to"`
+}
+
+// CopyEvent is a line of a running restore or clone: progress, or the end.
+type CopyEvent struct {
+	Seen    int64    `json:"seen"`             // inodes looked at
+	Changed int64    `json:"changed"`          // made, moved or made equal
+	Removed int64    `json:"removed"`          // names taken away
+	Kept    []string `json:"kept,omitempty"`   // under retention: as they are
+	Before  string   `json:"before,omitempty"` // the snapshot of how it was before
+	End     bool     `json:"end,omitempty"`
+	Error   string   `json:"error,omitempty"`
+}
+
+// Schedule is how many snapshots of each period are kept of a volume; zeros:
+// none is taken.
+type Schedule struct {
+	Volume  string `json:"volume"`
+	Hourly  int    `json:"hourly"`
+	Daily   int    `json:"daily"`
+	Weekly  int    `json:"weekly"`
+	Monthly int    `json:"monthly"`
+}
+
+// Schedules is a list of schedules.
+type Schedules struct {
+	Schedules []Schedule `json:"schedules"`
+}
+
+// RetentionSet changes what holds a file; what is not given stays. Mode is
+// governance, compliance, or none. Override, for governance only, ends it
+// sooner.
+type RetentionSet struct {
+	Volume   string    `json:"volume,omitempty"`
+	Path     string    `json:"path"`
+	Mode     string    `json:"mode,omitempty"`
+	Until    time.Time `json:"until,omitzero"`
+	Hold     *bool     `json:"hold,omitempty"`
+	Override bool      `json:"override,omitempty"`
+}
+
+// Retention is what holds a file.
+type Retention struct {
+	Path   string    `json:"path"`
+	Mode   string    `json:"mode,omitempty"`
+	Until  time.Time `json:"until,omitzero"`
+	Hold   bool      `json:"hold"`
+	Active bool      `json:"active"`
+}

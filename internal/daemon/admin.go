@@ -38,6 +38,18 @@ func (s *server) endpoints() []rest.Endpoint {
 		rest.JSON("POST", "/v1/admin/trash/restore", write, "Bring a deleted file back.", n.restoreTrash),
 		rest.JSON("POST", "/v1/admin/trash/empty", admin, "Give up deleted files for good.", n.emptyTrash),
 
+		rest.JSON("GET", "/v1/admin/snapshots", read, "List snapshots, the oldest first.", n.listSnapshots),
+		rest.JSON("GET", "/v1/admin/snapshots/show", read, "Show one snapshot.", n.showSnapshot),
+		rest.JSON("POST", "/v1/admin/snapshots", admin, "Take a snapshot.", n.createSnapshot),
+		rest.JSON("POST", "/v1/admin/snapshots/delete", admin, "Give a snapshot up.", n.deleteSnapshot),
+		rest.Stream("GET", "/v1/admin/snapshots/diff", read, "What differs between two snapshots, or one and the present.", diffFailed, n.diffSnapshots),
+		rest.Stream("POST", "/v1/admin/snapshots/restore", admin, "Make everything, or a path, what it was, or a copy of that.", copyFailed, n.restoreSnapshot),
+		rest.JSON("GET", "/v1/admin/snapshots/schedules", read, "List the schedules by which snapshots are taken.", n.listSchedules),
+		rest.JSON("POST", "/v1/admin/snapshots/schedules", admin, "Set or (zeros) unset a volume's schedule.", n.setSchedule),
+		rest.Stream("POST", "/v1/admin/clone", admin, "Copy a file or directory by sharing its content.", copyFailed, n.clone),
+		rest.JSON("GET", "/v1/admin/retention", read, "What holds a file.", n.showRetention),
+		rest.JSON("POST", "/v1/admin/retention", admin, "Put a file under retention, or change it.", n.setRetention),
+
 		rest.JSON("GET", "/v1/admin/du", read, "What a subtree holds.", n.du),
 		rest.JSON("GET", "/v1/admin/info", read, "What a path is, for people.", n.info),
 		rest.JSON("GET", "/v1/admin/explain", read, "Where every byte of a file lies.", n.explain),

@@ -202,6 +202,7 @@ func (n *Node) startBackground(ctx context.Context) error {
 	n.run(ctx, "checkpoints", n.ships.Run)
 	n.run(ctx, "log flush", n.flushLog)
 	n.run(ctx, "volumes", n.volumes.reclaim)
+	n.run(ctx, "schedules", n.keepSchedules)
 	return nil
 }
 

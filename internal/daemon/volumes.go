@@ -212,6 +212,9 @@ func (vs *volumes) delete(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if err := vs.n.meta.MayDeleteVolume(ctx, v.id); err != nil {
+		return err
+	}
 	vs.mu.Lock()
 	delete(vs.open, name)
 	vs.mu.Unlock()
@@ -221,7 +224,7 @@ func (vs *volumes) delete(ctx context.Context, name string) error {
 	if err := vs.n.meta.DeleteVolume(ctx, v.id); err != nil {
 		return err
 	}
-	return vs.n.meta.Sync(ctx)
+	return vs.n.meta.DeleteSetting(ctx, scheduleSetting(v.id))
 }
 
 // reclaimEvery is how often deleted volumes are looked for.

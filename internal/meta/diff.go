@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/strakefs/strake/internal/fsapi"
 )
@@ -123,7 +124,15 @@ func (d *differ) name(k []byte) error {
 		if !was.embedded && !is.embedded {
 			return nil // inode sees to it
 		}
-		return d.modified(was.Ino)
+		return d.modified(was.Ino, was.Ino)
+	case had && has && was.Type == is.Type && is.Type != fsapi.TypeDirectory:
+		replaced, err := d.replaced(was.Ino, is.Ino)
+		if err != nil {
+			return err
+		}
+		if replaced {
+			return d.modified(was.Ino, is.Ino)
+		}
 	}
 	if had {
 		if err := d.lost(was.Ino, dir, name); err != nil {
@@ -134,6 +143,18 @@ func (d *differ) name(k []byte) error {
 		return d.gained(&is, dir, name)
 	}
 	return nil
+}
+
+// replaced reports whether an inode took the place of another for good: the one
+// went nowhere, and the other came from nowhere. To who looks at the path, the
+// file was modified.
+func (d *differ) replaced(was, is fsapi.Ino) (bool, error) {
+	_, _, gone, err := d.moved(was)
+	if err != nil || gone {
+		return false, err
+	}
+	_, _, came, err := d.moved(is)
+	return !came, err
 }
 
 // inode compares an inode that has several names, or is the root.
@@ -148,7 +169,7 @@ func (d *differ) inode(k []byte) error {
 			return nil
 		}
 	}
-	return d.modified(ino)
+	return d.modified(ino, ino)
 }
 
 // named is an inode where it has a name, else nil.
@@ -206,9 +227,7 @@ func (d *differ) lost(ino, dir fsapi.Ino, name string) error {
 	if err := d.fn(Difference{Kind: DiffRenamed, Ino: ino, Type: is.Type, Path: to, From: from}); err != nil {
 		return err
 	}
-	renamed := *was
-	renamed.Ctime = is.Ctime // a rename stamps it
-	return d.compare(&renamed, is)
+	return d.compare(was, is)
 }
 
 // gained reports a name that an inode did not have, and what a directory holds
@@ -244,17 +263,18 @@ func (d *differ) gained(e *dentry, dir fsapi.Ino, name string) error {
 	return d.ctx.Err()
 }
 
-// modified reports an inode that is in both states, if it differs.
-func (d *differ) modified(ino fsapi.Ino) error {
-	was, err := d.a.Inode(ino)
+// modified reports an inode that stands for one of the older state, if it
+// differs.
+func (d *differ) modified(was, is fsapi.Ino) error {
+	a, err := d.a.Inode(was)
 	if err != nil {
 		return err
 	}
-	is, err := d.b.Inode(ino)
+	b, err := d.b.Inode(is)
 	if err != nil {
 		return err
 	}
-	return d.compare(was, is)
+	return d.compare(a, b)
 }
 
 func (d *differ) compare(was, is *Inode) error {
@@ -276,23 +296,54 @@ func (d *differ) same(was, is *Inode) (bool, error) {
 	switch {
 	case was.Mode != is.Mode || was.Uid != is.Uid || was.Gid != is.Gid || was.Rdev != is.Rdev || was.Flags&has != is.Flags&has:
 		return false, nil
-	case was.Type != fsapi.TypeDirectory:
-		return was.Size == is.Size && was.Mtime.Equal(is.Mtime) && was.Ctime.Equal(is.Ctime), nil
-	case was.Ctime.Equal(is.Ctime) || is.Flags&(HasXattr|HasPolicy) == 0:
+	case was.Ctime.Equal(is.Ctime) && was.Ino == is.Ino:
 		return true, nil
+	case was.Type != fsapi.TypeDirectory && (was.Size != is.Size || !was.Mtime.Equal(is.Mtime) || was.Target != is.Target):
+		return false, nil
 	}
-	return d.sameBelongings(was.Ino)
+	// A time can be set, and names and links change another: what counts is
+	// what the inode holds.
+	same, err := d.sameBelongings(was.Ino, is.Ino)
+	if err != nil || !same || was.Type != fsapi.TypeRegular {
+		return same, err
+	}
+	return d.sameContent(was.Ino, is.Ino)
 }
 
-// sameBelongings compares extended attributes and policy of an inode that has
-// some in both states.
-func (d *differ) sameBelongings(ino fsapi.Ino) (bool, error) {
-	was, err := d.a.belongings(ino)
+// sameBelongings compares extended attributes and policy.
+func (d *differ) sameBelongings(was, is fsapi.Ino) (bool, error) {
+	a, err := d.a.belongings(was)
 	if err != nil {
 		return false, err
 	}
-	is, err := d.b.belongings(ino)
-	return bytes.Equal(was, is), err
+	b, err := d.b.belongings(is)
+	return bytes.Equal(a, b), err
+}
+
+// diffPage is how many extents are compared at a time.
+const diffPage = 512
+
+// sameContent compares extents: the same chunks in the same places.
+func (d *differ) sameContent(was, is fsapi.Ino) (bool, error) {
+	for at := int64(0); d.ctx.Err() == nil; {
+		a, err := d.a.Extents(was, at, fsapi.MaxFileSize, diffPage)
+		if err != nil {
+			return false, err
+		}
+		b, err := d.b.Extents(is, at, fsapi.MaxFileSize, diffPage)
+		if err != nil || !slices.EqualFunc(a, b, sameExtent) {
+			return false, err
+		}
+		if len(a) < diffPage {
+			return true, nil
+		}
+		at = a[diffPage-1].End()
+	}
+	return false, d.ctx.Err()
+}
+
+func sameExtent(a, b fsapi.Extent) bool {
+	return a.Off == b.Off && a.Len == b.Len && a.Kind == b.Kind && a.Chunk == b.Chunk && a.ChunkOff == b.ChunkOff
 }
 
 // belongings is an inode's extended attributes and policy as one value.

@@ -69,6 +69,7 @@ func TestDiff(t *testing.T) {
 	f.make(dir, "gone", fsapi.TypeRegular)
 	f.make(dir, "renamed", fsapi.TypeRegular)
 	f.make(dir, "into", fsapi.TypeRegular)
+	f.make(dir, "replaced", fsapi.TypeRegular)
 	labelled := f.make(dir, "labelled", fsapi.TypeDirectory)
 	f.change(labelled, func(tx *Tx, in *Inode) error { return tx.SetXattr(in, "user.a", []byte("1")) })
 	a := f.snapshot("a")
@@ -80,8 +81,24 @@ func TestDiff(t *testing.T) {
 	f.change(read, func(tx *Tx, in *Inode) error { in.Atime = tx.Now(); return nil })
 	f.change(hard, func(tx *Tx, in *Inode) error { in.Size, in.Ctime = 5, tx.Now(); return nil })
 	f.change(labelled, func(tx *Tx, in *Inode) error { return tx.SetXattr(in, "user.a", []byte("2")) })
+	f.make(dir, "replaced.new", fsapi.TypeRegular)
+	f.do(func(tx *Tx) error {
+		d, err := tx.Inode(dir)
+		if err != nil {
+			return err
+		}
+		in, err := tx.Lookup(dir, "replaced.new")
+		if err != nil {
+			return err
+		}
+		old, err := tx.Lookup(dir, "replaced")
+		if err != nil {
+			return err
+		}
+		return tx.Rename(d, "replaced.new", in, d, "replaced", old, false, KeepTrash)
+	})
 	b := f.snapshot("b")
-	first := []string{"modified /dir/hard", "modified /dir/labelled", "modified /dir/written"}
+	first := []string{"modified /dir/hard", "modified /dir/labelled", "modified /dir/replaced", "modified /dir/written"}
 	if d := cmp.Diff(first, f.diff(a, b)); d != "" {
 		t.Errorf("from a to b (-want +got):\n%s", d)
 	}
@@ -107,7 +124,7 @@ func TestDiff(t *testing.T) {
 	}
 	second := []string{
 		"created /dir/new", "created /dir/new/deep", "created /dir/new/deep/y", "created /dir/new/x", "created /dir/second",
-		"modified /dir/written", "removed /dir/gone",
+		"removed /dir/gone",
 		"renamed /dir/name from /dir/renamed", "renamed /dir/new/into from /dir/into", "renamed /dir/there from /moved",
 	}
 	if d := cmp.Diff(second, f.diff(b, 0)); d != "" {

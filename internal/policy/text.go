@@ -320,6 +320,15 @@ func formatTime(d time.Duration) string {
 	return s
 }
 
+// ParseSpan reads a time such as 90m, 24h or 7d: fsapi.Invalid.
+func ParseSpan(v string) (time.Duration, error) {
+	d, ok := parseTrash(v)
+	if !ok || d <= 0 {
+		return 0, fsapi.Errorf(fsapi.Invalid, "%q is no time: want one such as 90m, 24h or 7d", v)
+	}
+	return d, nil
+}
+
 func parseTrash(v string) (time.Duration, bool) {
 	if v == "off" {
 		return TrashOff, true

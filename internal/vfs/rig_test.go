@@ -8,6 +8,7 @@ import (
 
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/blob/blobtest"
+	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/kv"
 	"github.com/strakefs/strake/internal/kv/mem"
@@ -26,12 +27,14 @@ type rig struct {
 	blob   *blob.Store
 	vol    meta.Volume
 	fs     *vfs.Local
+	clock  clock.Clock
 }
 
 type rigOptions struct {
 	policy  func(*policy.Policy)
 	options func(*vfs.Options)
 	engine  kv.Engine
+	clock   clock.Clock // of metadata and the volume; nil: the machine's
 }
 
 func newRig(t testing.TB, o rigOptions) *rig {
@@ -42,7 +45,7 @@ func newRig(t testing.TB, o rigOptions) *rig {
 		r.engine, err = mem.Open(mem.Options{})
 		r.ok(err)
 	}
-	r.meta, err = meta.Open(r.ctx, r.engine, meta.Options{})
+	r.meta, err = meta.Open(r.ctx, r.engine, meta.Options{Clock: o.clock})
 	r.ok(err)
 	r.blob, err = blob.New(blob.Options{
 		Index: r.meta, Keys: blobtest.Keys{Cipher: fsapi.CipherAES256GCM}, Drives: blob.NewDriveSet(r.drive),
@@ -55,6 +58,7 @@ func newRig(t testing.TB, o rigOptions) *rig {
 	}
 	r.vol, err = r.meta.CreateVolume(r.ctx, meta.Volume{Name: "v", Encrypted: true, Policy: p})
 	r.ok(err)
+	r.clock = o.clock
 	r.open(o.options)
 	t.Cleanup(func() {
 		if err := r.fs.Close(context.Background()); err != nil && !t.Failed() {
@@ -69,7 +73,7 @@ func newRig(t testing.TB, o rigOptions) *rig {
 // open opens the volume, again after Close.
 func (r *rig) open(change func(*vfs.Options)) {
 	r.Helper()
-	o := vfs.Options{Meta: r.meta, Blob: vfs.FromStore(r.blob), Volume: r.vol.ID}
+	o := vfs.Options{Meta: r.meta, Blob: vfs.FromStore(r.blob), Volume: r.vol.ID, Clock: r.clock}
 	if change != nil {
 		change(&o)
 	}

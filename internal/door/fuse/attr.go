@@ -73,12 +73,17 @@ func sxTime(t time.Time) fuse.SxTime {
 	return fuse.SxTime{Sec: uint64(t.Unix()), Nsec: uint32(t.Nanosecond())}
 }
 
+// cached reports whether the kernel may cache what it is told of an inode: not
+// of virtual ones, which are new at every look, but of those of snapshots, which
+// never change.
+func cached(i fsapi.Ino) bool { return i < fsapi.VirtualIno || i >= fsapi.SnapshotIno }
+
 // fillEntry answers a lookup. What raced with another door's change is not to
 // be cached (K1).
 func (r *raw) fillEntry(out *fuse.EntryOut, a *fsapi.Attr) {
 	out.NodeId = uint64(a.Ino)
 	fillAttr(&out.Attr, a)
-	if a.Ino >= fsapi.VirtualIno {
+	if !cached(a.Ino) {
 		return
 	}
 	out.SetEntryTimeout(r.o.EntryTimeout)
@@ -88,7 +93,7 @@ func (r *raw) fillEntry(out *fuse.EntryOut, a *fsapi.Attr) {
 // fillAttrOut answers a question for attributes.
 func (r *raw) fillAttrOut(out *fuse.AttrOut, a *fsapi.Attr) {
 	fillAttr(&out.Attr, a)
-	if a.Ino < fsapi.VirtualIno {
+	if cached(a.Ino) {
 		out.SetTimeout(r.o.AttrTimeout)
 	}
 }

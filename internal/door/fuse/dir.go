@@ -20,7 +20,7 @@ func (r *raw) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 		_ = d.Close()
 		return r.status("opendir", h, err)
 	}
-	if ino(h) >= fsapi.VirtualIno {
+	if !cached(ino(h)) {
 		return fuse.OK
 	}
 	out.OpenFlags = fuse.FOPEN_CACHE_DIR

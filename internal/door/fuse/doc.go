@@ -23,7 +23,8 @@
 //   - K3: where more changed than the queue holds, nothing is trusted that
 //     might have been among them.
 //
-// Inodes from fsapi.VirtualIno up are neither cached nor mapped.
+// Virtual inodes (fsapi.VirtualIno) are neither cached nor mapped; those of
+// snapshots, which never change, are, until their snapshot is deleted.
 //
 // # Goroutines
 //

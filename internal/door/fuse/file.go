@@ -96,7 +96,7 @@ func (r *raw) opened(f *fileHandle, out *fuse.OpenOut) (err error) {
 		return err
 	}
 	switch {
-	case f.ino >= fsapi.VirtualIno:
+	case !cached(f.ino):
 		out.OpenFlags = fuse.FOPEN_DIRECT_IO
 	case f.flags&vfs.OpenDirect != 0 && r.directMmap:
 		out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES | fuse.FOPEN_KEEP_CACHE

@@ -22,7 +22,7 @@ func (r *raw) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out 
 		a, err = r.fs.Lookup(r.patient(), c, ino(h), name)
 	}
 	if err != nil {
-		if fsapi.KindOf(err) == fsapi.NotExist && ino(h) < fsapi.VirtualIno {
+		if fsapi.KindOf(err) == fsapi.NotExist && cached(ino(h)) {
 			out.NodeId = 0
 			out.SetEntryTimeout(r.o.NegativeTimeout)
 			return fuse.OK
@@ -59,7 +59,7 @@ func (r *raw) Statx(cancel <-chan struct{}, in *fuse.StatxIn, out *fuse.StatxOut
 		return r.status("statx", &in.InHeader, err)
 	}
 	fillStatx(&out.Statx, &a)
-	if a.Ino < fsapi.VirtualIno {
+	if cached(a.Ino) {
 		out.SetTimeout(r.o.AttrTimeout)
 	}
 	return fuse.OK
