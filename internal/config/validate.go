@@ -40,11 +40,12 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// minCache is the least that is worth caching of a drive.
-const minCache Size = 16 << 20
+// MinCache is the smallest cache of a drive: room for a few pages of the largest
+// size.
+const MinCache Size = 128 << 20
 
-// Marks are the watermarks of a tier: its own, or those of all.
-func (t *Tiering) Marks(tier string) (high, low float64) {
+// marks are the watermarks of a tier: its own, or those of all.
+func (t *Tiering) marks(tier string) (high, low float64) {
 	own := map[string][2]float64{"hot": {t.HotHigh, t.HotLow}, "warm": {t.WarmHigh, t.WarmLow}, "cold": {t.ColdHigh, t.ColdLow}}[tier]
 	high, low = t.High, t.Low
 	if own[0] != 0 {
@@ -58,7 +59,7 @@ func (t *Tiering) Marks(tier string) (high, low float64) {
 
 func (t *Tiering) validate() error {
 	for _, tier := range []string{"", "hot", "warm", "cold"} {
-		high, low := t.Marks(tier)
+		high, low := t.marks(tier)
 		if !(low > 0 && low < high && high <= 1) { // refuses NaN, too
 			return refuse("tiering", "has a low of %v and a high of %v%s: want 0 < low < high ≤ 1", low, high, strings.TrimSuffix(" for tier "+tier, " for tier "))
 		}
@@ -149,8 +150,8 @@ func validateDrives(drives []Drive) error {
 			return refuse(key+": tier", "is %q: want hot, warm or cold", d.Tier)
 		case d.Reserve < 0:
 			return refuse(key+": reserve", "is negative")
-		case d.Cache < 0 || d.Cache > 0 && d.Cache < minCache:
-			return refuse(key+": cache", "is %v: want 0 (none) or at least %v", d.Cache, minCache)
+		case d.Cache < 0 || d.Cache > 0 && d.Cache < MinCache:
+			return refuse(key+": cache", "is %v: want 0 (none) or at least %v", d.Cache, MinCache)
 		}
 		seen[d.Name] = true
 	}

@@ -78,6 +78,8 @@ func (ds *drives) check(rec *meta.DriveRecord) error {
 		return fsapi.Errorf(fsapi.Invalid, "tier %q is not hot, warm or cold", rec.Tier)
 	case rec.Quota < 0 || rec.Rate < 0 || rec.Calls < 0 || rec.Deadline < 0 || rec.Cache < 0:
 		return fsapi.Errorf(fsapi.Invalid, "drive %s: quota, rate, calls, deadline and cache are not negative; 0 is none", rec.Name)
+	case rec.Cache > 0 && rec.Cache < int64(config.MinCache):
+		return fsapi.Errorf(fsapi.Invalid, "drive %s: a cache of %d bytes: want 0 (none) or at least %v", rec.Name, rec.Cache, config.MinCache)
 	case filepath.IsAbs(rec.Where):
 		rec.Kind = dirKind
 	default:
@@ -121,11 +123,15 @@ func (ds *drives) start(ctx context.Context, rec meta.DriveRecord) error {
 	return err
 }
 
-// open opens the place of a record.
+// open opens the place of a record, behind its disk cache if it has one.
 func (ds *drives) open(_ context.Context, rec meta.DriveRecord) (drive.Drive, error) {
-	return dir.Open(dir.Options{
+	d, err := dir.Open(dir.Options{
 		FS: ds.n.fs, Path: rec.Where, Expect: rec.ID, Name: rec.Name, Tier: rec.Tier, Domain: rec.Domain, Reserve: rec.Reserve, Spindown: rec.Spindown,
 	})
+	if err != nil {
+		return nil, err
+	}
+	return ds.n.cached(rec, d), nil
 }
 
 // wantedState is what an administrator wants of a drive.
