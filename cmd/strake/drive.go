@@ -119,7 +119,7 @@ func (c *driveShowCmd) Run(g *globals) error {
 		return err
 	}
 	return g.out.value(d, func(w io.Writer) {
-		fmt.Fprintf(w, "name      %s\nid        %s\nkind      %s\nwhere     %s\ntier      %s\ndomain    %s\nstate     %s %s\nsegments  %d, %s\ncapacity  %s used of %s, %s available, %s reserved\n",
-			d.Name, d.ID, d.Kind, d.Where, d.Tier, d.Domain, d.State, d.Error, d.Segments, size(d.Bytes), size(d.Used), size(d.Total), size(d.Avail), size(d.Reserve))
+		fmt.Fprintf(w, "name      %s\nid        %s\nkind      %s\nwhere     %s\ntier      %s\ndomain    %s\nstate     %s %s\nsegments  %d, %s\ncapacity  %s used of %s, %s available, %s reserved\ncache     %s of %s\n",
+			d.Name, d.ID, d.Kind, d.Where, d.Tier, d.Domain, d.State, d.Error, d.Segments, size(d.Bytes), size(d.Used), size(d.Total), size(d.Avail), size(d.Reserve), size(d.Cached), size(d.Cache))
 	})
 }

@@ -40,8 +40,9 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// minCache is the least that is worth caching of a drive.
-const minCache Size = 16 << 20
+// MinCache is the smallest cache of a drive: room for a few pages of the largest
+// size.
+const MinCache Size = 128 << 20
 
 // marks are the watermarks of a tier: its own, or those of all.
 func (t *Tiering) marks(tier string) (high, low float64) {
@@ -149,8 +150,8 @@ func validateDrives(drives []Drive) error {
 			return refuse(key+": tier", "is %q: want hot, warm or cold", d.Tier)
 		case d.Reserve < 0:
 			return refuse(key+": reserve", "is negative")
-		case d.Cache < 0 || d.Cache > 0 && d.Cache < minCache:
-			return refuse(key+": cache", "is %v: want 0 (none) or at least %v", d.Cache, minCache)
+		case d.Cache < 0 || d.Cache > 0 && d.Cache < MinCache:
+			return refuse(key+": cache", "is %v: want 0 (none) or at least %v", d.Cache, MinCache)
 		}
 		seen[d.Name] = true
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/drive/diskcache"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
 )
@@ -87,7 +88,10 @@ func (n *Node) describeDriveUse(ctx context.Context, id fsapi.DriveID, u usage) 
 		out.Error = fmt.Sprint(openErr)
 		return out
 	}
-	c, err := d.Capacity(ctx)
+	if c, ok := d.(*diskcache.Drive); ok {
+		out.Cached = c.Stats().PageBytes
+	}
+	c, err := n.drives.set.Capacity(ctx, id)
 	if err != nil {
 		out.Error = err.Error()
 		return out

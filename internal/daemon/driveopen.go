@@ -11,12 +11,10 @@ import (
 	"time"
 
 	"github.com/strakefs/strake/internal/api"
-	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/config"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/drive/bucket"
 	"github.com/strakefs/strake/internal/drive/dir"
-	"github.com/strakefs/strake/internal/drive/diskcache"
 	"github.com/strakefs/strake/internal/drive/limit"
 	"github.com/strakefs/strake/internal/drive/watch"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -88,6 +86,8 @@ func (ds *drives) check(rec *meta.DriveRecord) error {
 		return fsapi.Errorf(fsapi.Invalid, "tier %q is not hot, warm or cold", rec.Tier)
 	case rec.Quota < 0 || rec.Rate < 0 || rec.Calls < 0 || rec.Deadline < 0 || rec.Cache < 0:
 		return fsapi.Errorf(fsapi.Invalid, "drive %s: quota, rate, calls, deadline and cache are not negative; 0 is none", rec.Name)
+	case rec.Cache > 0 && rec.Cache < int64(config.MinCache):
+		return fsapi.Errorf(fsapi.Invalid, "drive %s: a cache of %d bytes: want 0 (none) or at least %v", rec.Name, rec.Cache, config.MinCache)
 	case strings.Contains(rec.Where, "://"):
 		rec.Kind = bucketKind
 		return url.All().Check(rec.Where)
@@ -219,13 +219,7 @@ func (ds *drives) open(ctx context.Context, rec meta.DriveRecord) (opened, error
 	id := rec.ID
 	o := opened{watch: watch.New(base, patience(rec, func(watch.Change) { ds.observed(id) }))}
 	o.top = limit.New(o.watch, limit.Options{Read: rec.Rate, Write: rec.Rate, Calls: calls(rec)})
-	if rec.Cache > 0 {
-		c, err := ds.cached(o.top, rec)
-		if err != nil {
-			return opened{}, errors.Join(err, o.top.Close())
-		}
-		o.top = c
-	}
+	o.top = ds.n.cached(rec, o.top)
 	return o, nil
 }
 
@@ -274,23 +268,6 @@ func (ds *drives) openPlace(ctx context.Context, rec meta.DriveRecord) (drive.Dr
 		return nil, errors.Join(err, store.Close())
 	}
 	return d, nil
-}
-
-// cached puts the local cache in front of a slow drive. Only segments and shards
-// are cached: their bytes never change (D3).
-func (ds *drives) cached(d drive.Drive, rec meta.DriveRecord) (drive.Drive, error) {
-	c := &ds.n.cfg.DiskCache
-	root := c.Dir
-	if root == "" {
-		root = ds.n.at.cache()
-	}
-	return diskcache.Open(diskcache.Options{
-		Drive: d, Dir: filepath.Join(root, rec.ID.String()), Bytes: rec.Cache, Page: int(c.Page), WriteThrough: c.WriteThrough,
-		Cache: func(name string) bool {
-			return strings.HasPrefix(name, blob.SegmentPrefix) || strings.HasPrefix(name, blob.ShardPrefix)
-		},
-		FS: ds.n.fs, Clock: ds.n.clock, Log: ds.n.log,
-	})
 }
 
 // wantedState is what an administrator wants of a drive.

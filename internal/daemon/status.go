@@ -62,7 +62,7 @@ func (n *Node) samples() []telemetry.Sample {
 	gauge := func(name, help string, v int64) telemetry.Sample {
 		return telemetry.Sample{Name: name, Help: help, Gauge: true, Value: float64(v)}
 	}
-	backlog := n.upkeep.Backlog()
+	backlog, c := n.upkeep.Backlog(), n.drives.cacheStats()
 	journal, _ := n.meta.JournalBytes(context.Background())
 	owed := n.upkeep.Backlog()
 	return []telemetry.Sample{
@@ -99,6 +99,13 @@ func (n *Node) samples() []telemetry.Sample {
 		counter("upkeep_promoted_bytes_total", "Bytes of these.", u.BytesPromoted),
 		gauge("upkeep_pending_segments", "Segments with copies that are owed.", int64(backlog.Segments)),
 		gauge("upkeep_pending_bytes", "Bytes of these.", backlog.Bytes),
+		counter("disk_cache_hits_total", "Reads of pages of slow drives answered from the disk cache.", c.Hits),
+		counter("disk_cache_hit_bytes_total", "Bytes of these.", c.HitBytes),
+		counter("disk_cache_misses_total", "Pages fetched from slow drives.", c.Misses),
+		counter("disk_cache_filled_bytes_total", "Bytes written to the disk cache.", c.Filled),
+		counter("disk_cache_bad_pages_total", "Pages of the disk cache that did not verify and were fetched again.", c.Bad),
+		counter("disk_cache_failures_total", "Writes to the disk cache that failed.", c.Failures),
+		gauge("disk_cache_bytes", "Bytes in the disk cache.", c.PageBytes),
 		gauge("blob_cache_bytes", "Decoded chunks in memory.", b.CacheBytes),
 		counter("kv_commits_total", "Metadata transactions committed.", uint64(e.Commits)),
 		counter("kv_conflicts_total", "Metadata transactions that had to run again.", uint64(e.Conflicts)),

@@ -13,8 +13,8 @@ import (
 	"github.com/strakefs/strake/internal/meta"
 )
 
-// tierNames are the tiers by their bit.
-var tierNames = []string{"hot", "warm", "cold"}
+// allTiers has the bit of every tier.
+const allTiers = 1<<3 - 1
 
 // newHeat makes the table of accesses.
 func (n *Node) newHeat() *heat.Table {
@@ -25,13 +25,13 @@ func (n *Node) newHeat() *heat.Table {
 // tiering is the configuration as upkeep takes it.
 func (n *Node) tiering() upkeep.Tiering {
 	t := &n.cfg.Tiering
-	tiers := map[string]upkeep.Watermarks{
-		"hot":  {High: cmp.Or(t.HotHigh, t.High), Low: cmp.Or(t.HotLow, t.Low)},
-		"warm": {High: cmp.Or(t.WarmHigh, t.High), Low: cmp.Or(t.WarmLow, t.Low)},
-		"cold": {High: cmp.Or(t.ColdHigh, t.High), Low: cmp.Or(t.ColdLow, t.Low)},
+	own := func(high, low float64) upkeep.Watermarks {
+		return upkeep.Watermarks{High: cmp.Or(high, t.High), Low: cmp.Or(low, t.Low)}
 	}
 	return upkeep.Tiering{
-		Marks: upkeep.Watermarks{High: t.High, Low: t.Low}, Tiers: tiers,
+		Marks: own(0, 0), Tiers: map[string]upkeep.Watermarks{
+			"hot": own(t.HotHigh, t.HotLow), "warm": own(t.WarmHigh, t.WarmLow), "cold": own(t.ColdHigh, t.ColdLow),
+		},
 		Weights: heat.Weights{Recency: t.RecencyWeight, Frequency: t.FrequencyWeight},
 		MinAge:  t.MinAge, PromoteRate: int64(t.PromoteRate), Heat: n.heat,
 	}
@@ -119,7 +119,7 @@ func (n *Node) segmentOf(ctx context.Context, vol fsapi.VolumeID, e *fsapi.Exten
 // hot, 1 warm, 2 cold. Bytes kept with the metadata, an empty file's among them,
 // count as hot; bytes not stored yet are on no tier.
 func (n *Node) tiersOf(ctx context.Context, v *volume, ino fsapi.Ino) (mask uint8, err error) {
-	mask = 1<<len(tierNames) - 1
+	mask = allTiers
 	found := false
 	inMeta, dirty, err := n.segmentsOf(ctx, v, ino, func(s *fsapi.Segment) error {
 		mask &= n.tierMask(s)

@@ -28,13 +28,14 @@ type gathered struct {
 	since time.Time // of the first that waits
 	bytes int64
 	held  map[fsapi.SegmentID]int64 // bytes of each
+	idle  map[fsapi.SegmentID]bool  // of these, those to which nothing else is to be done
 	woken time.Time                 // when a window was open last, or this began
 }
 
 func (g *gatherer) tier(tier string) *gathered {
 	t := g.tiers[tier]
 	if t == nil {
-		t = &gathered{held: make(map[fsapi.SegmentID]int64), woken: g.began}
+		t = &gathered{held: make(map[fsapi.SegmentID]int64), idle: make(map[fsapi.SegmentID]bool), woken: g.began}
 		g.tiers[tier] = t
 	}
 	return t
@@ -57,12 +58,23 @@ func (g *gatherer) hold(tier string, id fsapi.SegmentID, size int64, now time.Ti
 	return !t.open
 }
 
-// holds reports whether a segment waits for some tier.
+// rest takes note that nothing is to be done to a segment but what is held.
+func (g *gatherer) rest(id fsapi.SegmentID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, t := range g.tiers {
+		if _, held := t.held[id]; held {
+			t.idle[id] = true
+		}
+	}
+}
+
+// holds reports whether a segment waits for some tier, and for nothing else.
 func (g *gatherer) holds(id fsapi.SegmentID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, t := range g.tiers {
-		if _, held := t.held[id]; held && !t.open {
+		if t.idle[id] && !t.open {
 			return true
 		}
 	}
@@ -83,6 +95,7 @@ func (g *gatherer) done(id fsapi.SegmentID, now time.Time) {
 func (t *gathered) drop(id fsapi.SegmentID, now time.Time) {
 	t.bytes -= t.held[id]
 	delete(t.held, id)
+	delete(t.idle, id)
 	if t.open {
 		t.woken = now
 		t.open = len(t.held) > 0

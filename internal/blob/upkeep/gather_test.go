@@ -85,6 +85,22 @@ func TestSpindownIsHurried(t *testing.T) {
 	r.check()
 }
 
+// A copy that is held back does not keep another from being tried again.
+func TestSpindownHoldsBackNothingElse(t *testing.T) {
+	r := &tierRig{rig: copiesRig(t, "hot:1,warm:1,cold:1", nil)}
+	r.hot = r.join(drive.Info{ID: 1, Name: "ssd", Tier: "hot"}, 1<<30)
+	r.cold = r.join(drive.Info{ID: 2, Name: "archive", Tier: "cold", Spindown: true}, 1<<30)
+	r.again()
+	r.write("a", blob.Segment, random(1, 50_000))
+	r.attempt() // there is no warm drive yet
+	r.join(drive.Info{ID: 3, Name: "nas", Tier: "warm"}, 1<<30)
+	r.clock.move(10 * time.Minute)
+	r.attempt()
+	if s := r.segment(); len(s.Copies) != 2 || s.Copies[1].Tier != "warm" || len(r.cold.Names()) != 0 {
+		t.Errorf("copies: %+v", s.Copies)
+	}
+}
+
 // Dead segments wait for the drive to be awake.
 func TestSpindownDeletesTogether(t *testing.T) {
 	r := sleepyRig(t)

@@ -222,6 +222,9 @@ func (u *Upkeep) Attempt(ctx context.Context, p meta.Pending) error {
 		return u.sleeps(spec.Tier) && u.gather.hold(spec.Tier, p.Segment, size, u.o.Clock.Now())
 	})
 	u.gather.done(p.Segment, u.o.Clock.Now())
+	if err == nil {
+		u.gather.rest(p.Segment)
+	}
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
