@@ -12,10 +12,14 @@ import (
 )
 
 type driveCmd struct {
-	Add  driveAddCmd  `cmd:"" help:"Add a directory on a disk or NAS, or a bucket, as a drive."`
-	Set  driveSetCmd  `cmd:"" help:"Change a drive."`
-	List driveListCmd `cmd:"" help:"List drives."`
-	Show driveShowCmd `cmd:"" help:"Show one drive."`
+	Add driveAddCmd `cmd:"" help:"Add a directory on a disk or NAS, or a bucket, as a drive."`
+	Set driveSetCmd `cmd:"" help:"Change a drive."`
+
+	Evacuate driveEvacuateCmd `cmd:"" help:"Move everything on a drive elsewhere."`
+	Remove   driveRemoveCmd   `cmd:"" help:"Forget a drive; refused while it holds the only copy of anything."`
+	Replicas driveReplicasCmd `cmd:"" help:"List what a drive holds of segments."`
+	List     driveListCmd     `cmd:"" help:"List drives."`
+	Show     driveShowCmd     `cmd:"" help:"Show one drive."`
 }
 
 type driveAddCmd struct {
@@ -121,5 +125,55 @@ func (c *driveShowCmd) Run(g *globals) error {
 	return g.out.value(d, func(w io.Writer) {
 		fmt.Fprintf(w, "name      %s\nid        %s\nkind      %s\nwhere     %s\ntier      %s\ndomain    %s\nstate     %s %s\nsegments  %d, %s\ncapacity  %s used of %s, %s available, %s reserved\ncache     %s of %s\n",
 			d.Name, d.ID, d.Kind, d.Where, d.Tier, d.Domain, d.State, d.Error, d.Segments, size(d.Bytes), size(d.Used), size(d.Total), size(d.Avail), size(d.Reserve), size(d.Cached), size(d.Cache))
+	})
+}
+
+type driveEvacuateCmd struct {
+	Name string `arg:"" help:"Name of the drive."`
+}
+
+func (c *driveEvacuateCmd) Run(g *globals) error {
+	d, err := client.Call[api.Drive](g.ctx, g.client(), "POST", "/v1/admin/drives/evacuate", api.Named{Name: c.Name})
+	if err != nil {
+		return err
+	}
+	return g.out.done(d, "drive %s is %s: a job moves %d segments of %s elsewhere (strake job list)", d.Name, d.State, d.Segments, size(d.Bytes))
+}
+
+type driveRemoveCmd struct {
+	Name string `arg:"" help:"Name of the drive."`
+	Lose bool   `help:"Even if data is lost with it."`
+}
+
+func (c *driveRemoveCmd) Run(g *globals) error {
+	d, err := client.Call[api.Drive](g.ctx, g.client(), "POST", "/v1/admin/drives/remove", api.DriveRemove{Name: c.Name, Lose: c.Lose})
+	if err != nil {
+		return err
+	}
+	if d.Error != "" {
+		return g.out.done(d, "drive %s: %s", d.Name, d.Error)
+	}
+	return g.out.done(d, "drive %s is %s", d.Name, d.State)
+}
+
+type driveReplicasCmd struct {
+	Name  string `arg:"" help:"Name of the drive."`
+	Limit int    `help:"Entries to list." default:"1000"`
+}
+
+func (c *driveReplicasCmd) Run(g *globals) error {
+	l, err := client.Call[api.Replicas](g.ctx, g.client(), "GET", "/v1/admin/drives/replicas", api.ReplicasReq{Name: c.Name, Limit: c.Limit})
+	if err != nil {
+		return err
+	}
+	return g.out.value(l, func(w io.Writer) {
+		var t [][]any
+		for _, r := range l.Replicas {
+			t = append(t, []any{r.Blob, size(r.Bytes), size(r.Live), survivesText(r.Survives)})
+		}
+		rows(w, []any{"BLOB", "SIZE", "LIVE IN SEGMENT", "SURVIVES LOSS OF"}, t)
+		if l.More {
+			fmt.Fprintln(w, "there are more: --limit shows them")
+		}
 	})
 }

@@ -144,6 +144,37 @@ type DriveAdd struct {
 	DriveLimits
 }
 
+// DriveRemove asks to forget a drive. Lose allows that data is lost with it.
+type DriveRemove struct {
+	Name string `json:"name"`
+	Lose bool   `json:"lose,omitempty"`
+}
+
+// ReplicasReq asks for what a drive holds: at most Limit entries after a
+// segment.
+type ReplicasReq struct {
+	Name  string `json:"name"`
+	After string `json:"after,omitempty"`
+	Limit int    `json:"limit,omitempty"` // 0: 1000
+}
+
+// Replicas is a page of what a drive holds, oldest segment first.
+type Replicas struct {
+	Replicas []Replica `json:"replicas"`
+	More     bool      `json:"more,omitempty"`
+}
+
+// Replica is a replica or shard of a segment on a drive.
+type Replica struct {
+	Segment string `json:"segment"`
+	Blob    string `json:"blob"` // its name on the drive
+	Bytes   int64  `json:"bytes"`
+	Live    int64  `json:"live"` // bytes of the segment that are in use
+	// Survives is how many drives of the segment may fail without loss; -1: it
+	// cannot be read now.
+	Survives int `json:"survives"`
+}
+
 // DriveSet changes a drive; nil fields stay. State is online or readonly.
 type DriveSet struct {
 	Name     string         `json:"name"`

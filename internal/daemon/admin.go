@@ -28,6 +28,9 @@ func (s *server) endpoints() []rest.Endpoint {
 		rest.JSON("GET", "/v1/admin/drives/show", read, "Show one drive.", n.showDrive),
 		rest.JSON("POST", "/v1/admin/drives", admin, "Add a directory or a bucket as a drive.", n.addDrive),
 		rest.JSON("POST", "/v1/admin/drives/set", admin, "Change a drive.", n.setDrive),
+		rest.JSON("POST", "/v1/admin/drives/evacuate", admin, "Move everything on a drive elsewhere.", n.evacuateDrive),
+		rest.JSON("POST", "/v1/admin/drives/remove", admin, "Forget a drive; refused while it holds the only copy of anything.", n.removeDrive),
+		rest.JSON("GET", "/v1/admin/drives/replicas", read, "List what a drive holds of segments.", n.driveReplicas),
 
 		rest.JSON("GET", "/v1/admin/policy", read, "A path's own policy and what holds for it.", n.showPolicy),
 		rest.JSON("POST", "/v1/admin/policy", write, "Set or (empty) unset a path's policy.", n.setPolicy),

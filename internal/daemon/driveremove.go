@@ -1,0 +1,162 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/strakefs/strake/internal/api"
+	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/vfs"
+)
+
+// evacuateDrive moves everything on a drive elsewhere: a job, which ends when
+// nothing is left on it. The drive takes nothing new meanwhile and afterwards.
+func (n *Node) evacuateDrive(ctx context.Context, req api.Named) (api.Drive, error) {
+	return n.leaveDrive(ctx, req.Name, drive.Draining)
+}
+
+// removeDrive forgets a drive on which nothing lies. Of one that holds something
+// it first makes sure that nothing would be lost with it, and gives it up: what
+// it held is made anew elsewhere, by a job, after which it can be removed.
+func (n *Node) removeDrive(ctx context.Context, req api.DriveRemove) (api.Drive, error) {
+	id := n.drives.byName(req.Name)
+	if id == 0 {
+		return api.Drive{}, fsapi.Errorf(fsapi.NotExist, "there is no drive named %q", req.Name)
+	}
+	held, bytes, err := n.upkeep.HeldBy(ctx, id)
+	if err != nil {
+		return api.Drive{}, err
+	}
+	if held == 0 {
+		return n.forgetDrive(ctx, id)
+	}
+	if !req.Lose {
+		if err := n.refuseLoss(ctx, req.Name, id); err != nil {
+			return api.Drive{}, err
+		}
+	}
+	d, err := n.leaveDrive(ctx, req.Name, drive.Retired)
+	if err != nil {
+		return d, err
+	}
+	d.Error = fmt.Sprintf("it is retired: %d segments (%d bytes) on it are being made anew elsewhere; remove it again when the job has ended", held, bytes)
+	return d, nil
+}
+
+// maxNamed bounds the files that a refusal names.
+const maxNamed = 10
+
+// refuseLoss says what would be lost with a drive: fsapi.Busy, or nil.
+func (n *Node) refuseLoss(ctx context.Context, name string, id fsapi.DriveID) error {
+	var segments int
+	var first []fsapi.Segment
+	err := n.upkeep.LostWithout(ctx, id, func(s meta.SegmentUse) bool {
+		segments++
+		if len(first) < maxNamed {
+			first = append(first, s.Segment)
+		}
+		return true
+	})
+	if err != nil || segments == 0 {
+		return err
+	}
+	files := ""
+	for i := range first {
+		if f := n.fileIn(ctx, &first[i]); f != "" {
+			files += "\n  " + f
+		}
+	}
+	return fsapi.Errorf(fsapi.Busy,
+		"drive %s holds the only readable copy of %d segments, with parts of these files among others:%s\nuse 'strake drive evacuate %s' first, or 'strake drive remove --lose' to lose them", name, segments, files, name)
+}
+
+// fileIn names a file of which a segment holds a part, as its directory has it.
+func (n *Node) fileIn(ctx context.Context, s *fsapi.Segment) string {
+	r, err := n.blob.Open(ctx, s)
+	if err != nil {
+		return fmt.Sprintf("(segment %v cannot be read: %v)", s.ID, err)
+	}
+	v := n.volumes.byID(s.Volume)
+	for _, e := range r.Directory() {
+		if v == nil || e.Ino == 0 {
+			continue
+		}
+		if p, err := vfs.PathOf(ctx, v.local, e.Ino); err == nil {
+			return v.name() + ":" + p
+		}
+	}
+	return ""
+}
+
+// leaveDrive gives a drive a state in which everything leaves it.
+func (n *Node) leaveDrive(ctx context.Context, name string, st drive.State) (api.Drive, error) {
+	id := n.drives.byName(name)
+	if id == 0 {
+		return api.Drive{}, fsapi.Errorf(fsapi.NotExist, "there is no drive named %q", name)
+	}
+	n.drives.changing.Lock()
+	defer n.drives.changing.Unlock()
+	n.drives.mu.Lock()
+	rec := n.drives.recs[id]
+	n.drives.mu.Unlock()
+	old := rec
+	rec.State = st.String()
+	if err := n.drives.apply(ctx, old, rec); err != nil {
+		return api.Drive{}, err
+	}
+	return n.describeDrive(ctx, id)
+}
+
+// forgetDrive removes the record of an empty drive. Its identity and its copy of
+// the metadata stay on it.
+func (n *Node) forgetDrive(ctx context.Context, id fsapi.DriveID) (api.Drive, error) {
+	n.drives.mu.Lock()
+	rec := n.drives.recs[id]
+	n.drives.mu.Unlock()
+	if err := n.meta.DeleteDrive(ctx, id); err != nil {
+		return api.Drive{}, err
+	}
+	if err := n.drives.drop(id); err != nil && !errors.Is(err, fsapi.NotExist) {
+		return api.Drive{}, err
+	}
+	return api.Drive{ID: id.String(), Name: rec.Name, Kind: rec.Kind, Where: rec.Where, Tier: rec.Tier, Domain: rec.Domain, State: "removed"}, nil
+}
+
+// driveReplicas lists what a drive holds of segments.
+func (n *Node) driveReplicas(ctx context.Context, req api.ReplicasReq) (api.Replicas, error) {
+	out := api.Replicas{Replicas: []api.Replica{}}
+	id := n.drives.byName(req.Name)
+	if id == 0 {
+		return out, fsapi.Errorf(fsapi.NotExist, "there is no drive named %q", req.Name)
+	}
+	var after fsapi.SegmentID
+	if req.After != "" {
+		var err error
+		if after, err = fsapi.ParseSegmentID(req.After); err != nil {
+			return out, err
+		}
+	}
+	limit := req.Limit
+	if limit <= 0 || limit > pendingPageMax {
+		limit = pendingPage
+	}
+	err := n.meta.Segments(ctx, after, func(s meta.SegmentUse) bool {
+		for i := range s.Copies {
+			c := &s.Copies[i]
+			for part, d := range c.Drives {
+				if d == id {
+					out.Replicas = append(out.Replicas, api.Replica{
+						Segment: s.ID.String(), Blob: blob.PartName(s.ID, c, part), Bytes: blob.PartSize(s.Size, c, part), Live: s.Live, Survives: n.survives(&s.Segment),
+					})
+				}
+			}
+		}
+		out.More = len(out.Replicas) >= limit
+		return !out.More
+	})
+	return out, err
+}
