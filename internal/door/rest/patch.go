@@ -24,6 +24,9 @@ func offsetOf(r *http.Request, name string) (int64, error) {
 	return n, nil
 }
 
+// release closes a handle: what went wrong was said by the calls before.
+func release(f vfs.File) { _ = f.Close() }
+
 // patch writes into a file, which others see change as it does.
 func (d *Door) patch(w http.ResponseWriter, r *http.Request) error {
 	t, err := d.target(r, "offset", "sync")
@@ -43,7 +46,7 @@ func (d *Door) patch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer release(f)
 	p := &upload{target: t, ctx: ctx, r: r}
 	if err := p.copyBody(f, off); err != nil {
 		return err
@@ -81,7 +84,7 @@ func (d *Door) ranges(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer release(f)
 	if a, err = f.Attr(ctx); err != nil {
 		return err
 	}
