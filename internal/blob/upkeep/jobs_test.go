@@ -258,6 +258,7 @@ func TestEvacuateGoesOn(t *testing.T) {
 	}
 	held := r.on(from)
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	n := 0
 	var mu sync.Mutex
 	for _, d := range r.drives {
