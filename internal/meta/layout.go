@@ -3,6 +3,7 @@ package meta
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/kv"
@@ -241,8 +242,9 @@ func (s *Store) FileExtents(ctx context.Context, vol fsapi.VolumeID, ino fsapi.I
 	for {
 		var page []fsapi.Extent
 		var all bool
-		err := s.View(ctx, vol, func(tx *Tx) (err error) {
-			page, all, err = tx.extentsAfter(ino, off, extentPage)
+		err := s.View(ctx, vol, func(tx *Tx) error {
+			list, whole, err := tx.extentsAfter(ino, off, extentPage)
+			page, all = slices.Clone(list), whole // list is the transaction's
 			return err
 		})
 		if err != nil || len(page) == 0 {

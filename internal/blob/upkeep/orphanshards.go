@@ -138,10 +138,10 @@ func (u *Upkeep) allReadable(ctx context.Context) (bool, error) {
 // its directory says so, or they are too few to read and no drive can hold more.
 // An error is a doubt; neither: wait.
 func (u *Upkeep) proveShards(ctx context.Context, g *shardGroup) (dead bool, err error) {
-	most := 0
+	few := len(g.layouts) > 0 // whatever the strange ones are
 	for i := range g.layouts {
 		c := &g.layouts[i]
-		most = max(most, c.Count()+g.strange-c.K)
+		few = few && c.Count()+g.strange < c.K
 		if !c.Readable() {
 			continue
 		}
@@ -159,7 +159,7 @@ func (u *Upkeep) proveShards(ctx context.Context, g *shardGroup) (dead bool, err
 		return true, nil
 	case !g.complete:
 		return false, nil
-	case len(g.layouts) == 0 || most >= 0:
+	case !few:
 		return false, fsapi.Errorf(fsapi.Corrupt, "%d of %d shards of segment %v, which has no record, do not say what they are", g.strange, len(g.parts), g.id)
 	}
 	return true, u.unrecorded(ctx, g.id)

@@ -50,6 +50,32 @@ type guard struct {
 	synced bool // since the last change
 	// scanned, where set, is called for each scan of all segments.
 	scanned func()
+
+	hide      bool   // segments have no records: damaged metadata
+	before    func() // each change of a segment
+	relocated func() // after each Relocate
+}
+
+func (g *guard) Segment(ctx context.Context, id fsapi.SegmentID) (fsapi.Segment, error) {
+	if g.hide {
+		return fsapi.Segment{}, fsapi.Errorf(fsapi.NotExist, "hidden")
+	}
+	return g.Store.Segment(ctx, id)
+}
+
+func (g *guard) ChangeSegment(ctx context.Context, id fsapi.SegmentID, fn func(seg *fsapi.Segment) error) (fsapi.Segment, error) {
+	if g.before != nil {
+		g.before()
+	}
+	return g.Store.ChangeSegment(ctx, id, fn)
+}
+
+func (g *guard) Relocate(ctx context.Context, vol fsapi.VolumeID, segs []fsapi.Segment, moves []fsapi.Moved) (int, error) {
+	n, err := g.Store.Relocate(ctx, vol, segs, moves)
+	if g.relocated != nil {
+		g.relocated()
+	}
+	return n, err
 }
 
 func (g *guard) Segments(ctx context.Context, after fsapi.SegmentID, fn func(meta.SegmentUse) bool) error {
