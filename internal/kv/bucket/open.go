@@ -42,13 +42,17 @@ func Open(ctx context.Context, o Options) (*Engine, error) {
 	return e, nil
 }
 
+// startPatience is how many attempts a start makes of a write. The store has made
+// its own for each; who starts is better told.
+const startPatience = 3
+
 // newStore is a store that is not open yet.
 func newStore(o Options) *store {
 	s := &store{o: o, log: o.Log, wake: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.bg, s.stop = context.WithCancel(s.ctx)
 	s.remote = &remote{Store: o.Objects, key: o.Key, clock: o.Clock, random: o.Random, waits: o.waits()}
-	s.remote.outage.report = s.reportOutage
+	s.remote.outage.report, s.remote.patience = s.reportOutage, startPatience
 	return s
 }
 
@@ -88,6 +92,7 @@ func (s *store) start(ctx context.Context) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.remote.patience = 0
 	s.background.Go(s.checkpoints)
 	if s.o.FenceCheck > 0 {
 		s.background.Go(s.watchFence)

@@ -102,7 +102,7 @@ func (r *remoteTable) fetch(p int64) ([]byte, error) {
 func (r *remoteTable) ahead(p int64) int64 {
 	n := int64(fetchPages)
 	if r.next.Load() == p {
-		n = min(2*r.window.Load(), maxFetchPages)
+		n = min(max(2*r.window.Load(), fetchPages), maxFetchPages)
 	}
 	n = min(n, pages(r.size)-p)
 	r.window.Store(max(n, fetchPages))

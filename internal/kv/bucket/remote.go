@@ -22,6 +22,9 @@ type remote struct {
 	random func(p []byte)
 	waits  backoff.Policy
 	outage outage
+	// patience is how many attempts insist makes; 0: no end. It does not change
+	// while more than one goroutine uses it.
+	patience int
 }
 
 func (r *remote) newSalt() (s salt) {
@@ -83,7 +86,7 @@ func (r *remote) insist(ctx context.Context, attempt func(context.Context) error
 			r.outage.over(r.clock.Now())
 			return nil
 		}
-		if final(err) || ctx.Err() != nil {
+		if final(err) || ctx.Err() != nil || n+1 == r.patience {
 			return err
 		}
 		r.outage.begin(r.clock.Now(), err)
