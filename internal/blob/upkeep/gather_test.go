@@ -45,7 +45,10 @@ func TestSpindown(t *testing.T) {
 	if rep := r.tier(); len(rep.Full) != 0 {
 		t.Error(rep)
 	}
-	delete(r.cold.calls, "capacity") // measured once an hour at most
+	if n := r.cold.calls["capacity"]; n > 1 {
+		t.Errorf("its capacity was asked %d times in an hour", n)
+	}
+	delete(r.cold.calls, "capacity")
 	if len(r.cold.calls) != 0 || len(r.pending()) != 8 {
 		t.Fatalf("the sleeping drive was asked for %v; %d pending", r.cold.calls, len(r.pending()))
 	}
@@ -98,6 +101,22 @@ func TestSpindownHoldsBackNothingElse(t *testing.T) {
 	r.attempt()
 	if s := r.segment(); len(s.Copies) != 2 || s.Copies[1].Tier != "warm" || len(r.cold.Names()) != 0 {
 		t.Errorf("copies: %+v", s.Copies)
+	}
+}
+
+// Of two replicas on one tier the one on a drive that is awake is read.
+func TestReadsLetDrivesSleep(t *testing.T) {
+	r := &tierRig{rig: copiesRig(t, "hot:2", nil)}
+	r.hot = r.join(drive.Info{ID: 1, Name: "disk", Tier: "hot", Domain: "a"}, 1<<30)
+	r.cold = r.join(drive.Info{ID: 2, Name: "sleeper", Tier: "hot", Domain: "b", Spindown: true}, 1<<30)
+	r.again()
+	r.write("a", blob.Segment, random(1, 200_000))
+	if len(r.cold.Names()) != 1 {
+		t.Fatalf("it holds %v", r.cold.Names())
+	}
+	r.read("a")
+	if n := r.cold.calls["read"]; n != 0 || r.hot.calls["read"] == 0 {
+		t.Errorf("%d reads of the drive that sleeps, %d of the other", n, r.hot.calls["read"])
 	}
 }
 
