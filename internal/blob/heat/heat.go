@@ -97,9 +97,10 @@ func (t *Table) shardOf(id fsapi.SegmentID) *shard { return &t.shards[id[14]%sha
 
 func (t *Table) now() uint32 { return uint32(max(0, t.o.Clock.Now().Unix())) }
 
-// Touch counts a read. It allocates nothing for a segment that is remembered.
+// Touch counts a read of a stored segment. It allocates nothing for one that is
+// remembered.
 func (t *Table) Touch(id fsapi.SegmentID) {
-	if t == nil {
+	if t == nil || id.IsJournal() {
 		return
 	}
 	now := t.now()

@@ -152,6 +152,15 @@ func TestChangedAndLoad(t *testing.T) {
 	}
 }
 
+// What is in the journal lies on no drive.
+func TestJournalIsNotCounted(t *testing.T) {
+	tab, _ := table(Options{})
+	tab.Touch(fsapi.SegmentID{15: 1})
+	if h, ok := tab.Of(fsapi.SegmentID{15: 1}); ok {
+		t.Errorf("%+v", h)
+	}
+}
+
 func TestTouchAllocatesNothing(t *testing.T) {
 	tab := New(Options{})
 	tab.Touch(id(1))
