@@ -107,6 +107,10 @@ func (t *Table) Touch(id fsapi.SegmentID) {
 	s := t.shardOf(id)
 	s.mu.Lock()
 	e, known := s.m[id]
+	if known && e.last == now { // counted already in this second
+		s.mu.Unlock()
+		return
+	}
 	if !known && len(s.m) >= max(1, t.o.Segments/shards) {
 		s.forgetOne()
 	}
