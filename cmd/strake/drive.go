@@ -111,6 +111,11 @@ func printDrives(w io.Writer, ds []api.Drive) {
 		t = append(t, []any{d.Name, d.Tier, d.State, size(d.Bytes), size(d.Avail), size(d.Total), d.Domain, d.Where})
 	}
 	rows(w, []any{"DRIVE", "TIER", "STATE", "SEGMENTS", "AVAIL", "SIZE", "DOMAIN", "WHERE"}, t)
+	for _, d := range ds {
+		if d.Error != "" {
+			fmt.Fprintf(w, "%s: %s\n", d.Name, d.Error)
+		}
+	}
 }
 
 type driveShowCmd struct {

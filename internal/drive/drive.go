@@ -24,7 +24,7 @@ import (
 // of a name that is (D3: nothing is overwritten); fsapi.NoSpace; fsapi.IO for
 // any other failure of the place; fsapi.Fenced; fsapi.Closed; fsapi.TimedOut;
 // of a bucket fsapi.Access and fsapi.Unauthorized; fsapi.NoDevice where the place
-// is known to be away, so that nothing was tried. An error names the drive and
+// is not there, or another is, or it is known to be away. An error names the drive and
 // the blob.
 type Drive interface {
 	// Info is who this is; it does no I/O.

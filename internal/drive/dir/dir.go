@@ -272,10 +272,31 @@ func (d *Drive) label() string {
 // fail gives an error of the file system its kind and names drive and blob.
 func (d *Drive) fail(err error, verb, name string) error {
 	kind := kindOf(err)
+	if kind == fsapi.NotExist {
+		if err := d.here(verb, name); err != nil {
+			return err
+		}
+	}
 	if kind == fsapi.NotExist && name != "" {
 		return fsapi.Errorf(kind, "drive %s: %s %s: no such blob", d.label(), verb, name)
 	}
 	return fsapi.Errorf(kind, "drive %s: %s %s: %w", d.label(), verb, name, err)
+}
+
+// here says whether the directory still holds this drive. A disk that was taken
+// away leaves an empty mount point, where no blob is, and all of them are well.
+// What keeps the identity from being read has its own kind.
+func (d *Drive) here(verb, name string) error {
+	id, err := ReadIdentity(d.fs, d.opts.Path)
+	switch {
+	case err == nil && id.ID == d.info.ID:
+		return nil
+	case err == nil:
+		return fsapi.Errorf(fsapi.NoDevice, "drive %s: %s %s: %s holds drive %s now: another disk is mounted there", d.label(), verb, name, d.opts.Path, id.ID)
+	case errors.Is(err, fsapi.NotExist), errors.Is(err, fsapi.Corrupt):
+		return fsapi.Errorf(fsapi.NoDevice, "drive %s: %s %s: %v", d.label(), verb, name, err) // not wrapped: no blob is missing
+	}
+	return fsapi.Errorf(fsapi.KindOf(err), "drive %s: %s %s: %w", d.label(), verb, name, err)
 }
 
 // kindOf is the kind of an error of osfs.
@@ -306,6 +327,9 @@ func (d *Drive) Capacity(ctx context.Context) (drive.Capacity, error) {
 }
 
 func (d *Drive) capacity() (drive.Capacity, error) {
+	if err := d.here("measure", ""); err != nil {
+		return drive.Capacity{}, err
+	}
 	c, err := d.fs.StatFS(d.opts.Path)
 	if err != nil {
 		return drive.Capacity{}, fsapi.Errorf(fsapi.IO, "drive %s: measure: %w", d.label(), err)

@@ -1,7 +1,10 @@
 package dir_test
 
 import (
+	"errors"
+	"os"
 	"path"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -9,6 +12,7 @@ import (
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/drive/dir"
 	"github.com/strakefs/strake/internal/drive/drivetest"
+	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/osfs"
 )
 
@@ -72,4 +76,66 @@ func noLinks(c osfs.Call) osfs.Outcome {
 		return osfs.Outcome{Err: syscall.EPERM}
 	}
 	return osfs.Outcome{}
+}
+
+// An empty mount point has no blobs, and a blob that is not there is not the same
+// as a disk that is not: nothing is taken for lost, listed as empty or written
+// beside the disk.
+func TestDriveThatIsNotThere(t *testing.T) {
+	ctx := t.Context()
+	root := t.TempDir()
+	at := filepath.Join(root, "disk")
+	if err := dir.Init(osfs.OS{}, at, dir.Identity{ID: 7}); err != nil {
+		t.Fatal(err)
+	}
+	d, err := dir.Open(dir.Options{Path: at, Name: "disk", Reserve: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if _, err := d.Stat(ctx, "a/b"); !errors.Is(err, fsapi.NotExist) {
+		t.Fatalf("a blob that is not there: %v", err)
+	}
+	refused := func(when string) {
+		t.Helper()
+		_, statErr := d.Stat(ctx, "a/b")
+		_, readErr := d.ReadAt(ctx, "a/b", 0, make([]byte, 1))
+		_, capErr := d.Capacity(ctx)
+		for call, err := range map[string]error{
+			"stat": statErr, "read": readErr, "capacity": capErr, "delete": d.Delete(ctx, "a/b"),
+			"list": d.List(ctx, "", "", func(drive.Blob) error { return nil }),
+		} {
+			if !errors.Is(err, fsapi.NoDevice) {
+				t.Errorf("%s: %s: %v", when, call, err)
+			}
+		}
+		w, err := d.Create(ctx, "a/c", 1)
+		if err == nil {
+			_, err = w.Write([]byte("x"))
+			err = errors.Join(err, w.Commit(ctx))
+		}
+		if err == nil || errors.Is(err, fsapi.NotExist) {
+			t.Errorf("%s: create: %v", when, err)
+		}
+	}
+	if err := os.Rename(at, at+".away"); err != nil {
+		t.Fatal(err)
+	}
+	refused("nothing there")
+	if err := os.Mkdir(at, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	refused("an empty directory")
+	if err := dir.Init(osfs.OS{}, at, dir.Identity{ID: 8}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Stat(ctx, "a/b"); !errors.Is(err, fsapi.NoDevice) {
+		t.Errorf("another disk: %v", err)
+	}
+	if err := errors.Join(os.RemoveAll(at), os.Rename(at+".away", at)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Stat(ctx, "a/b"); !errors.Is(err, fsapi.NotExist) {
+		t.Errorf("back again: %v", err)
+	}
 }

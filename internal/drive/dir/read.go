@@ -106,6 +106,9 @@ func (d *Drive) List(ctx context.Context, prefix, after string, fn func(drive.Bl
 		return err
 	}
 	defer d.leave()
+	if err := d.here("list", prefix); err != nil {
+		return err
+	}
 	l := lister{d: d, ctx: ctx, prefix: prefix, after: after, fn: fn}
 	err := l.walk("")
 	if errors.Is(err, io.EOF) {
