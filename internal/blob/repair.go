@@ -41,12 +41,12 @@ func (r *repairs) end(n BadName) {
 	r.mu.Unlock()
 }
 
-// report tells of replicas and shards that failed, but for those on drives that
-// are known to be away. Where another copy answered they are repaired in the
+// report tells of replicas and shards that are bad: not of those on drives that
+// are away or do not answer, of which nothing can be said. Where another copy answered they are repaired in the
 // background first.
 func (s *Store) report(bad []BadReplica, repairable bool) {
 	for _, b := range bad {
-		if !s.o.Drives.State(b.Drive).Readable() {
+		if st := s.o.Drives.State(b.Drive); !st.Readable() || st == drive.Suspect || silent(b.Err) {
 			continue
 		}
 		s.stats.badReplicas.Add(1)
@@ -83,6 +83,16 @@ func (s *Store) distrust(b BadReplica) {
 		f.Forget(SegmentName(b.Segment))
 		f.Forget(ShardName(b.Segment, b.Shard))
 	}
+}
+
+// silent reports whether an error says that a drive gave no answer, rather than
+// what is wrong with a blob.
+func silent(err error) bool {
+	switch fsapi.KindOf(err) {
+	case fsapi.NoDevice, fsapi.TimedOut, fsapi.Closed, fsapi.Interrupted:
+		return true
+	}
+	return false
 }
 
 func (s *Store) tell(b BadReplica) {

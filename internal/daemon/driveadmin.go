@@ -181,6 +181,6 @@ func assign[T any](to, from *T) {
 func (n *Node) drivesChanged() {
 	n.drives.observed(0)
 	if n.upkeep != nil {
-		n.upkeep.Kick()
+		n.upkeep.Hurry()
 	}
 }

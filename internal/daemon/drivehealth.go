@@ -120,7 +120,7 @@ func (ds *drives) settle(last map[fsapi.DriveID]drive.State) {
 		}
 		ds.n.upkeep.DriveChanged(rec.ID, now)
 		if now == drive.Online {
-			ds.n.upkeep.Kick()
+			ds.n.upkeep.Hurry()
 		}
 	}
 }

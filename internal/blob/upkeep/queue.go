@@ -40,6 +40,9 @@ type queue struct {
 	mu      sync.Mutex
 	busy    map[fsapi.SegmentID]bool // under way; guarded by mu
 	seen    Backlog                  // at the last look; guarded by mu
+	// tried are those attempted since the last Hurry: nil where there was none.
+	// The others are due, whatever their backoff; guarded by mu.
+	tried map[fsapi.SegmentID]bool
 	changed chan struct{}            // closed at the next look; guarded by mu
 }
 
@@ -54,6 +57,25 @@ func (u *Upkeep) Kick() {
 	case u.queue.kick <- struct{}{}:
 	default:
 	}
+}
+
+// Hurry makes everything that is pending due once, whatever its backoff: a drive
+// came back, or another was added.
+func (u *Upkeep) Hurry() {
+	u.queue.mu.Lock()
+	u.queue.tried = make(map[fsapi.SegmentID]bool)
+	u.queue.mu.Unlock()
+	u.Kick()
+}
+
+// due reports whether it is time for an entry.
+func (q *queue) due(p meta.Pending, now time.Time) bool {
+	if !p.Next.After(now) {
+		return true
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.tried != nil && !q.tried[p.Segment]
 }
 
 // Backlog is what was pending at the last look.
@@ -153,7 +175,7 @@ func (u *Upkeep) scan(ctx context.Context, workers chan struct{}, wg *sync.WaitG
 		if there != nil {
 			there[p.Segment] = true
 		}
-		if !p.Next.After(now) && !u.gather.holds(p.Segment) {
+		if u.queue.due(p, now) && !u.gather.holds(p.Segment) {
 			u.begin(ctx, p, workers, wg)
 		}
 		return ctx.Err() == nil
@@ -202,6 +224,9 @@ func (u *Upkeep) begin(ctx context.Context, p meta.Pending, workers chan struct{
 		return
 	}
 	q.busy[p.Segment] = true
+	if q.tried != nil {
+		q.tried[p.Segment] = true
+	}
 	wg.Go(func() {
 		err := u.Attempt(ctx, p)
 		q.mu.Lock()
