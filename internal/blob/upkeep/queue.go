@@ -37,13 +37,13 @@ type Backlog struct {
 type queue struct {
 	kick chan struct{} // holds a token when there is something new
 
-	mu      sync.Mutex
-	busy    map[fsapi.SegmentID]bool // under way; guarded by mu
-	seen    Backlog                  // at the last look; guarded by mu
+	mu   sync.Mutex
+	busy map[fsapi.SegmentID]bool // under way; guarded by mu
+	seen Backlog                  // at the last look; guarded by mu
 	// tried are those attempted since the last Hurry: nil where there was none.
 	// The others are due, whatever their backoff; guarded by mu.
-	tried map[fsapi.SegmentID]bool
-	changed chan struct{}            // closed at the next look; guarded by mu
+	tried   map[fsapi.SegmentID]bool
+	changed chan struct{} // closed at the next look; guarded by mu
 }
 
 func newQueue() *queue {
