@@ -16,6 +16,7 @@ type driveCmd struct {
 	Set  driveSetCmd  `cmd:"" help:"Change a drive."`
 	List driveListCmd `cmd:"" help:"List drives."`
 	Show driveShowCmd `cmd:"" help:"Show one drive."`
+	Only driveOnlyCmd `cmd:"" help:"Show what on a drive has no other readable copy."`
 }
 
 type driveAddCmd struct {
@@ -121,5 +122,22 @@ func (c *driveShowCmd) Run(g *globals) error {
 	return g.out.value(d, func(w io.Writer) {
 		fmt.Fprintf(w, "name      %s\nid        %s\nkind      %s\nwhere     %s\ntier      %s\ndomain    %s\nstate     %s %s\nsegments  %d, %s\ncapacity  %s used of %s, %s available, %s reserved\ncache     %s of %s\n",
 			d.Name, d.ID, d.Kind, d.Where, d.Tier, d.Domain, d.State, d.Error, d.Segments, size(d.Bytes), size(d.Used), size(d.Total), size(d.Avail), size(d.Reserve), size(d.Cached), size(d.Cache))
+	})
+}
+
+type driveOnlyCmd struct {
+	Name string `arg:"" help:"Name of the drive."`
+}
+
+func (c *driveOnlyCmd) Run(g *globals) error {
+	o, err := client.Call[api.OnlyHere](g.ctx, g.client(), "GET", "/v1/admin/drives/only", api.Named{Name: c.Name})
+	if err != nil {
+		return err
+	}
+	return g.out.value(o, func(w io.Writer) {
+		fmt.Fprintf(w, "%d segments with %s of live data cannot be read without drive %s\n", o.Segments, size(o.Bytes), c.Name)
+		for _, s := range o.Listed {
+			fmt.Fprintf(w, "segment %s of volume %s: %s\n", s.Segment, s.Volume, strings.Join(s.Files, ", "))
+		}
 	})
 }

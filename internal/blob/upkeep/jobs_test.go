@@ -473,3 +473,20 @@ func TestRateIsChangedLive(t *testing.T) {
 		t.Errorf("%d, %v", r.up.Rate(), err)
 	}
 }
+
+// What could not be made safe for want of room is, when there is some.
+func TestRescueIsTriedAgain(t *testing.T) {
+	r := copiesRig(t, "hot:2", map[string]int{"hot": 2})
+	r.write("a", blob.Segment, random(1, 50_000))
+	end := r.run()
+	r.state(r.drives[0], drive.Offline)
+	r.find(upkeep.JobRescue, job.Failed)
+	fresh := r.addDrive("hot")
+	r.up.DriveChanged(fresh.Info().ID, drive.Online)
+	r.find(upkeep.JobRescue, job.Done)
+	end()
+	if r.on(r.drives[0]) != 0 || r.on(fresh) != 1 {
+		t.Errorf("%+v", r.segment().Copies)
+	}
+	r.check()
+}
