@@ -85,6 +85,7 @@ type cli struct {
 
 	Key   keyCmd   `cmd:"" group:"safety" help:"Keys and the password."`
 	Token tokenCmd `cmd:"" name:"token" group:"safety" help:"Bearer tokens of the REST door."`
+	Job   jobCmd   `cmd:"" group:"safety" help:"Long work of upkeep: scrub, repair, evacuate, rebalance, relayout and more."`
 	GC    gcCmd    `cmd:"" name:"gc" group:"safety" help:"Pack, compact and release what nothing needs."`
 	Fsck  fsckCmd  `cmd:"" group:"safety" help:"Check every promise; works without a server."`
 	Debug debugCmd `cmd:"" group:"safety" help:"Look into the formats on disk."`

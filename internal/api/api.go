@@ -793,3 +793,68 @@ type Retention struct {
 	Hold   bool      `json:"hold"`
 	Active bool      `json:"active"`
 }
+
+// Job is long work of upkeep. Arguments are as on the command line.
+type Job struct {
+	ID         uint64     `json:"id"`
+	Kind       string     `json:"kind"`
+	Args       []string   `json:"args"`
+	State      string     `json:"state"` // queued, running, paused, done, failed, cancelled
+	Done       int64      `json:"done"`  // segments, files or blobs
+	Total      int64      `json:"total"` // 0: not known
+	DoneBytes  int64      `json:"done_bytes"`
+	TotalBytes int64      `json:"total_bytes"` // 0: not known
+	Rate       int64      `json:"rate"`        // bytes per second lately
+	Created    time.Time  `json:"created"`
+	Started    *time.Time `json:"started,omitempty"`
+	Updated    time.Time  `json:"updated"`
+	Ended      *time.Time `json:"ended,omitempty"`
+	Error      string     `json:"error,omitempty"`
+	Note       string     `json:"note,omitempty"`
+}
+
+// Jobs is a list of jobs, the newest first, and what kinds there are.
+type Jobs struct {
+	Jobs  []Job     `json:"jobs"`
+	Kinds []JobKind `json:"kinds"`
+	Rate  int64     `json:"rate"` // bytes per second that all may read; negative: no bound
+}
+
+// JobKind is a kind of job.
+type JobKind struct {
+	Kind  string `json:"kind"`
+	Usage string `json:"usage"`
+	Help  string `json:"help"`
+}
+
+// JobStart asks for a job: drives are given by name, a relayout by volume and
+// path.
+type JobStart struct {
+	Kind string   `json:"kind"`
+	Args []string `json:"args"`
+}
+
+// JobID names a job.
+type JobID struct {
+	ID uint64 `json:"id"`
+}
+
+// JobRate is how many bytes per second all jobs may read; negative: no bound.
+type JobRate struct {
+	Rate int64 `json:"rate"`
+}
+
+// OnlyHere is what on a drive has no other readable copy.
+type OnlyHere struct {
+	Segments int64         `json:"segments"`
+	Bytes    int64         `json:"bytes"`
+	Listed   []OnlySegment `json:"listed"` // the first of them
+}
+
+// OnlySegment is a segment that only one drive has, with files whose data lies in
+// it.
+type OnlySegment struct {
+	Segment string   `json:"segment"`
+	Volume  string   `json:"volume"`
+	Files   []string `json:"files"`
+}

@@ -31,6 +31,9 @@ type Config struct {
 	Tiering   Tiering   `toml:"tiering" doc:"What lies on which tier, among the copies that a policy marks evictable: see docs/tiers.md."`
 	DiskCache DiskCache `toml:"disk_cache" doc:"The local cache of what is read from slow drives that have a 'cache' size."`
 	GC        GC        `toml:"gc" doc:"Giving back the space of what was deleted or overwritten."`
+	Scrub     Scrub     `toml:"scrub" doc:"Looking at what is stored, whether it is there and right. What is not is repaired from other copies."`
+	Repair    Repair    `toml:"repair" doc:"Making anew what a lost drive held."`
+	Jobs      Jobs      `toml:"jobs" doc:"Work of upkeep that is kept on record: see 'strake job'."`
 	Backup    Backup    `toml:"backup" doc:"The encrypted copy of the metadata on every drive, from which 'strake fsck --rebuild' starts."`
 	Log       Log       `toml:"log" doc:"Messages of the server, on standard error."`
 }
@@ -185,6 +188,24 @@ type GC struct {
 	Interval time.Duration `toml:"interval" doc:"Time between two passes."`
 }
 
+// Scrub is [scrub].
+type Scrub struct {
+	Shallow time.Duration `toml:"shallow" doc:"Time between looks whether every replica and shard is there with its size. 0: never."`
+	Deep    time.Duration `toml:"deep" doc:"Time between readings of every stored byte. 0: never."`
+}
+
+// Repair is [repair].
+type Repair struct {
+	After time.Duration `toml:"after" doc:"How long a drive is offline before all that it held is made anew on others. What would not outlive the loss of another drive is made anew at once. 0: only when 'strake job start repair' says so."`
+}
+
+// Jobs is [jobs].
+type Jobs struct {
+	Running int           `toml:"running" doc:"Jobs that run at one time, those that make anew what is in danger aside."`
+	Rate    Size          `toml:"rate" doc:"Bytes per second that all jobs together read, beside those who wait for their own data. 0: no bound. 'strake job rate' changes it until the next start."`
+	Orphans time.Duration `toml:"orphans" doc:"Time between sweeps of drives for what no record knows. 0: never."`
+}
+
 // Backup is [backup].
 type Backup struct {
 	Group      Size          `toml:"group" doc:"Bytes of metadata changes that are written to the drives together."`
@@ -219,6 +240,9 @@ func Default() Config {
 		},
 		DiskCache: DiskCache{Page: 256 << 10},
 		GC:        GC{Delay: 10 * time.Minute, Ratio: 0.5, Interval: time.Minute},
+		Scrub:     Scrub{Shallow: 24 * time.Hour, Deep: 30 * 24 * time.Hour},
+		Repair:    Repair{After: time.Hour},
+		Jobs:      Jobs{Running: 2, Rate: 64 << 20, Orphans: 24 * time.Hour},
 		Backup:    Backup{Group: 4 << 20, Age: 10 * time.Second, Checkpoint: 256 << 20},
 		Log:       Log{Level: "info", Format: "text"},
 	}

@@ -200,6 +200,7 @@ func (c *Config) sizes() error {
 		{"tiering.promote_rate", c.Tiering.PromoteRate, 64 << 10, 1 << 50},
 		{"tiering.gather", c.Tiering.Gather, 1 << 20, 1 << 50},
 		{"disk_cache.page", c.DiskCache.Page, 16 << 10, 4 << 20},
+		{"jobs.rate", c.Jobs.Rate, 0, 1 << 50},
 		{"backup.group", c.Backup.Group, 64 << 10, 64 << 20},
 		{"backup.checkpoint", c.Backup.Checkpoint, 1 << 20, 1 << 40},
 	} {
@@ -222,6 +223,10 @@ func (c *Config) times() error {
 		{"keys.wait", c.Keys.Wait, 0, time.Hour},
 		{"write.flush_age", c.Write.FlushAge, 10 * time.Millisecond, time.Hour},
 		{"journal.pack_age", c.Journal.PackAge, time.Second, 24 * time.Hour},
+		{"scrub.shallow", c.Scrub.Shallow, 0, 10 * 365 * 24 * time.Hour},
+		{"scrub.deep", c.Scrub.Deep, 0, 10 * 365 * 24 * time.Hour},
+		{"repair.after", c.Repair.After, 0, 365 * 24 * time.Hour},
+		{"jobs.orphans", c.Jobs.Orphans, 0, 10 * 365 * 24 * time.Hour},
 		{"gc.delay", c.GC.Delay, 0, 90 * 24 * time.Hour},
 		{"gc.interval", c.GC.Interval, time.Second, 24 * time.Hour},
 		{"tiering.min_age", c.Tiering.MinAge, time.Second, 90 * 24 * time.Hour},
@@ -245,6 +250,7 @@ func (c *Config) numbers() error {
 	}{
 		{"cache.inodes", c.Cache.Inodes, 100, 100_000_000},
 		{"tiering.promote_reads", c.Tiering.PromoteReads, 2, 100},
+		{"jobs.running", c.Jobs.Running, 1, 16},
 		{"write.flushers", c.Write.Flushers, 1, 64},
 		{"write.workers", c.Write.Workers, 0, 1024},
 	} {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/door/rest"
@@ -69,6 +70,14 @@ func (s *server) endpoints() []rest.Endpoint {
 		rest.JSON("POST", "/v1/admin/flush", admin, "Make everything written durable, on drives, with the metadata's copies.", n.flush),
 		rest.JSON("POST", "/v1/admin/gc", admin, "One pass of packing, compaction and release.", n.gc),
 		rest.JSON("GET", "/v1/admin/wal", read, "The state of the journal and of what follows it.", n.wal),
+		rest.JSON("GET", "/v1/admin/jobs", read, "List jobs, the newest first.", n.listJobs),
+		rest.JSON("GET", "/v1/admin/jobs/show", read, "Show one job.", n.showJob),
+		rest.JSON("POST", "/v1/admin/jobs", admin, "Start a job, or find the one like it that is unfinished.", n.startJob),
+		rest.JSON("POST", "/v1/admin/jobs/pause", admin, "Stop a job until it is resumed.", n.pauseJob),
+		rest.JSON("POST", "/v1/admin/jobs/resume", admin, "Let a paused job go on.", n.resumeJob),
+		rest.JSON("POST", "/v1/admin/jobs/cancel", admin, "End a job for good.", n.cancelJob),
+		rest.JSON("POST", "/v1/admin/jobs/rate", admin, "Change how many bytes per second all jobs may read, until the next start.", n.jobRate),
+		rest.JSON("GET", "/v1/admin/drives/only", read, "What on a drive has no other readable copy.", n.onlyOnDrive),
 		rest.JSON("GET", "/v1/admin/pending", read, "Segments whose copies are not those they should have.", n.pending),
 		rest.JSON("POST", "/v1/admin/evict", admin, "Take evictable copies from a tier, of a path or all; without either, drop cached bytes from memory.", n.evict),
 		rest.Stream("POST", "/v1/admin/warmup", admin, "Bring everything below a path to its hottest tier or the disk cache.", warmupFailed, n.warmup),
@@ -146,6 +155,7 @@ func (n *Node) setVolume(ctx context.Context, req api.VolumeSet) (api.Volume, er
 	if err != nil {
 		return api.Volume{}, err
 	}
+	copies := rec.Policy.Copies
 	if req.Policy != nil {
 		p, err := policy.Parse(*req.Policy)
 		if err != nil {
@@ -177,6 +187,11 @@ func (n *Node) setVolume(ctx context.Context, req api.VolumeSet) (api.Volume, er
 	}
 	if err := n.meta.Sync(ctx); err != nil {
 		return api.Volume{}, err
+	}
+	if !slices.Equal(copies, rec.Policy.Copies) {
+		if _, err := n.upkeep.Relayout(ctx, rec.ID, fsapi.RootIno); err != nil {
+			return api.Volume{}, err
+		}
 	}
 	return n.describeVolume(ctx, rec)
 }

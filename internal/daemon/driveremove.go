@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
-	"github.com/strakefs/strake/internal/vfs"
 )
 
 // evacuateDrive moves everything on a drive elsewhere: a job, which ends when
@@ -47,49 +47,18 @@ func (n *Node) removeDrive(ctx context.Context, req api.DriveRemove) (api.Drive,
 	return d, nil
 }
 
-// maxNamed bounds the files that a refusal names.
-const maxNamed = 10
-
 // refuseLoss says what would be lost with a drive: fsapi.Busy, or nil.
 func (n *Node) refuseLoss(ctx context.Context, name string, id fsapi.DriveID) error {
-	var segments int
-	var first []fsapi.Segment
-	err := n.upkeep.LostWithout(ctx, id, func(s meta.SegmentUse) bool {
-		segments++
-		if len(first) < maxNamed {
-			first = append(first, s.Segment)
-		}
-		return true
-	})
-	if err != nil || segments == 0 {
+	only, err := n.onlyOn(ctx, id)
+	if err != nil || only.Segments == 0 {
 		return err
 	}
 	files := ""
-	for i := range first {
-		if f := n.fileIn(ctx, &first[i]); f != "" {
-			files += "\n  " + f
-		}
+	for _, s := range only.Listed {
+		files += "\n  segment " + s.Segment + " of volume " + s.Volume + ": " + strings.Join(s.Files, ", ")
 	}
 	return fsapi.Errorf(fsapi.Busy,
-		"drive %s holds the only readable copy of %d segments, with parts of these files among others:%s\nuse 'strake drive evacuate %s' first, or 'strake drive remove --lose' to lose them", name, segments, files, name)
-}
-
-// fileIn names a file of which a segment holds a part, as its directory has it.
-func (n *Node) fileIn(ctx context.Context, s *fsapi.Segment) string {
-	r, err := n.blob.Open(ctx, s)
-	if err != nil {
-		return fmt.Sprintf("(segment %v cannot be read: %v)", s.ID, err)
-	}
-	v := n.volumes.byID(s.Volume)
-	for _, e := range r.Directory() {
-		if v == nil || e.Ino == 0 {
-			continue
-		}
-		if p, err := vfs.PathOf(ctx, v.local, e.Ino); err == nil {
-			return v.name() + ":" + p
-		}
-	}
-	return ""
+		"drive %s holds the only readable copy of %d segments:%s\nuse 'strake drive evacuate %s' first, or 'strake drive remove --lose' to lose them", name, only.Segments, files, name)
 }
 
 // leaveDrive gives a drive a state in which everything leaves it.

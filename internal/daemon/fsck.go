@@ -10,6 +10,7 @@ import (
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/config"
 	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/erasure"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
 	"github.com/strakefs/strake/internal/telemetry"
@@ -183,47 +184,80 @@ func (c *checkRun) segments(ctx context.Context) error {
 	return nil
 }
 
-// segment checks each replica. A bad one next to a good one is mended.
+// segment checks each replica and shard. A bad one is mended where others are
+// good. Those on drives that are not there are not reported one by one: the drive
+// was.
 func (c *checkRun) segment(ctx context.Context, seg *fsapi.Segment) error {
-	var bad []fsapi.DriveID
-	good := 0
-	for _, cp := range seg.Copies {
-		for _, id := range cp.Drives {
-			err := c.replica(ctx, seg, id)
-			switch {
-			case err == nil:
-				good++
-			case ctx.Err() != nil:
+	readable := false
+	for i := range seg.Copies {
+		cp := &seg.Copies[i]
+		good := 0
+		for part, id := range cp.Drives {
+			if _, err := c.n.drives.set.Drive(id); id == 0 || err != nil {
+				continue
+			}
+			err := c.part(ctx, seg, cp, part)
+			if err != nil && ctx.Err() != nil {
 				return ctx.Err()
-			default:
-				bad = append(bad, id)
-				c.problem(c.mend(ctx, seg, id), "segment %v on drive %s: %v", seg.ID, c.n.drives.label(id), err)
+			}
+			mended := false
+			if err != nil {
+				mended = c.mend(ctx, seg, id)
+				c.problem(mended, "segment %v on drive %s: %v", seg.ID, c.n.drives.label(id), err)
+			}
+			if err == nil || mended {
+				good++
 			}
 		}
+		readable = readable || good >= max(1, cp.K)
 	}
-	if good == 0 && len(bad) > 0 {
-		c.problem(false, "segment %v has no good replica left: what is in it is lost unless a drive comes back", seg.ID)
+	if !readable && c.needed(ctx, seg.ID) {
+		c.problem(false, "segment %v cannot be read from what is left of it: what is in it is lost unless a drive comes back", seg.ID)
 	}
 	return nil
+}
+
+// needed reports whether a segment is still recorded: it may have been deleted
+// while we check online.
+func (c *checkRun) needed(ctx context.Context, id fsapi.SegmentID) bool {
+	s, err := c.n.meta.Segment(ctx, id)
+	return err == nil && s.Condemned.IsZero()
 }
 
 func (c *checkRun) mend(ctx context.Context, seg *fsapi.Segment, id fsapi.DriveID) bool {
 	return c.req.Repair && c.n.blob.Repair(ctx, seg.ID, id) == nil
 }
 
-func (c *checkRun) replica(ctx context.Context, seg *fsapi.Segment, id fsapi.DriveID) error {
-	d, err := c.n.drives.set.Drive(id)
+// part checks one replica or shard: that it is there, is what it should be and
+// has its size; with Deep all its bytes.
+func (c *checkRun) part(ctx context.Context, seg *fsapi.Segment, cp *fsapi.CopyPlace, n int) error {
+	if c.req.Deep {
+		return c.n.blob.VerifyPart(ctx, seg, cp, n)
+	}
+	d, err := c.n.drives.set.Drive(cp.Drives[n])
 	if err != nil {
 		return err
 	}
-	r, err := c.n.blob.OpenSegment(ctx, d, seg.ID)
+	if !cp.Sharded() {
+		r, err := c.n.blob.OpenSegment(ctx, d, seg.ID)
+		if err == nil && r.Size() != seg.Size {
+			err = fsapi.Errorf(fsapi.Corrupt, "it has %d bytes, its record says %d", r.Size(), seg.Size)
+		}
+		return err
+	}
+	b, err := d.Stat(ctx, blob.PartName(seg.ID, cp, n))
 	if err != nil {
 		return err
 	}
-	if r.Size() != seg.Size {
-		return fsapi.Errorf(fsapi.Corrupt, "it has %d bytes, its record says %d", r.Size(), seg.Size)
+	h, err := c.n.blob.IdentifyShard(ctx, d, b)
+	if err != nil {
+		return err
 	}
-	return r.Verify(ctx, c.req.Deep, nil)
+	if l := erasure.For(cp.K, cp.M, seg.Size); h.Layout != l || b.Size != l.BlobSize(n) {
+		return fsapi.Errorf(fsapi.Corrupt, "it is a shard of %d bytes of %d+%d of a segment of %d, its record says %d+%d of %d",
+			b.Size, h.Layout.K, h.Layout.M, h.Layout.SegmentSize, cp.K, cp.M, seg.Size)
+	}
+	return nil
 }
 
 // journal: each frame that still lies in the log must open.
@@ -254,14 +288,3 @@ func (c *checkRun) journal(ctx context.Context) error {
 
 // blobDrives lists the drives that are open.
 func (n *Node) blobDrives() []drive.Drive { return n.drives.set.All() }
-
-// eachSegmentOn calls fn for every segment file on a drive, recorded or not.
-func eachSegmentOn(ctx context.Context, d drive.Drive, fn func(fsapi.SegmentID, int64) error) error {
-	return d.List(ctx, "seg/", "", func(b drive.Blob) error {
-		id, err := fsapi.ParseSegmentID(b.Name[max(0, len(b.Name)-2*len(fsapi.SegmentID{})):])
-		if err != nil || blob.SegmentName(id) != b.Name {
-			return nil // not a segment's name
-		}
-		return fn(id, b.Size)
-	})
-}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/strakefs/strake/internal/api"
@@ -188,15 +189,9 @@ func (r *rebuild) adopt(ctx context.Context, n *Node) error {
 	if err := r.moveDrives(ctx, n); err != nil {
 		return err
 	}
-	present := map[fsapi.SegmentID][]drive.Drive{}
-	for _, d := range n.blobDrives() {
-		err := eachSegmentOn(ctx, d, func(id fsapi.SegmentID, _ int64) error {
-			present[id] = append(present[id], d)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
+	present, err := findParts(ctx, n.blobDrives())
+	if err != nil {
+		return err
 	}
 	a := &adoption{n: n, present: present, at: n.clock.Now()}
 	done := int64(0)
@@ -247,24 +242,29 @@ func (r *rebuild) moveDrives(ctx context.Context, n *Node) error {
 // adoption records unknown segments.
 type adoption struct {
 	n       *Node
-	present map[fsapi.SegmentID][]drive.Drive
+	present map[fsapi.SegmentID]*foundParts
 	at      time.Time
 }
 
 // segment records one segment with what is needed of it: chunks whose recorded
 // place is gone are pointed here; chunks that are new go to lost+found, by the
-// inode and offset that the directory names.
-func (a *adoption) segment(ctx context.Context, id fsapi.SegmentID, on []drive.Drive) error {
-	r, err := a.n.blob.OpenSegment(ctx, on[0], id)
+// inode and offset that the directory names. The copies it should have are those
+// found, with the shards that are missing: what its policy said is not known, and
+// 'strake job start relayout' makes it hold again.
+func (a *adoption) segment(ctx context.Context, id fsapi.SegmentID, parts *foundParts) error {
+	copies, bad := parts.copies(ctx, a.n.blob)
+	r, err := parts.open(ctx, a.n.blob, id, copies)
 	if err != nil {
-		return err
+		return errors.Join(err, bad)
 	}
 	rec := r.Record()
-	cp := fsapi.CopyPlace{Tier: on[0].Info().Tier}
-	for _, d := range on {
-		cp.Drives = append(cp.Drives, d.Info().ID)
+	for i := range copies {
+		c := &copies[i]
+		if c.Sharded() && c.size != rec.Size {
+			continue // of something else
+		}
+		rec.Copies, rec.Want = append(rec.Copies, c.CopyPlace), append(rec.Want, c.want())
 	}
-	rec.Copies = []fsapi.CopyPlace{cp}
 	var moves []fsapi.Moved
 	fresh := map[fsapi.Ino][]blob.DirEntry{}
 	for _, e := range r.Directory() {
@@ -274,7 +274,7 @@ func (a *adoption) segment(ctx context.Context, id fsapi.SegmentID, on []drive.D
 			fresh[e.Ino] = append(fresh[e.Ino], e)
 		case err != nil:
 			return err
-		case !c.Loc.Segment.IsJournal() && a.present[c.Loc.Segment] == nil:
+		case !c.Loc.Segment.IsJournal() && !a.there(ctx, c.Loc.Segment):
 			moves = append(moves, fsapi.Moved{Chunk: e.Chunk, From: c.Loc, To: r.Location(e)})
 		}
 	}
@@ -290,6 +290,19 @@ func (a *adoption) segment(ctx context.Context, id fsapi.SegmentID, on []drive.D
 		}
 	}
 	return nil
+}
+
+// there reports whether a segment can be read from what was found of it.
+func (a *adoption) there(ctx context.Context, id fsapi.SegmentID) bool {
+	parts := a.present[id]
+	if parts == nil {
+		return false
+	}
+	if len(parts.whole) > 0 {
+		return true
+	}
+	copies, _ := parts.copies(ctx, a.n.blob)
+	return slices.ContainsFunc(copies, func(c foundCopy) bool { return c.Readable() })
 }
 
 // found makes or extends a file in lost+found. Its name is the inode number and

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/strakefs/strake/internal/api"
+	"github.com/strakefs/strake/internal/blob/upkeep/job"
 	"github.com/strakefs/strake/internal/telemetry"
 	"github.com/strakefs/strake/internal/vfs"
 )
@@ -64,7 +65,7 @@ func (n *Node) samples() []telemetry.Sample {
 	}
 	backlog, c := n.upkeep.Backlog(), n.drives.cacheStats()
 	journal, _ := n.meta.JournalBytes(context.Background())
-	owed := n.upkeep.Backlog()
+	owed, jobs := n.upkeep.Backlog(), n.jobStates()
 	return []telemetry.Sample{
 		counter("blob_added_bytes_total", "Plaintext bytes given to be stored.", b.BytesAdded),
 		counter("blob_duplicate_bytes_total", "Of these, found as duplicates.", b.BytesDup),
@@ -90,9 +91,14 @@ func (n *Node) samples() []telemetry.Sample {
 		gauge("pending_segments", "Segments whose copies are not those they should have.", int64(owed.Segments)),
 		gauge("pending_bytes", "Bytes of these segments.", owed.Bytes),
 		gauge("pending_failing_segments", "Of these, the ones whose last attempt failed.", int64(owed.Failing)),
+		counter("upkeep_repaired_replicas_total", "Replicas and shards that scrubs made good.", u.Repaired),
+		counter("upkeep_orphans_total", "Replicas and shards deleted that no record knew.", u.Orphans),
+		counter("upkeep_adopted_total", "Replicas and shards found on drives and put on record, since they were owed.", u.Adopted),
+		gauge("upkeep_jobs_running", "Jobs that run now.", jobs[job.Running]),
+		gauge("upkeep_jobs_queued", "Jobs that wait.", jobs[job.Queued]),
+		gauge("upkeep_jobs_paused", "Jobs that are paused.", jobs[job.Paused]),
+		gauge("upkeep_jobs_failed", "Failed jobs among those remembered.", jobs[job.Failed]),
 		counter("upkeep_doubts_total", "Things kept because of a doubt.", u.Doubts),
-		counter("upkeep_copied_parts_total", "Replicas and shards written to drives by upkeep.", u.PartsCopied),
-		counter("upkeep_copied_bytes_total", "Bytes of these.", u.BytesCopied),
 		counter("upkeep_evicted_copies_total", "Copies taken from their tier while a colder one stays.", u.Evicted),
 		counter("upkeep_evicted_bytes_total", "Bytes of their segments.", u.BytesEvicted),
 		counter("upkeep_promoted_segments_total", "Segments written to a hotter tier again.", u.Promoted),

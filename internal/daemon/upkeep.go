@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/blob"
@@ -18,8 +19,18 @@ func (n *Node) newUpkeep() (*upkeep.Upkeep, error) {
 		Delay: n.cfg.GC.Delay, GCEvery: n.cfg.GC.Interval, LiveRatio: n.cfg.GC.Ratio,
 		JournalMax: int64(n.cfg.Journal.Pack), JournalAge: n.cfg.Journal.PackAge,
 		GatherBytes: int64(n.cfg.Tiering.Gather), GatherTime: n.cfg.Tiering.GatherAge, Tiering: n.tiering(),
+		ScrubEvery: orNever(n.cfg.Scrub.Shallow), DeepEvery: orNever(n.cfg.Scrub.Deep), OrphanEvery: orNever(n.cfg.Jobs.Orphans),
+		RepairAfter: orNever(n.cfg.Repair.After), Jobs: n.cfg.Jobs.Running, Rate: orNever(int64(n.cfg.Jobs.Rate)),
 		Clock: n.clock, Log: n.log,
 	})
+}
+
+// orNever turns the configuration's 0, never or no bound, into upkeep's negative.
+func orNever[T time.Duration | int64](v T) T {
+	if v == 0 {
+		return -1
+	}
+	return v
 }
 
 // gc is one pass of upkeep, asked for.
@@ -90,6 +101,7 @@ func (n *Node) upkeepProblems() []string {
 	if b := n.upkeep.Backlog(); b.Failing > 0 {
 		out = append(out, fmt.Sprintf("%d segments have not the copies they should have and the last attempt failed: strake pending names them: %s", b.Failing, b.Err))
 	}
+	out = append(out, n.jobProblems()...)
 	if st := n.ships.Status(); st.Err != nil {
 		out = append(out, fmt.Sprintf("the drives' copies of the metadata are not kept up: %v", st.Err))
 	}

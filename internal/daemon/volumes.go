@@ -177,7 +177,8 @@ func (vs *volumes) start(rec meta.Volume) error {
 	n := vs.n
 	v := &volume{id: rec.ID, table: vs}
 	local, err := vfs.New(vfs.Options{
-		Meta: n.meta, Blob: vfs.FromStore(n.blob), Volume: rec.ID, Budget: n.budget,
+		CopiesChanged: func(ino fsapi.Ino) { n.copiesChanged(rec.ID, ino) },
+		Meta:          n.meta, Blob: vfs.FromStore(n.blob), Volume: rec.ID, Budget: n.budget,
 		FlushAge: n.cfg.Write.FlushAge, Flushers: n.cfg.Write.Flushers, ReadAhead: readAhead(int64(n.cfg.Read.Ahead)), Nodes: n.cfg.Cache.Inodes, InlineMax: int(n.cfg.Write.Inline),
 		Segment: int64(n.cfg.Segment.Size), Capacity: n.drives.capacity, Virtual: n.virtual(), Remote: n.remote.wait, Clock: n.clock, Log: n.log,
 	})

@@ -48,6 +48,10 @@ type Options struct {
 	// also in a bucket, for the acknowledgement class remote; nil: there is none,
 	// and an fsync that asks for it fails with fsapi.NotSupported.
 	Remote func(ctx context.Context) error
+	// CopiesChanged, where set, is told that the policy of an inode asks for
+	// other copies than before, after it was changed: of this inode and what
+	// inherits from it. It may be called concurrently.
+	CopiesChanged func(ino fsapi.Ino)
 	// Virtual are the files of .strake besides stats and trash.
 	Virtual []VirtualFile
 

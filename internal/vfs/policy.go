@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -138,10 +139,19 @@ func (fs *Local) SetPolicy(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino, p 
 }
 
 func (fs *Local) setPolicy(c *fsapi.Cred, n *node, p policy.Policy) error {
+	var copies bool // others are asked for
 	err := fs.change(c, n, func(tx *meta.Tx, in *meta.Inode) error {
+		old, err := tx.Policy(in.Ino)
+		if err != nil {
+			return err
+		}
+		copies = !slices.Equal(old.Copies, p.Copies)
 		in.Ctime = tx.Now()
 		return tx.SetPolicy(in, p)
 	})
 	fs.policies.gen.Add(1)
+	if err == nil && copies && fs.o.CopiesChanged != nil {
+		fs.o.CopiesChanged(n.ino)
+	}
 	return err
 }

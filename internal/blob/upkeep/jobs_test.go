@@ -184,7 +184,7 @@ func TestRepairOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.mustJob(upkeep.JobRepair, lost.Info().ID.String())
-	last := 0
+	last := -1
 	for i, name := range order {
 		if few[name] {
 			last = i
@@ -195,7 +195,7 @@ func TestRepairOrder(t *testing.T) {
 			t.Fatalf("a segment with two more was repaired before one with one more: %d of %d", i, len(order))
 		}
 	}
-	if r.on(lost) != 0 || last == 0 {
+	if r.on(lost) != 0 || len(order) == 0 {
 		t.Errorf("%d parts left, order of %d", r.on(lost), len(order))
 	}
 }
@@ -472,4 +472,21 @@ func TestRateIsChangedLive(t *testing.T) {
 	if err := r.up.SetRate(1 << 20); err != nil || r.up.Rate() != 1<<20 {
 		t.Errorf("%d, %v", r.up.Rate(), err)
 	}
+}
+
+// What could not be made safe for want of room is, when there is some.
+func TestRescueIsTriedAgain(t *testing.T) {
+	r := copiesRig(t, "hot:2", map[string]int{"hot": 2})
+	r.write("a", blob.Segment, random(1, 50_000))
+	end := r.run()
+	r.state(r.drives[0], drive.Offline)
+	r.find(upkeep.JobRescue, job.Failed)
+	fresh := r.addDrive("hot")
+	r.up.DriveChanged(fresh.Info().ID, drive.Online)
+	r.find(upkeep.JobRescue, job.Done)
+	end()
+	if r.on(r.drives[0]) != 0 || r.on(fresh) != 1 {
+		t.Errorf("%+v", r.segment().Copies)
+	}
+	r.check()
 }

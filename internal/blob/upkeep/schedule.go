@@ -224,6 +224,7 @@ func (u *Upkeep) heedDrive(ctx context.Context, id fsapi.DriveID, st drive.State
 	}
 	if !st.Leaving() && st != drive.Offline {
 		delete(w.wants, id)
+		clear(w.tried) // there may be room now for what failed
 		u.Kick()
 		return u.cancelFor(ctx, id, JobRepair, JobEvacuate)
 	}
@@ -260,7 +261,9 @@ func (u *Upkeep) mind(ctx context.Context) error {
 	w := u.watch
 	now := u.o.Clock.Now()
 	var errs []error
+	away := false
 	for _, id := range slices.Sorted(maps.Keys(w.wants)) {
+		away = away || !w.wants[id].Readable()
 		kind, ready := JobRepair, true
 		switch w.wants[id] {
 		case drive.Draining:
@@ -275,7 +278,30 @@ func (u *Upkeep) mind(ctx context.Context) error {
 		w.tried[id] = now
 		errs = append(errs, u.startFor(ctx, kind, id))
 	}
+	if away {
+		errs = append(errs, u.rescueAgain(ctx, now))
+	}
 	return errors.Join(errs...)
+}
+
+// rescueAgain starts the job that makes safe what is in danger again, where the
+// last one could not.
+func (u *Upkeep) rescueAgain(ctx context.Context, now time.Time) error {
+	const noDrive = 0
+	if last, ok := u.watch.tried[noDrive]; ok && now.Sub(last) >= 0 && now.Sub(last) < watchAgain {
+		return nil
+	}
+	jobs, err := u.runner.Jobs(ctx)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(jobs, func(j job.Job) bool { return j.Kind == JobRescue })
+	if i < 0 || jobs[i].State != job.Failed {
+		return nil
+	}
+	u.watch.tried[noDrive] = now
+	_, err = u.runner.Start(ctx, JobRescue, nil, false)
+	return err
 }
 
 // startFor starts a job for a drive that holds anything, unless there is one that
