@@ -69,7 +69,7 @@ type KMS struct {
 // Volume is [volume].
 type Volume struct {
 	Name   string `toml:"name" doc:"Name of the volume that is made with the data directory and served by default."`
-	Policy string `toml:"policy" doc:"Policy of new volumes: any of copies, compression, chunking, ack, trash, atime, as in 'compression=zstd-3 trash=7d' (trash is how long deleted files are kept). What is not given is as in 'strake policy show'."`
+	Policy string `toml:"policy" doc:"Policy of new volumes: any of copies, compression, chunking, ack, trash, atime, retention, as in 'compression=zstd-3 trash=7d' (trash is how long deleted files are kept). What is not given is as in 'strake policy show'."`
 	Cipher string `toml:"cipher" doc:"aes-256-gcm, xchacha20-poly1305 (faster without AES instructions) or none."`
 }
 

@@ -398,7 +398,11 @@ func (p *upload) copyBody(f vfs.File, start int64) error {
 // inherit gives the new file the owner and extended attributes of the one it
 // replaces.
 func (p *upload) inherit(ino fsapi.Ino) error {
-	if _, err := p.fs.Setattr(p.ctx, cred, ino, vfs.SetAttr{Uid: &p.old.Uid, Gid: &p.old.Gid, Mode: &p.mode}); err != nil {
+	set := vfs.SetAttr{Uid: &p.old.Uid, Gid: &p.old.Gid}
+	if p.mode&0o222 != 0 { // else it has that mode already, and to set it may begin retention too soon
+		set.Mode = &p.mode
+	}
+	if _, err := p.fs.Setattr(p.ctx, cred, ino, set); err != nil {
 		return err
 	}
 	names, err := p.fs.Listxattr(p.ctx, cred, p.old.Ino)
@@ -406,6 +410,9 @@ func (p *upload) inherit(ino fsapi.Ino) error {
 		return err
 	}
 	for _, n := range names {
+		if n == vfs.RetentionXattr { // of the old file alone
+			continue
+		}
 		v, err := p.fs.Getxattr(p.ctx, cred, p.old.Ino, n)
 		if err != nil {
 			return err
