@@ -106,14 +106,43 @@ func (c *checkRun) metadata(ctx context.Context) error {
 			if err := c.n.meta.Check(ctx, rec.ID, progress, report); err != nil {
 				return err
 			}
+			if err := c.snapshots(ctx, rec); err != nil {
+				return err
+			}
 			continue
 		}
 		left, err := c.n.meta.Repair(ctx, rec.ID, progress, report)
 		if err != nil {
 			return err
 		}
+		if err := c.snapshots(ctx, rec); err != nil {
+			return err
+		}
 		if left > 0 {
 			c.problem(false, "volume %s: %d of %d problems could not be mended", rec.Name, left, found)
+		}
+	}
+	return nil
+}
+
+// snapshots: with Deep, the tree of each snapshot, as it was.
+func (c *checkRun) snapshots(ctx context.Context, rec meta.Volume) error {
+	if !c.req.Deep {
+		return nil
+	}
+	list, err := c.n.meta.Snapshots(ctx, rec.ID)
+	if err != nil {
+		return err
+	}
+	for _, s := range list {
+		if s.Deleting {
+			continue
+		}
+		err := c.n.meta.CheckSnapshot(ctx, rec.ID, s.ID,
+			func(stage string, done int64) { c.progress(rec.Name+" at "+s.Name+": "+stage, done, 0) },
+			func(p meta.Problem) { c.problem(false, "volume %s at snapshot %s: %s: %s", rec.Name, s.Name, p.Kind, p.Text) })
+		if err != nil && !errors.Is(err, fsapi.NotExist) { // deleted while we check
+			return err
 		}
 	}
 	return nil

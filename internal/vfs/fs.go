@@ -1,6 +1,6 @@
 // Package vfs gives stored metadata and chunks their POSIX meaning: handles,
 // permission checks, locks, write-back, orphans, trash, the virtual .strake
-// tree, notification of change. Doors see this package and fsapi only.
+// tree with that of each snapshot, retention, notification of change. Doors see this package and fsapi only.
 //
 // It owns: the FS seam and its in-process implementation, Local. It must not
 // know protocols, the key layout of meta, or drives.
@@ -42,6 +42,7 @@
 //	              Budget.mu
 //	                queue.mu
 //	quotaRoot.mu       above all of these: it is held while usage is measured
+//	Local.copying      above all of these: it is held by a restore or clone
 //	lockTable.mu       on its own
 //	rounds.mu          on its own
 //	file.mu, readAhead.mu, dirHandle.mu, space.mu, watchers.mu, policies.mu, quotas.mu
@@ -55,7 +56,8 @@
 //
 // New starts Options.Flushers flushers, which take nodes from the queue; a
 // ticker, which wakes them when something becomes due; and the janitor, which
-// releases storage and expires the trash. A flusher starts one more for each
+// releases storage, that of deleted snapshots included, expires the trash and
+// puts files under retention that are due. A flusher starts one more for each
 // full flight of a big file, at most one of a file at a time. Close waits for
 // all.
 package vfs
