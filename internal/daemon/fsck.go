@@ -140,7 +140,9 @@ func (c *checkRun) snapshots(ctx context.Context, rec meta.Volume) error {
 		}
 		err := c.n.meta.CheckSnapshot(ctx, rec.ID, s.ID,
 			func(stage string, done int64) { c.progress(rec.Name+" at "+s.Name+": "+stage, done, 0) },
-			func(p meta.Problem) { c.problem(false, "volume %s at snapshot %s: %s: %s", rec.Name, s.Name, p.Kind, p.Text) })
+			func(p meta.Problem) {
+				c.problem(false, "volume %s at snapshot %s: %s: %s", rec.Name, s.Name, p.Kind, p.Text)
+			})
 		if err != nil && !errors.Is(err, fsapi.NotExist) { // deleted while we check
 			return err
 		}

@@ -20,7 +20,7 @@ func (c *check) retentions() error {
 			if rerr != nil {
 				return c.damaged(rerr)
 			}
-			if in.Flags&HasRetention != 0 && bytes.Equal(k, retentionKey(nil, c.tx.vol, r, ino)) {
+			if in.Flags&HasRetention != 0 && bytes.Equal(k, retentionKey(c.tx.vol, r, ino)) {
 				return nil
 			}
 		}
@@ -42,7 +42,7 @@ func (c *check) listedRetention(in *Inode) error {
 	if err != nil {
 		return c.damaged(err)
 	}
-	key := retentionKey(nil, c.tx.vol, r, in.Ino)
+	key := retentionKey(c.tx.vol, r, in.Ino)
 	ok, err := c.there(key)
 	if err == nil && !ok {
 		c.bad(ProblemIndex, putKey(key), "inode %d is under retention and is not listed so", in.Ino)

@@ -69,7 +69,7 @@ func (tx *Tx) SetRetention(in *Inode, r policy.Retained, override bool) error {
 		return err
 	}
 	if in.Flags&HasRetention != 0 {
-		tx.w.Delete(retentionKey(nil, tx.vol, old, in.Ino))
+		tx.w.Delete(retentionKey(tx.vol, old, in.Ino))
 	}
 	key := xattrKey(nil, tx.vol, in.Ino, RetentionXattr)
 	if r == (policy.Retained{}) {
@@ -83,7 +83,7 @@ func (tx *Tx) SetRetention(in *Inode, r policy.Retained, override bool) error {
 		}
 	} else {
 		tx.w.Put(key, []byte(r.String()))
-		tx.w.Put(retentionKey(nil, tx.vol, r, in.Ino), nil)
+		tx.w.Put(retentionKey(tx.vol, r, in.Ino), nil)
 		in.Flags |= HasRetention | HasXattr
 	}
 	tx.w.Put(namedKey(tabSetting, retentionClock), putUint(nil, uint64(tx.s.RetentionNow().UnixNano())))
@@ -109,7 +109,7 @@ func (s *Store) mayRetain(ino fsapi.Ino, old, r policy.Retained, override bool) 
 
 // retentionKey lists an inode under retention by when that ends; under a legal
 // hold, last of all.
-func retentionKey(b []byte, vol fsapi.VolumeID, r policy.Retained, ino fsapi.Ino) []byte {
+func retentionKey(vol fsapi.VolumeID, r policy.Retained, ino fsapi.Ino) []byte {
 	until := uint64(0)
 	if r.Mode != "" {
 		until = uint64(max(r.Until.UnixNano(), 0))
@@ -117,7 +117,7 @@ func retentionKey(b []byte, vol fsapi.VolumeID, r policy.Retained, ino fsapi.Ino
 	if r.Hold {
 		until = math.MaxUint64
 	}
-	return be64(be64(volKey(b, tabRetention, vol), until), uint64(ino))
+	return be64(be64(volKey(nil, tabRetention, vol), until), uint64(ino))
 }
 
 const retentionKeyLen = volKeyLen + 16
@@ -129,7 +129,7 @@ func (tx *Tx) forgetRetention(in *Inode) error {
 	}
 	r, err := tx.Retention(in)
 	if err == nil {
-		tx.w.Delete(retentionKey(nil, tx.vol, r, in.Ino))
+		tx.w.Delete(retentionKey(tx.vol, r, in.Ino))
 	}
 	return err
 }

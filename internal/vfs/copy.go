@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"context"
+	"errors"
 
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
@@ -20,7 +21,7 @@ func (f *file) CopyRange(ctx context.Context, off int64, dst File, dstOff, lengt
 		return 0, err
 	}
 	done, err := d.takeRange(ctx, &source{n: f.n, ino: f.n.ino, size: f.n.attr().Size}, off, dstOff, length)
-	if err == errInline {
+	if errors.Is(err, errInline) {
 		length = min(length, f.n.attr().Size-off)
 		done, err = f.copyBytes(ctx, off, d, dstOff, length)
 	}

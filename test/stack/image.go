@@ -83,7 +83,7 @@ func (m *imager) content(b *strings.Builder, path string, a fsapi.Attr) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	sum, buf := uint64(0xcbf29ce484222325), make([]byte, 1<<20) // FNV-1a of positions and bytes
 	// Files may be far larger than what is in them: only data is read.
 	for off := int64(0); off < a.Size; {
