@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,45 +107,40 @@ func TestUnsettledIsBounded(t *testing.T) {
 // with Close, or at once where another has taken over.
 func TestRecoveryPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cause := fsapi.Errorf(fsapi.NoSpace, "full")
+		var mu sync.Mutex
 		var at []time.Duration
+		cause := fsapi.Errorf(fsapi.NoSpace, "full")
 		start := time.Now()
-		healed := false
+		get := func() error { mu.Lock(); defer mu.Unlock(); return cause }
+		set := func(err error) (attempts []time.Duration) { mu.Lock(); defer mu.Unlock(); cause = err; return at }
 		s := &mending{recover: func(func(after Seq) iter.Seq2[Commit, error]) error {
+			mu.Lock()
+			defer mu.Unlock()
 			at = append(at, time.Since(start))
-			if healed {
-				return nil
-			}
 			return cause
 		}}
-		s.sync = func() error { return cause }
+		s.sync, s.apply = get, func(Commit) error { return nil }
 		e := newStubEngine(t, s)
 		if _, err := put(e, true); !errors.Is(err, fsapi.NoSpace) {
 			t.Errorf("got %v", err)
 		}
 		time.Sleep(time.Hour)
-		synctest.Wait()
-		if n := len(at); n < 300 || n > 400 || at[0] != 0 || at[1] != firstPause || at[2] != 3*firstPause {
-			t.Errorf("%d attempts in an hour, the first at %v", n, at[:3])
+		if a := set(nil); len(a) < 300 || len(a) > 400 || a[0] != 0 || a[1] != firstPause || a[2] != 3*firstPause {
+			t.Errorf("%d attempts in an hour: %v", len(a), a)
 		}
-		healed = true
 		time.Sleep(lastPause)
 		synctest.Wait()
-		s.sync = nil
 		if seq, err := put(e, true); err != nil || e.DurableSeq() != seq {
 			t.Errorf("batch %d: %v", seq, err)
 		}
-		healed, cause = false, fsapi.Errorf(fsapi.Fenced, "fenced")
-		s.apply = func(Commit) error { return cause }
-		n := len(at)
+		before := set(fsapi.Errorf(fsapi.Fenced, "fenced"))
 		for range 3 {
-			if _, err := put(e, false); !errors.Is(err, fsapi.Fenced) {
+			if _, err := put(e, true); !errors.Is(err, fsapi.Fenced) {
 				t.Errorf("got %v", err)
 			}
 			time.Sleep(time.Hour)
-			synctest.Wait()
 		}
-		if len(at) != n {
+		if after := set(get()); len(after) != len(before) {
 			t.Error("an engine that was fenced tries to go on")
 		}
 		if err := e.Close(); !errors.Is(err, fsapi.Fenced) {
