@@ -210,19 +210,29 @@ func (n *Node) startBackground(ctx context.Context) error {
 // nobody synced stays in memory of the operating system only.
 const logFlushEvery = time.Second
 
-// flushLog makes the log durable now and then, for those who do not fsync.
+// flushLog makes the log durable now and then, for those who do not fsync. Where
+// that fails it says so once, and when it has ended.
 func (n *Node) flushLog(ctx context.Context) error {
+	failing := false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-n.clock.After(logFlushEvery):
 		}
+		err := n.engine.Stats().Failure
 		if n.engine.DurableSeq() < n.engine.LastSeq() {
-			if err := n.engine.Sync(ctx); err != nil && ctx.Err() == nil {
-				return err
-			}
+			err = n.engine.Sync(ctx)
 		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && !failing:
+			n.log.Error("the metadata log cannot be written: changes are refused until it can", "err", err)
+		case err == nil && failing:
+			n.log.Info("the metadata log is written again")
+		}
+		failing = err != nil
 	}
 }
 

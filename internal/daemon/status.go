@@ -14,9 +14,10 @@ import (
 
 func (s *server) status(ctx context.Context, _ api.Empty) (api.Status, error) {
 	n := s.n
+	kv := n.engine.Stats()
 	out := api.Status{
 		Version: Version(), Started: n.started, DataDir: n.at.dir, Rest: s.listen, Problems: []string{},
-		Metadata: api.Metadata{Engine: "pebble", LastSeq: uint64(n.engine.LastSeq()), DurableSeq: uint64(n.engine.DurableSeq()), DiskBytes: n.engine.Stats().DiskBytes, BackupSeq: n.backupSeq()},
+		Metadata: api.Metadata{Engine: "pebble", LastSeq: uint64(n.engine.LastSeq()), DurableSeq: uint64(n.engine.DurableSeq()), DiskBytes: kv.DiskBytes, BackupSeq: n.backupSeq()},
 	}
 	for _, m := range s.mounts.list() {
 		out.Mount = strings.TrimPrefix(out.Mount+", "+m.dir, ", ")
@@ -38,6 +39,9 @@ func (s *server) status(ctx context.Context, _ api.Empty) (api.Status, error) {
 		if d.Error != "" {
 			out.Problems = append(out.Problems, fmt.Sprintf("drive %s: %s", d.Name, d.Error))
 		}
+	}
+	if kv.Failure != nil {
+		out.Problems = append(out.Problems, fmt.Sprintf("metadata in %s: changes are refused until its log can be written: %v", n.at.dir, kv.Failure))
 	}
 	out.Problems = append(out.Problems, n.upkeepProblems()...)
 	out.Write.DirtyBytes = n.budget.Used()
@@ -64,6 +68,10 @@ func (n *Node) samples() []telemetry.Sample {
 		return telemetry.Sample{Name: name, Help: help, Gauge: true, Value: float64(v)}
 	}
 	backlog, c := n.upkeep.Backlog(), n.drives.cacheStats()
+	refusing := int64(0)
+	if e.Failure != nil {
+		refusing = 1
+	}
 	journal, _ := n.meta.JournalBytes(context.Background())
 	owed, jobs := n.upkeep.Backlog(), n.jobStates()
 	return []telemetry.Sample{
@@ -116,6 +124,8 @@ func (n *Node) samples() []telemetry.Sample {
 		counter("kv_commits_total", "Metadata transactions committed.", uint64(e.Commits)),
 		counter("kv_conflicts_total", "Metadata transactions that had to run again.", uint64(e.Conflicts)),
 		counter("kv_syncs_total", "Flushes of the metadata log.", uint64(e.Syncs)),
+		counter("kv_log_failures_total", "Times the metadata log failed.", uint64(e.LogFailures)),
+		gauge("kv_refusing", "1 while metadata changes are refused because the log cannot be written.", refusing),
 		gauge("kv_disk_bytes", "Metadata on disk.", e.DiskBytes),
 		gauge("kv_last_seq", "Newest batch.", int64(n.engine.LastSeq())),
 		gauge("kv_durable_seq", "Newest durable batch.", int64(n.engine.DurableSeq())),

@@ -19,8 +19,11 @@ type Config struct {
 	// Recovered are batches up to Last that a tail may start in: ascending,
 	// without gaps, ending at Last; or none.
 	Recovered []Batch
-	// TailBytes bounds the committed batches kept in memory for tails and for
-	// detecting conflicts. 0 is DefaultTailBytes.
+	// TailBytes bounds the committed batches kept in memory for tails, for
+	// detecting conflicts, and, of a Recoverer, for writing again what is not
+	// durable where the log fails: at half of it an Update makes them durable
+	// first. It may be passed by the batches of Updates that run at once. 0 is
+	// DefaultTailBytes.
 	TailBytes int64
 	// SlowSync says that Store.Sync may take long, as over a network: who waits
 	// for it then never runs it, so that the end of a context ends the wait.
@@ -60,12 +63,12 @@ type engine struct {
 	txs     sync.Pool // *tx
 	views   sync.Pool // *view
 
-	durable                   atomic.Uint64
 	commits, conflicts, syncs atomic.Int64
 
-	ticket chan struct{} // holds a token while a loser retries in the queue
-	commit sync.Mutex    // orders commits
-	failed atomic.Pointer[error]
+	ticket   chan struct{} // holds a token while a loser retries in the queue
+	commit   sync.Mutex    // orders commits
+	flushing sync.Mutex    // held during Store.Sync and Recover
+	recovery recovery
 
 	calls calls
 }
@@ -86,9 +89,8 @@ func NewEngine(s Store, c Config) (Engine, error) {
 	e := &engine{
 		store: s, clock: c.Clock, rand: c.Rand,
 		hlc: clock.NewHLC(c.Clock, c.Last.Stamp), stamps: newStamps(),
-		ticket: make(chan struct{}, 1), calls: newCalls(),
+		ticket: make(chan struct{}, 1), calls: newCalls(), recovery: newRecovery(),
 	}
-	e.durable.Store(uint64(c.Last.Seq))
 	e.txs.New = func() any { return &tx{view: view{e: e}} }
 	e.views.New = func() any { return &view{e: e} }
 	e.flushes.flush, e.flushes.detached = e.flush, c.SlowSync
@@ -104,7 +106,8 @@ func (e *engine) recover(c Config) error {
 	if n := len(c.Recovered); n > 0 {
 		base = Position{Seq: c.Recovered[0].Seq - 1}
 	}
-	e.history = newHistory(c.TailBytes, base)
+	_, keep := e.store.(Recoverer)
+	e.history = newHistory(c.TailBytes, keep, base)
 	for _, b := range c.Recovered {
 		if want := e.history.head.Load().Seq + 1; b.Seq != want {
 			return fsapi.Errorf(fsapi.Corrupt, "kv: log has batch %d where %d should be", b.Seq, want)
@@ -114,6 +117,7 @@ func (e *engine) recover(c Config) error {
 			enc = appendOp(enc, &b.Ops[i])
 		}
 		e.history.publish(newEntry(Position{Seq: b.Seq, Stamp: b.Stamp}, enc))
+		e.history.settled(e.history.head.Load())
 	}
 	if got := e.history.head.Load().Seq; got != c.Last.Seq {
 		return fsapi.Errorf(fsapi.Corrupt, "kv: log ends at batch %d but the store holds %d", got, c.Last.Seq)
@@ -181,7 +185,7 @@ func (e *engine) update(ctx context.Context, fn func(tx Tx) error) (Seq, error) 
 		if err := e.failure(); err != nil {
 			return 0, err
 		}
-		if err := e.store.Admit(ctx); err != nil {
+		if err := e.admit(ctx); err != nil {
 			return 0, err
 		}
 		if lost == retryTicket {
@@ -206,6 +210,18 @@ func (e *engine) update(ctx context.Context, fn func(tx Tx) error) (Seq, error) 
 		}
 		e.conflicts.Add(1)
 	}
+}
+
+// admit waits while the store is too far behind, and makes durable what has
+// become too much to be kept in memory otherwise.
+func (e *engine) admit(ctx context.Context) error {
+	if err := e.store.Admit(ctx); err != nil {
+		return err
+	}
+	if e.history.keep && e.history.unsettled() > e.history.limit/2 {
+		return e.flushes.wait(ctx)
+	}
+	return nil
 }
 
 // release readies t for the next transaction, also where fn panicked.
@@ -280,8 +296,7 @@ func (e *engine) commitLocked(t *tx) (Seq, error) {
 	}
 	p := Position{Seq: e.history.head.Load().Seq + 1, Stamp: e.hlc.Next()}
 	n := len(t.writes.enc)
-	enc := t.writes.take()
-	enc = appendState(enc, p)
+	enc := appendState(t.writes.take(), p)
 	entry := newEntry(p, enc[:n:n])
 	// Marked before it is visible: who reads it will find the mark.
 	e.stamps.mark(t.writes.keys, p.Seq)
@@ -305,7 +320,7 @@ func (e *engine) Sync(ctx context.Context) error {
 // sync returns when the batches up to seq are durable.
 func (e *engine) sync(ctx context.Context, seq Seq) error {
 	if e.DurableSeq() >= seq {
-		return e.failure()
+		return nil
 	}
 	return e.flushes.wait(ctx)
 }
@@ -315,33 +330,17 @@ func (e *engine) flush() error {
 	if err := e.failure(); err != nil {
 		return err
 	}
-	seq := e.LastSeq()
+	e.flushing.Lock()
+	defer e.flushing.Unlock()
+	if err := e.failure(); err != nil {
+		return err
+	}
+	head := e.history.head.Load()
 	if err := e.store.Sync(); err != nil {
 		return e.fail(err)
 	}
 	e.syncs.Add(1)
-	e.durable.Store(uint64(seq))
-	return nil
-}
-
-// fail closes the engine for writing with its first error, and returns that.
-func (e *engine) fail(err error) error {
-	err = fsapi.Wrap(failureKind(err), err, "kv: the log cannot be written; repair the cause and open the store again")
-	e.failed.CompareAndSwap(nil, &err)
-	return *e.failed.Load()
-}
-
-func failureKind(err error) fsapi.Kind {
-	if k := fsapi.KindOf(err); k != fsapi.Other {
-		return k
-	}
-	return fsapi.IO
-}
-
-func (e *engine) failure() error {
-	if p := e.failed.Load(); p != nil {
-		return *p
-	}
+	e.history.settled(head)
 	return nil
 }
 
@@ -349,7 +348,7 @@ func (e *engine) failure() error {
 func (e *engine) LastSeq() Seq { return e.history.head.Load().Seq }
 
 // DurableSeq implements Engine.
-func (e *engine) DurableSeq() Seq { return Seq(e.durable.Load()) }
+func (e *engine) DurableSeq() Seq { return e.history.durable.Load().Seq }
 
 // Tail implements Engine.
 func (e *engine) Tail(from Seq) (Tail, error) {
@@ -371,6 +370,7 @@ func (e *engine) Stats() Stats {
 	s := Stats{
 		TailBytes: e.history.bytes.Load(), Commits: e.commits.Load(),
 		Conflicts: e.conflicts.Load(), Syncs: e.syncs.Load(),
+		LogFailures: e.recovery.failures.Load(), Failure: e.failure(),
 	}
 	if e.enter() == nil {
 		defer e.leave()
@@ -387,9 +387,10 @@ func (e *engine) Close() error {
 		return nil
 	}
 	e.flushes.wg.Wait()
-	err := e.failure()
-	if err == nil {
-		err = e.flush()
+	e.recovery.end()
+	err := e.flush()
+	if err != nil && e.recoverLog() {
+		err = nil
 	}
 	if cerr := e.store.Close(); err == nil {
 		err = cerr

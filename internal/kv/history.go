@@ -12,6 +12,7 @@ import (
 // trimmed entry has given up its operations; a cut one also its successor.
 type entry struct {
 	Position
+	upto int64 // bytes of every batch there ever was in the history, up to this one
 	next atomic.Pointer[entry]
 	ops  atomic.Pointer[[]byte]
 	cut  atomic.Bool
@@ -34,9 +35,11 @@ func (e *entry) after() (next *entry, ops []byte, ok bool) {
 // history is the chain of newest batches, bounded in bytes. Appending is
 // serialized by the engine's commit lock; walking takes no lock.
 type history struct {
-	limit int64
-	head  atomic.Pointer[entry] // newest visible
-	bytes atomic.Int64
+	limit   int64
+	keep    bool                  // what is not durable: where the log fails it is written again from here
+	head    atomic.Pointer[entry] // newest visible
+	durable atomic.Pointer[entry] // newest durable
+	bytes   atomic.Int64
 
 	mu      sync.Mutex
 	oldest  *entry        // position before the oldest retained batch; guarded by mu
@@ -47,11 +50,12 @@ type history struct {
 // entryCost is what an entry takes in memory beside its operations.
 const entryCost = 128
 
-func newHistory(limit int64, base Position) *history {
-	h := &history{limit: limit}
+func newHistory(limit int64, keep bool, base Position) *history {
+	h := &history{limit: limit, keep: keep}
 	e := &entry{Position: base}
 	h.oldest = e
 	h.head.Store(e)
+	h.durable.Store(e)
 	return h
 }
 
@@ -64,12 +68,14 @@ func newEntry(p Position, ops []byte) *entry {
 
 // publish makes e the newest batch and wakes those who wait for it.
 func (h *history) publish(e *entry) {
-	h.bytes.Add(int64(len(*e.ops.Load())) + entryCost)
+	cost := int64(len(*e.ops.Load())) + entryCost
+	h.bytes.Add(cost)
 	prev := h.head.Load()
+	e.upto = prev.upto + cost
 	prev.next.Store(e)
 	h.head.Store(e)
 	h.mu.Lock()
-	h.trimLocked(e)
+	h.trimLocked()
 	if h.waiting != nil {
 		close(h.waiting)
 		h.waiting = nil
@@ -77,11 +83,24 @@ func (h *history) publish(e *entry) {
 	h.mu.Unlock()
 }
 
-// trimLocked forgets the oldest batches beyond the limit, but never the newest.
-func (h *history) trimLocked(newest *entry) {
+// settled says that e and all before it are durable.
+func (h *history) settled(e *entry) {
+	h.durable.Store(e)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.trimLocked()
+}
+
+// unsettled is the bytes of the batches that are not durable.
+func (h *history) unsettled() int64 { return h.head.Load().upto - h.durable.Load().upto }
+
+// trimLocked forgets the oldest batches beyond the limit, but never the newest
+// nor what is to be kept. REQUIRES h.mu.
+func (h *history) trimLocked() {
+	newest, durable := h.head.Load(), h.durable.Load().Seq
 	for h.bytes.Load() > h.limit {
 		before, victim := h.oldest, h.oldest.next.Load()
-		if victim == nil || victim == newest {
+		if victim == nil || victim == newest || h.keep && victim.Seq > durable {
 			return
 		}
 		h.bytes.Add(-int64(len(*victim.ops.Load())) - entryCost)

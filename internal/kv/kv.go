@@ -17,12 +17,13 @@
 // Locks, outermost first:
 //
 //	engine.ticket    one of the transactions that lost several times
-//	  engine.commit  order of batches; held for the last comparison and Store.Apply
-//	    history.mu   trimming, and who waits for the next batch
+//	  engine.commit  order of batches; held for the last comparison, Store.Apply and Recover
+//	    engine.flushing  held for Store.Sync and Recover
+//	      history.mu     trimming, and who waits for the next batch
 //	flushes.mu       who waits for which flush; never held during one
 //
 // Goroutines: a flush that somebody waited for while another ran has one of its
-// own; Close waits for it.
+// own, and the recovery of a log that failed; Close waits for them.
 package kv
 
 import (
@@ -34,12 +35,17 @@ import (
 // Engine is ordered keys with serializable transactions. Keys order as bytes.
 // Every method may be called concurrently. Implementations pass kvtest.
 //
-// Errors: fsapi.Closed after Close; fsapi.IO, NoSpace where the log cannot be
-// written (the engine then refuses every later Update with the same error
-// until it is opened again: what was acknowledged stays, and the one batch that
-// was on its way into the log when it failed may turn out to be there); Busy
-// where a directory is open elsewhere; fsapi.Fenced where
-// another writer took over; fsapi.Interrupted where ctx ended before commit.
+// Errors: fsapi.Closed after Close; fsapi.IO, NoSpace while the log cannot be
+// written, see below; Busy where a directory is open elsewhere; fsapi.Fenced
+// where another writer took over; fsapi.Interrupted where ctx ended before
+// commit.
+//
+// Where the log fails, every Update is refused at once with the cause, and so is
+// a Sync that would have to write; views go on, and show what they showed. The
+// engine then tries to begin the log anew, after growing pauses, for as long as
+// the cause lasts. Before it takes an Update again, everything that was
+// committed is durable: nothing that was visible is taken back, unless the
+// process ends before. Only fsapi.Fenced is for good.
 type Engine interface {
 	// View runs fn on one consistent snapshot. fn must not keep r.
 	View(ctx context.Context, fn func(r Reader) error) error
@@ -49,7 +55,9 @@ type Engine interface {
 	// effect but through tx. An error of fn aborts. When Update returns, the
 	// batch is visible to every later View and Update and has its place in the
 	// log, but it is durable only after Sync (or with opts.Sync). The result
-	// is the batch's sequence number, or 0 where fn wrote nothing.
+	// is the batch's sequence number, or 0 where fn wrote nothing. An error
+	// says that nothing was committed, but beside a sequence number that the
+	// batch was, and is not durable yet.
 	Update(ctx context.Context, opts UpdateOptions, fn func(tx Tx) error) (Seq, error)
 	// Sync returns when every batch committed before the call is durable.
 	// Concurrent callers share one flush of the log.
@@ -160,4 +168,8 @@ type Batch struct {
 type Stats struct {
 	DiskBytes, LogBytes, TailBytes int64
 	Commits, Conflicts, Syncs      int64
+	// LogFailures counts how often the log failed, and Failure is why Updates
+	// are refused now; nil: they are not.
+	LogFailures int64
+	Failure     error
 }

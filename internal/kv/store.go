@@ -3,6 +3,7 @@ package kv
 import (
 	"context"
 	"encoding/binary"
+	"iter"
 
 	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -29,21 +30,42 @@ type Store interface {
 	NewReader() (StoreReader, error)
 	// Apply appends one batch to the log and makes it visible to every later
 	// NewReader. The engine calls it for one batch at a time, in Seq order;
-	// it should not wait for a disk. After an error the engine is failed and
-	// never calls Apply again. c.Ops may be kept but not changed.
+	// it should not wait for a disk. After an error nothing of the batch is
+	// or becomes visible, also not in what is opened later, and the engine
+	// does not call Apply again unless the store recovers (see Recoverer).
+	// c.Ops may be kept but not changed.
 	Apply(c Commit) error
 	// Admit waits while the store is too far behind to take more writes.
 	// Called before Apply without any lock. Concurrent.
 	Admit(ctx context.Context) error
 	// Sync returns when every batch whose Apply returned before the call is
 	// durable. One call at a time, concurrent with Apply. After an error the
-	// engine is failed and never calls Sync again.
+	// engine does not call Sync again unless the store recovers.
 	Sync() error
 	// Stats fills DiskBytes and LogBytes. Concurrent.
 	Stats() Stats
 	// Close ends the store. Called once, when no reader is open and no other
 	// call runs; everything was synced unless the engine failed.
 	Close() error
+}
+
+// Recoverer is a Store that can go on after its log failed. An engine of one
+// that is not stays closed for writing.
+type Recoverer interface {
+	// Recover makes the store fit for Apply and Sync again, after one of them
+	// failed. When it returns nil the store holds every batch up to the newest,
+	// all of them durable. What a log that failed seems to hold proves nothing:
+	// a flush that failed may have dropped what it was to write, and the next
+	// one say that all is well (Rebello et al., "Can Applications Recover from
+	// fsync Failures?", 2020). So what the old log holds and what it lacks is
+	// written anew, elsewhere.
+	//
+	// missing walks the batches that follow one, in order, up to the newest.
+	// Readers that are open stay valid, and new ones see what they saw before.
+	// After an error the store is as before the call, but may have kept more
+	// of the batches; Recover is then called again. No other call but
+	// NewReader, Admit and Stats is under way.
+	Recover(missing func(after Seq) iter.Seq2[Commit, error]) error
 }
 
 // StoreReader reads one view of a Store. Not for concurrent use, except that

@@ -168,7 +168,8 @@ func (f *Fault) StatFS(name string) (Capacity, error) {
 // faultFile asks the rule about calls on an open file.
 type faultFile struct {
 	File
-	fault *Fault
+	fault  *Fault
+	forgot atomic.Bool // syncs do nothing: see Outcome.Forget
 }
 
 func (f *faultFile) check(op Op, off, n int64) error {
@@ -229,19 +230,20 @@ func (f *faultFile) Truncate(size int64) error {
 }
 
 // Sync implements File.
-func (f *faultFile) Sync() error {
-	if err := f.check(OpSync, 0, 0); err != nil {
-		return err
-	}
-	return f.File.Sync()
-}
+func (f *faultFile) Sync() error { return f.sync(f.File.Sync) }
 
 // SyncData implements File.
-func (f *faultFile) SyncData() error {
-	if err := f.check(OpSync, 0, 0); err != nil {
-		return err
+func (f *faultFile) SyncData() error { return f.sync(f.File.SyncData) }
+
+func (f *faultFile) sync(call func() error) error {
+	o := f.fault.before(Call{Op: OpSync, Name: f.Name()})
+	if o.Err != nil && o.Forget {
+		f.forgot.Store(true)
 	}
-	return f.File.SyncData()
+	if o.Err != nil || f.forgot.Load() {
+		return o.Err
+	}
+	return call()
 }
 
 // SyncRange implements File.

@@ -108,4 +108,8 @@ type Outcome struct {
 	Delay time.Duration
 	// FlipBit, where 1 or more, inverts bit FlipBit-1 of the bytes read.
 	FlipBit int
+	// Forget, with an Err of a sync, has every later sync through the same
+	// open file do nothing and succeed, as kernels do that drop what they
+	// could not write (fsyncgate).
+	Forget bool
 }

@@ -86,7 +86,6 @@ type client struct {
 	// tolerate says of an error that it is none of the file system's: the
 	// operation must have done nothing then. nil: of none.
 	tolerate func(error) bool
-	calm     bool // change no names
 
 	root, shared *node
 	nodes        []*node // all ever made

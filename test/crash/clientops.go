@@ -18,9 +18,6 @@ const (
 
 // step does one operation, chosen by chance.
 func (c *client) step() error {
-	if c.calm {
-		return pick(c.rng, []func() error{c.write, c.write, c.appendTo, c.truncate, c.fsync, c.fsync, c.syncfs, c.check})()
-	}
 	full := len(c.places(anything)) >= maxNames
 	type choice struct {
 		weight int

@@ -21,22 +21,32 @@ func deadline(t *testing.T, d time.Duration) {
 // way: what fails says so with the right error and does nothing, what was
 // acknowledged is kept, and when the faults end everything works.
 func TestDriveFaults(t *testing.T) {
-	runs := 3
+	testFaults(t, "TestDriveFaults", []string{inDrives, inFiles}, 3, 40)
+}
+
+// TestLogFaults does the same to the metadata engine, which goes on by itself
+// when the faults end.
+func TestLogFaults(t *testing.T) {
+	testFaults(t, "TestLogFaults", []string{inLog}, 5, 80)
+}
+
+func testFaults(t *testing.T, test string, places []string, short, campaign int) {
+	runs := short
 	if long() {
-		runs = 40
+		runs = campaign
 	}
 	if *flagRuns > 0 {
 		runs = *flagRuns
 	}
 	failed := 0
 	for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
-		for _, atTop := range []bool{false, true} {
+		for _, where := range places {
 			for seed := *flagSeed; seed < *flagSeed+uint64(runs); seed++ {
-				name := fmt.Sprintf("%s-top=%v-%d", map[syscall.Errno]string{syscall.EIO: "EIO", syscall.ENOSPC: "ENOSPC"}[errno], atTop, seed)
+				name := fmt.Sprintf("%s-%s-%d", map[syscall.Errno]string{syscall.EIO: "EIO", syscall.ENOSPC: "ENOSPC"}[errno], where, seed)
 				t.Run(name, func(t *testing.T) {
 					deadline(t, 5*time.Minute)
-					again := fmt.Sprintf("\nrepeat with\n\tgo test ./test/crash -run '^TestDriveFaults$/^%s$' -seed %d -histories 1 -count 20 -failfast", name, seed)
-					f := newFaults(seed, errno, atTop)
+					again := fmt.Sprintf("\nrepeat with\n\tgo test ./test/crash -run '^%s$/^%s$' -seed %d -histories 1 -count 20 -failfast", test, name, seed)
+					f := newFaults(seed, errno, where)
 					h, err := play(t.Context(), seed, 4, f)
 					if err != nil {
 						t.Errorf("%v%s", err, again)
@@ -59,24 +69,4 @@ func TestDriveFaults(t *testing.T) {
 		t.Errorf("no call failed")
 	}
 	t.Logf("%d calls failed", failed)
-}
-
-// TestLogFaults lets the log of metadata fail for good while clients write.
-func TestLogFaults(t *testing.T) {
-	runs := 8
-	if long() {
-		runs = 150
-	}
-	if *flagRuns > 0 {
-		runs = *flagRuns
-	}
-	for seed := *flagSeed; seed < *flagSeed+uint64(runs); seed++ {
-		errno := []syscall.Errno{syscall.EIO, syscall.ENOSPC}[seed/2%2]
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			deadline(t, 5*time.Minute)
-			if err := failLog(t.Context(), seed, errno); err != nil {
-				t.Errorf("%v\nrepeat with\n\tgo test ./test/crash -run '^TestLogFaults$' -seed %d -histories 1 -count 20 -failfast", err, seed)
-			}
-		})
-	}
 }

@@ -7,23 +7,32 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"path"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/drive/fault"
 	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/kv/pebble"
 	"github.com/strakefs/strake/internal/osfs"
 	"github.com/strakefs/strake/test/stack"
 )
 
-// faults make drives fail for a while, work for a while, and so on: at each
-// drive's own calls, or at the calls of the file system below.
+// The places where calls fail.
+const (
+	inDrives = "drives" // at each drive's own calls
+	inFiles  = "files"  // at the calls of the file system below the drives
+	inLog    = "log"    // at those below the metadata engine
+)
+
+// faults make calls fail for a while, work for a while, and so on.
 type faults struct {
 	errno syscall.Errno // EIO or ENOSPC
-	atTop bool          // at the drives' calls
+	where string
 
 	mu    sync.Mutex
 	rng   *rand.Rand
@@ -34,16 +43,29 @@ type faults struct {
 	count int // calls that failed
 }
 
-func newFaults(seed uint64, errno syscall.Errno, atTop bool) *faults {
-	return &faults{errno: errno, atTop: atTop, rng: rand.New(rand.NewPCG(seed, 8))}
+func newFaults(seed uint64, errno syscall.Errno, where string) *faults {
+	return &faults{errno: errno, where: where, rng: rand.New(rand.NewPCG(seed, 8))}
 }
 
 // configure puts the faults where they belong.
 func (f *faults) configure(o *stack.Options) {
-	if f.atTop {
+	switch f.where {
+	case inDrives:
 		o.Drive = func(d drive.Drive) drive.Drive { return fault.New(d, f.rule, nil) }
+	case inLog:
+		set := o.PebbleOptions
+		o.PebbleOptions = func(p *pebble.Options) {
+			set(p)
+			p.Clock = impatient{p.Clock} // how long the engine waits must not bound how much is tried
+		}
 	}
 }
+
+// impatient is a clock that does not let anyone wait for long.
+type impatient struct{ clock.Clock }
+
+// After implements clock.Clock.
+func (impatient) After(time.Duration) <-chan time.Time { return time.After(time.Millisecond) }
 
 // end lets everything go well from now on.
 func (f *faults) end() {
@@ -61,6 +83,9 @@ func (f *faults) strike(writes bool) (fails bool, delay time.Duration) {
 	}
 	if f.left--; f.left < 0 {
 		f.on, f.left, f.odds = !f.on, 20+f.rng.IntN(400), []float64{0.02, 0.2, 1}[f.rng.IntN(3)]
+		if f.on && f.where == inLog {
+			f.left = 1 + f.rng.IntN(40) // hardly anybody but the engine itself calls then
+		}
 	}
 	if f.rng.IntN(200) == 0 {
 		delay = time.Duration(f.rng.IntN(3000)) * time.Microsecond
@@ -72,11 +97,13 @@ func (f *faults) strike(writes bool) (fails bool, delay time.Duration) {
 	return false, delay
 }
 
-// below is the rule for calls of the file system under the drives; those of
-// metadata pass.
+// below is the rule for calls of the file system.
 func (f *faults) below(c osfs.Call) (o osfs.Outcome) {
-	if f == nil || f.atTop || !strings.Contains(c.Name, "/drive") {
+	switch {
+	case f == nil || f.where == inDrives, f.where == inFiles && !strings.Contains(c.Name, "/drive"):
 		return o
+	case f.where == inLog:
+		return f.belowLog(c)
 	}
 	writes := c.Op == osfs.OpWrite || c.Op == osfs.OpOpen || c.Op == osfs.OpSync || c.Op == osfs.OpLink || c.Op == osfs.OpRename
 	fails, delay := f.strike(writes)
@@ -86,6 +113,26 @@ func (f *faults) below(c osfs.Call) (o osfs.Outcome) {
 		if c.Op == osfs.OpWrite && c.Len > 0 {
 			f.mu.Lock()
 			o.Short = f.rng.IntN(c.Len) &^ (osfs.DirectAlign - 1) // no disk tears what is written around the cache elsewhere
+			f.mu.Unlock()
+		}
+	}
+	return o
+}
+
+// belowLog is the rule for calls below the metadata engine: whatever changes
+// something may fail.
+func (f *faults) belowLog(c osfs.Call) (o osfs.Outcome) {
+	if path.Base(path.Dir(c.Name)) != "meta" && path.Base(c.Name) != "meta" {
+		return o
+	}
+	switch c.Op {
+	case osfs.OpWrite, osfs.OpOpen, osfs.OpSync, osfs.OpSyncDir, osfs.OpRename, osfs.OpClose:
+		fails, delay := f.strike(true)
+		o.Delay = delay
+		if fails {
+			o.Err, o.Forget = f.errno, true
+			f.mu.Lock()
+			o.Short = f.rng.IntN(c.Len + 1)
 			f.mu.Unlock()
 		}
 	}
@@ -116,6 +163,9 @@ func (f *faults) caused(err error) bool {
 // settle checks, when the faults have ended, that everything is as if there had
 // been none.
 func (h *history) settle(ctx context.Context) error {
+	if err := h.awaitLog(ctx); err != nil {
+		return err
+	}
 	if err := h.s.Local.Syncfs(ctx); err != nil {
 		return fmt.Errorf("syncfs after the faults: %w", err)
 	}
@@ -145,6 +195,21 @@ func (h *history) settle(ctx context.Context) error {
 		return fmt.Errorf("after the faults and a restart: %w", err)
 	}
 	return nil
+}
+
+// awaitLog waits until the metadata engine has noticed that its log does not fail
+// any more. It is not opened again for that.
+func (h *history) awaitLog(ctx context.Context) error {
+	for end := time.Now().Add(patience); ; {
+		err := h.s.Local.Syncfs(ctx)
+		if err == nil || h.s.KV.Stats().Failure == nil {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("the log does not fail any more, but after %v syncfs still says %w", patience, err)
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // heal has a scrub repair replicas that could not be read for a while, were

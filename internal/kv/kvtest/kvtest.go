@@ -19,6 +19,10 @@ type Subject struct {
 	// Durable opens an empty place that survives Close, or is nil where the
 	// engine does not keep anything.
 	Durable func(t *testing.T) Place
+	// Faulty makes an empty engine, which the suite closes, and what has its
+	// log fail: with an error of the kind, from the call on until one with
+	// fsapi.Other. Nil where the log cannot fail.
+	Faulty func(t *testing.T) (e kv.Engine, fail func(kind fsapi.Kind))
 }
 
 // Place is where a durable engine lives.
@@ -71,6 +75,9 @@ func Run(t *testing.T, s Subject) {
 	if s.Durable != nil {
 		t.Run("ReopenKeepsAll", func(t *testing.T) { testReopen(t, s.Durable(t)) })
 		t.Run("ReopenModel", func(t *testing.T) { testReopenModel(t, s.Durable) })
+	}
+	if s.Faulty != nil {
+		runFaults(t, s)
 	}
 }
 

@@ -32,39 +32,39 @@ func newCounters(db *pebble.DB) *counters {
 }
 
 // add is what a counter stands at after delta, where that is known.
-func (c *counters) add(key []byte, delta int64) (total int64, known bool, err error) {
+func (c *counters) add(key []byte, delta int64) (total int64, known bool) {
 	if total, known = c.totals[string(key)]; known {
 		total += delta
 		c.totals[string(key)] = total
-		return total, true, nil
+		return total, true
 	}
 	if c.heat[string(key)] < hotAfter {
 		if len(c.heat) >= maxHeat {
 			clear(c.heat)
 		}
 		c.heat[string(key)]++
-		return 0, false, nil
+		return 0, false
 	}
 	delete(c.heat, string(key))
-	if total, err = c.stored(key); err != nil {
-		return 0, false, err
+	if total, known = c.stored(key); !known {
+		return 0, false
 	}
 	if len(c.totals) >= maxTotals {
 		clear(c.totals)
 	}
 	c.totals[string(key)] = total + delta
-	return total + delta, true, nil
+	return total + delta, true
 }
 
-func (c *counters) stored(key []byte) (int64, error) {
+// stored is what the database holds. Where that does not read, one adds to it
+// blindly as before.
+func (c *counters) stored(key []byte) (total int64, known bool) {
 	v, closer, err := c.db.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return 0, nil
-	}
 	if err != nil {
-		return 0, err
+		return 0, errors.Is(err, pebble.ErrNotFound)
 	}
-	return operand(v), closer.Close()
+	total = operand(v)
+	return total, closer.Close() == nil
 }
 
 // forget a key that was written otherwise. It is cold again too: what the
@@ -101,10 +101,7 @@ func (c *counters) fill(b *pebble.Batch, enc []byte) error {
 			c.forget(op.Key)
 			d = b.DeleteDeferred(len(op.Key))
 		case kv.OpAdd:
-			var err error
-			if d, err = c.addOp(b, op); err != nil {
-				return err
-			}
+			d = c.addOp(b, op)
 		}
 		copy(d.Key, op.Key)
 		if err := d.Finish(); err != nil {
@@ -114,18 +111,14 @@ func (c *counters) fill(b *pebble.Batch, enc []byte) error {
 	return ops.Err()
 }
 
-func (c *counters) addOp(b *pebble.Batch, op *kv.Op) (*pebble.DeferredBatchOp, error) {
-	total, known, err := c.add(op.Key, op.Delta)
-	if err != nil {
-		return nil, err
-	}
-	if known {
+func (c *counters) addOp(b *pebble.Batch, op *kv.Op) *pebble.DeferredBatchOp {
+	if total, known := c.add(op.Key, op.Delta); known {
 		d := b.SetDeferred(len(op.Key), totalLen)
 		appendTotal(d.Value, total, op.Delta)
-		return d, nil
+		return d
 	}
 	d := b.MergeDeferred(len(op.Key), counterLen)
 	d.Value[0] = tagCounter
 	kv.AppendCounter(d.Value[:1], op.Delta)
-	return d, nil
+	return d
 }

@@ -11,7 +11,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -143,7 +142,6 @@ type crashPoint struct {
 	fs      *osfs.Mem
 	durable kv.Seq
 	at      osfs.Call
-	refused bool // an Update returned an error before
 }
 
 // TestCrash cuts the power at calls of the file system, chosen at random, while
@@ -183,7 +181,7 @@ func crashHistory(t *testing.T, seed uint64, points int) {
 			next = calls + rng.IntN(60)
 			// First what is promised, then the clone: the promise can only be older.
 			d := e.DurableSeq()
-			taken = append(taken, crashPoint{mem.CrashClone(rng, osfs.AnyCrash(rng)), d, c, false})
+			taken = append(taken, crashPoint{mem.CrashClone(rng, osfs.AnyCrash(rng)), d, c})
 		}
 		return osfs.Outcome{}
 	})
@@ -224,14 +222,6 @@ func checkSurvivor(t *testing.T, name string, p crashPoint, rec *history) {
 	last := e.LastSeq()
 	if last < p.durable {
 		t.Fatalf("%s: batch %d was promised to be durable, only %d are left", name, p.durable, last)
-	}
-	if p.refused && int(last) == len(rec.batches)+1 {
-		// The batch that was refused because the log failed under it may have
-		// reached the log all the same. No other may follow it.
-		if err := e.Close(); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		return
 	}
 	want := rec.state(t, last)
 	if got := dump(t, e); !maps.Equal(want, got) {
@@ -328,172 +318,10 @@ func TestTailSurvivesReopen(t *testing.T) {
 	}
 }
 
-// TestFaults lets one call fail, chosen at random, while writers run. Nothing
-// may hang; what was acknowledged is there afterwards; an engine that refuses
-// keeps refusing.
-func TestFaults(t *testing.T) {
-	n := 40
-	if long() {
-		n = 2000
-	}
-	for seed := range uint64(n) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { faultHistory(t, seed) })
-	}
-}
-
-// changes says whether a call changes something.
-func changes(op osfs.Op) bool {
-	switch op {
-	case osfs.OpWrite, osfs.OpSync, osfs.OpSyncDir, osfs.OpOpen, osfs.OpRename, osfs.OpRemove, osfs.OpClose, osfs.OpSyncRange, osfs.OpTruncate:
-		return true
-	}
-	return false
-}
-
-func faultHistory(t *testing.T, seed uint64) {
-	rng := rand.New(rand.NewPCG(seed, 2))
-	mem := osfs.NewMem(osfs.MemOptions{})
-	fault := osfs.NewFault(mem, nil)
-	o := tiny(fault)
-	o.TailBytes = kv.DefaultTailBytes
-	e, err := Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var rec history
-	stop := rec.follow(t, e)
-	errno := [...]error{syscall.EIO, syscall.ENOSPC}[rng.IntN(2)]
-	var mu sync.Mutex
-	left, times, call := rng.IntN(600), 1+rng.IntN(3), osfs.Call{}
-	fault.SetRule(func(c osfs.Call) osfs.Outcome {
-		mu.Lock()
-		defer mu.Unlock()
-		if !changes(c.Op) || times == 0 {
-			return osfs.Outcome{}
-		}
-		if left--; left > 0 {
-			return osfs.Outcome{}
-		}
-		times--
-		call = c
-		return osfs.Outcome{Err: errno, Short: rng.IntN(c.Len + 1)}
-	})
-	var acked kv.Seq
-	var wg sync.WaitGroup
-	errs := make([]error, 3)
-	for w := range errs {
-		rng := rand.New(rand.NewPCG(seed, 100+uint64(w)))
-		wg.Go(func() {
-			for range 200 {
-				if errs[w] = randomUpdate(e, rng, func(s kv.Seq) { mu.Lock(); acked = max(acked, s); mu.Unlock() }); errs[w] != nil {
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-	fault.SetRule(nil)
-	mu.Lock()
-	failed := call
-	mu.Unlock()
-	checkRefusal(t, e, errs, failed)
-	checkReads(t, e)
-	promised := max(acked, e.DurableSeq())
-	closeErr := e.Close()
-	for _, err := range errs {
-		if err != nil && closeErr == nil {
-			t.Errorf("%s %s failed: Update said %v but Close nothing", failed.Op, failed.Name, err)
-		}
-	}
-	stop()
-	for _, mode := range []osfs.CrashMode{osfs.CrashKeep, osfs.CrashLose, osfs.CrashRandom} {
-		p := crashPoint{mem.CrashClone(rng, mode), promised, failed, errors.Join(errs...) != nil}
-		checkSurvivor(t, fmt.Sprintf("after %s %s failed, mode %d", failed.Op, failed.Name, mode), p, &rec)
-	}
-}
-
-// checkReads: reading goes on. An open that was under way while the fault was
-// there may still report it, once.
-func checkReads(t *testing.T, e kv.Engine) {
-	t.Helper()
-	var err error
-	for range 5 {
-		err = e.View(context.Background(), func(r kv.Reader) error {
-			return r.Scan(nil, nil, func(k, v []byte) (bool, error) { return true, nil })
-		})
-		if err == nil {
-			return
-		}
-	}
-	t.Errorf("reading after the fault ended: %v", err)
-}
-
-// checkRefusal: once one writer was refused, all are, with the same kind.
-func checkRefusal(t *testing.T, e kv.Engine, errs []error, failed osfs.Call) {
-	t.Helper()
-	for _, err := range errs {
-		if err == nil {
-			continue
-		}
-		if k := fsapi.KindOf(err); k != fsapi.IO && k != fsapi.NoSpace {
-			t.Errorf("%s %s failed: Update says %v", failed.Op, failed.Name, err)
-		}
-		if err.Error() != again(e).Error() {
-			t.Errorf("%s %s failed: Update said %v, then %v", failed.Op, failed.Name, err, again(e))
-		}
-		if s := e.Sync(context.Background()); s == nil && e.DurableSeq() < e.LastSeq() {
-			t.Errorf("%s %s failed: Update said %v, but Sync nothing", failed.Op, failed.Name, err)
-		}
-	}
-}
-
-func again(e kv.Engine) error {
-	_, err := e.Update(context.Background(), kv.UpdateOptions{}, func(tx kv.Tx) error { tx.Put([]byte("k"), nil); return nil })
-	if err == nil {
-		return errors.New("nothing")
-	}
-	return err
-}
-
 // quick is the machine's clock without its patience.
 type quick struct{ clock.Clock }
 
 func (quick) After(time.Duration) <-chan time.Time { return time.After(time.Millisecond) }
-
-// TestTablesDoNotFit: as long as tables cannot be written, writers are told so
-// once memory is full, and go on when it ends.
-func TestTablesDoNotFit(t *testing.T) {
-	fault := osfs.NewFault(osfs.NewMem(osfs.MemOptions{}), nil)
-	e, err := Open(tiny(fault))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close()
-	fault.SetRule(func(c osfs.Call) osfs.Outcome {
-		if c.Op == osfs.OpWrite && isTable(c.Name) {
-			return osfs.Outcome{Err: syscall.ENOSPC}
-		}
-		return osfs.Outcome{}
-	})
-	rng := rand.New(rand.NewPCG(1, 1))
-	for err = nil; err == nil; {
-		err = randomUpdate(e, rng, func(kv.Seq) {})
-	}
-	if fsapi.KindOf(err) != fsapi.NoSpace {
-		t.Fatalf("Update says %v, want NoSpace", err)
-	}
-	fault.SetRule(nil)
-	deadline := time.Now().Add(10 * time.Second)
-	for err != nil {
-		if time.Now().After(deadline) {
-			t.Fatalf("still refused after the fault ended: %v", err)
-		}
-		err = randomUpdate(e, rng, func(kv.Seq) {})
-	}
-	if err := e.Sync(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // TestBusy: a directory has one engine.
 func TestBusy(t *testing.T) {

@@ -17,16 +17,26 @@ import (
 // guard stands between Pebble and the files. Errors on tables, which Pebble
 // survives, pass (slowed down, for it tries again at once). The first error on
 // anything else freezes the directory: nothing is changed any more, and Pebble
-// is told that all went well.
+// is told that all went well. While Pebble opens the directory, where it would
+// try for ever with nobody to tell, the first error on a table freezes it too,
+// and further tables go into memory.
 type guard struct {
 	vfs.FS
+	dir    string
 	clock  clock.Clock
 	frozen chan struct{} // closed when frozen
-	closed chan struct{} // closed when the store closes
+	closed chan struct{} // closed when the database closes
 	opened atomic.Bool   // Open is through: what waits now waits in a goroutine of Pebble's
 
-	mu  sync.Mutex
-	err error // guarded by mu; why it is frozen
+	mu      sync.Mutex
+	err     error         // why it is frozen
+	running int           // changes under way
+	still   chan struct{} // closed when none is any more; nil: nobody waits
+	holding bool          // tables are not removed yet: a database before this one may read them
+	held    []string      // and those that were to be
+	made    []string      // files that opening made
+	listed  []string      // the names in dir as they were last read
+	aside   *vfs.MemFS    // tables made when frozen while opening; nil: none
 }
 
 var _ vfs.FS = (*guard)(nil)
@@ -34,8 +44,8 @@ var _ vfs.FS = (*guard)(nil)
 // tableRetry is how long a failed write of a table is slowed down.
 const tableRetry = 100 * time.Millisecond
 
-func newGuard(fs vfs.FS, c clock.Clock) *guard {
-	return &guard{FS: fs, clock: c, frozen: make(chan struct{}), closed: make(chan struct{})}
+func newGuard(fs vfs.FS, dir string, c clock.Clock) *guard {
+	return &guard{FS: fs, dir: dir, clock: c, frozen: make(chan struct{}), closed: make(chan struct{})}
 }
 
 // failure is why the guard is frozen, or nil.
@@ -60,6 +70,44 @@ func (g *guard) fail(err error) {
 	}
 }
 
+// freeze is fail that waits for changes under way, so that what is then in the
+// directory belongs to the next database. It returns why the guard was frozen.
+func (g *guard) freeze() error {
+	g.fail(fsapi.Errorf(fsapi.IO, "kv: the database in %s is being replaced", g.dir))
+	g.mu.Lock()
+	if g.running > 0 && g.still == nil {
+		g.still = make(chan struct{})
+	}
+	still, cause := g.still, g.err
+	g.mu.Unlock()
+	if still != nil {
+		<-still
+	}
+	return cause
+}
+
+// begin starts a change, unless frozen.
+func (g *guard) begin() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.err != nil {
+		return false
+	}
+	g.running++
+	return true
+}
+
+// end is said after each begin.
+func (g *guard) end() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.running--
+	if g.running == 0 && g.still != nil {
+		close(g.still)
+		g.still = nil
+	}
+}
+
 // close lets go of what waits because of a failure.
 func (g *guard) close() { close(g.closed) }
 
@@ -70,18 +118,22 @@ func isTable(name string) bool {
 
 // change makes one change to the directory, or none once frozen.
 func (g *guard) change(name string, fn func() error) error {
-	if g.failure() != nil {
+	if !g.begin() {
 		return g.vanish(name)
 	}
 	err := fn()
+	g.end()
 	switch {
 	case err == nil:
 		return nil
-	case isTable(name):
+	case isTable(name) && g.opened.Load():
 		g.slow()
 		return err
 	}
 	g.fail(err)
+	if isTable(name) {
+		return err
+	}
 	return nil
 }
 
@@ -107,6 +159,9 @@ func (g *guard) slow() {
 
 // create makes a file; a frozen guard makes one that goes nowhere.
 func (g *guard) create(name string, fn func() (vfs.File, error)) (vfs.File, error) {
+	if f, err := g.createAside(name); f != nil || err != nil {
+		return f, err
+	}
 	var f vfs.File
 	err := g.change(name, func() (err error) { f, err = fn(); return err })
 	if err != nil {
@@ -117,7 +172,10 @@ func (g *guard) create(name string, fn func() (vfs.File, error)) (vfs.File, erro
 
 // Create implements vfs.FS.
 func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return g.create(name, func() (vfs.File, error) { return g.FS.Create(name, c) })
+	return g.create(name, func() (vfs.File, error) {
+		g.note(name)
+		return g.FS.Create(name, c)
+	})
 }
 
 // OpenReadWrite implements vfs.FS.
@@ -143,23 +201,28 @@ func (g *guard) Link(from, to string) error {
 // Remove implements vfs.FS. That a file is not there is an answer; any other
 // failure to remove leaves garbage, which the next Open removes.
 func (g *guard) Remove(name string) error {
-	if g.failure() != nil {
+	if g.hold(name) || !g.begin() {
 		return nil
 	}
+	defer g.end()
 	return g.FS.Remove(name)
 }
 
 // RemoveAll implements vfs.FS.
 func (g *guard) RemoveAll(name string) error {
-	if g.failure() != nil {
+	if !g.begin() {
 		return nil
 	}
+	defer g.end()
 	return g.FS.RemoveAll(name)
 }
 
 // Rename implements vfs.FS.
 func (g *guard) Rename(from, to string) error {
-	return g.change(to, func() error { return g.FS.Rename(from, to) })
+	return g.change(to, func() error {
+		g.note(to)
+		return g.FS.Rename(from, to)
+	})
 }
 
 // MkdirAll implements vfs.FS.
@@ -221,8 +284,9 @@ func (f *guardedFile) SyncTo(n int64) (full bool, err error) {
 
 // Preallocate implements vfs.File; it is a hint.
 func (f *guardedFile) Preallocate(off, n int64) error {
-	if f.g.failure() == nil && f.File != nil {
+	if f.File != nil && f.g.begin() {
 		_ = f.File.Preallocate(off, n)
+		f.g.end()
 	}
 	return nil
 }
@@ -248,12 +312,18 @@ func (f *guardedFile) Fd() uintptr {
 	return f.File.Fd()
 }
 
-// Stat implements vfs.File.
+// Stat implements vfs.File. Pebble panics where it cannot look at a log that it
+// uses again.
 func (f *guardedFile) Stat() (vfs.FileInfo, error) {
 	if f.File == nil {
 		return nowhere{}, nil
 	}
-	return f.File.Stat()
+	info, err := f.File.Stat()
+	if err == nil || isTable(f.name) {
+		return info, err
+	}
+	f.g.fail(err)
+	return nowhere{}, nil
 }
 
 // nowhere describes a file that goes nowhere.

@@ -5,7 +5,8 @@
 // from osfs to Pebble's file seam and the guard that freezes a failed disk. It
 // must not know transactions, nor what keys mean.
 //
-// Goroutines: only Pebble's own; Close waits for them.
+// Goroutines: Pebble's own, and one that waits for the readers of a database
+// that another has replaced; Close waits for them.
 //
 // Failure. Pebble answers a failed write of its log or manifest by panicking or
 // by ending the process, with locks held. So the guard never lets it see one:
@@ -13,12 +14,17 @@
 // moment would leave it) and lets every later change vanish, while the store
 // answers Apply and Sync with the error. Views go on from memory and from the
 // files that are there.
+//
+// Recovery is what follows a crash, without one: the directory is opened once
+// more beside the frozen database, which writes all that its logs hold into new
+// tables; the batches that they lack are applied; and when all is durable the
+// new database takes the place of the old, which ends with its last reader.
+// Files of the old one that the new one has no use for are kept until then.
 package pebble
 
 import (
-	"cmp"
-	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path"
@@ -60,13 +66,6 @@ type Options struct {
 	// Log takes what people should know; nil is slog.Default.
 	Log *slog.Logger
 }
-
-// memTables is how many memtables may wait before Update is held up: the one
-// written, one being flushed, one more.
-const memTables = 3
-
-// maxSublevels is the read amplification of level 0 at which Update is held up.
-const maxSublevels = 24
 
 func (o *Options) setDefaults() {
 	if o.Clock == nil {
@@ -112,37 +111,62 @@ func makeDir(fs osfs.FS, dir string) error {
 
 // open is Open over Pebble's own seam.
 func open(o Options, fs vfs.FS) (kv.Engine, error) {
-	lock, err := pebble.LockDirectory(o.Dir, fs)
+	base, err := newStore(o, fs)
 	if err != nil {
-		if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EAGAIN) {
-			return nil, fsapi.Errorf(fsapi.Busy, "kv: %s is in use by another process: %w", o.Dir, err)
-		}
-		return nil, openError(o.Dir, err)
-	}
-	defer lock.Close() // the database holds a reference of its own
-	if err := checkMarker(fs, o.Dir); err != nil {
 		return nil, err
 	}
-	recovered, err := readLogs(fs, o.Dir, o.TailBytes)
+	s := &logged{store: base}
+	e, err := s.engine()
 	if err != nil {
-		return nil, openError(o.Dir, err)
-	}
-	s := newStore(o, fs)
-	s.db, err = pebble.Open(o.Dir, s.options(o, lock))
-	if err != nil {
-		return nil, openError(o.Dir, cmp.Or(s.guard.failure(), err))
-	}
-	s.counters = newCounters(s.db)
-	s.guard.opened.Store(true)
-	if err := s.guard.failure(); err != nil {
-		return nil, openError(o.Dir, cmp.Or(s.Close(), err))
-	}
-	e, err := s.engine(o, recovered)
-	if err != nil {
-		return nil, errors.Join(openError(o.Dir, err), s.Close())
+		return nil, errors.Join(err, s.Close())
 	}
 	return e, nil
 }
+
+// engine opens the directory, reads where its log ended and starts the
+// transaction layer.
+func (s *logged) engine() (kv.Engine, error) {
+	o := &s.o
+	if err := checkMarker(s.fs, o.Dir); err != nil {
+		return nil, err
+	}
+	recovered, err := readLogs(s.fs, o.Dir, o.TailBytes)
+	if err != nil {
+		return nil, openError(o.Dir, err)
+	}
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	c := kv.Config{TailBytes: o.TailBytes, Clock: o.Clock, Rand: o.Rand}
+	if c.Last, err = s.cur.Load().position(); err != nil {
+		return nil, openError(o.Dir, err)
+	}
+	// Pebble may have dropped a torn end that the reading of the logs accepted,
+	// or know of batches whose log is gone.
+	for len(recovered) > 0 && recovered[len(recovered)-1].Seq > c.Last.Seq {
+		recovered = recovered[:len(recovered)-1]
+	}
+	if n := len(recovered); n > 0 && recovered[n-1].Seq == c.Last.Seq {
+		c.Recovered = recovered
+	}
+	e, err := kv.NewEngine(s, c)
+	return e, fsapi.Wrap(errKind2(err), err, "kv: open "+o.Dir)
+}
+
+// lockDir takes the lock of a directory.
+func lockDir(dir string, fs vfs.FS) (io.Closer, error) {
+	lock, err := fs.Lock(fs.PathJoin(dir, lockName))
+	if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EAGAIN) {
+		return nil, fsapi.Errorf(fsapi.Busy, "kv: %s is in use by another process: %w", dir, err)
+	}
+	if err != nil {
+		return nil, openError(dir, err)
+	}
+	return lock, nil
+}
+
+// lockName is the file that Pebble locks, in its directory.
+const lockName = "LOCK"
 
 // markerPrefix begins the names of Pebble's markers, empty files whose names say
 // what is current; manifestMarker that of the one that names the manifest.
@@ -190,50 +214,16 @@ func errKind(err error) fsapi.Kind {
 	return fsapi.IO
 }
 
-// engine reads where the log ended and starts the transaction layer.
-func (s *store) engine(o Options, recovered []kv.Batch) (kv.Engine, error) {
-	c := kv.Config{TailBytes: o.TailBytes, Clock: o.Clock, Rand: o.Rand}
-	var err error
-	if c.Last, err = s.position(); err != nil {
-		return nil, err
-	}
-	// Pebble may have dropped a torn end that the reading of the logs accepted,
-	// or know of batches whose log is gone.
-	for len(recovered) > 0 && recovered[len(recovered)-1].Seq > c.Last.Seq {
-		recovered = recovered[:len(recovered)-1]
-	}
-	if n := len(recovered); n > 0 && recovered[n-1].Seq == c.Last.Seq {
-		c.Recovered = recovered
-	}
-	return kv.NewEngine(s, c)
-}
-
-// position is that of the newest batch in the database.
-func (s *store) position() (p kv.Position, err error) {
-	r, err := s.NewReader()
-	if err != nil {
-		return p, err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	v, ok, err := r.Get(kv.StateKey())
-	if err != nil || !ok {
-		return p, err
-	}
-	return kv.DecodePosition(v)
-}
-
 // options of the database: two cores, bounded memory, metadata-sized values
 // with now and then a journal frame.
-func (s *store) options(o Options, lock *pebble.Lock) *pebble.Options {
+func (d *database) options(o Options, cache *pebble.Cache) *pebble.Options {
 	po := &pebble.Options{
-		FS:                 s.guard,
-		Lock:               lock,
+		FS:                 d.guard,
 		FormatMajorVersion: pebble.FormatValueSeparation,
 		Merger:             counterMerger(),
-		Logger:             logger{s},
-		// Pebble takes what memtables occupy out of the cache.
-		CacheSize:    o.CacheBytes + memTables*o.MemTableBytes,
-		MemTableSize: uint64(o.MemTableBytes),
+		Logger:             logger{d},
+		Cache:              cache,
+		MemTableSize:       uint64(o.MemTableBytes),
 		// Writers are held up by Admit, where they can be told why and give up.
 		MemTableStopWritesThreshold: 64,
 		L0StopWritesThreshold:       1 << 20,
@@ -251,47 +241,22 @@ func (s *store) options(o Options, lock *pebble.Lock) *pebble.Options {
 		po.Levels[i].IndexBlockSize = 32 << 10
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
-	po.EventListener = s.listener()
+	po.EventListener = d.listener()
 	return po
 }
 
 // logger passes Pebble's messages on. Pebble reports to it what it cannot go on
 // from and expects not to return; here that closes the store for writing.
-type logger struct{ s *store }
+type logger struct{ d *database }
 
 var _ pebble.Logger = logger{}
 
 func (l logger) Infof(string, ...any) {}
 
 func (l logger) Errorf(format string, args ...any) {
-	l.s.log.Warn("metadata store", "dir", l.s.dir, "msg", fsapi.Errorf(fsapi.IO, format, args...).Error())
+	l.d.log.Warn("metadata store", "dir", l.d.dir, "msg", fsapi.Errorf(fsapi.IO, format, args...).Error())
 }
 
 func (l logger) Fatalf(format string, args ...any) {
-	l.s.guard.fail(fsapi.Errorf(fsapi.IO, "kv: "+format, args...))
-}
-
-var _ kv.Store = (*store)(nil)
-
-// Stats implements kv.Store.
-func (s *store) Stats() kv.Stats {
-	m := s.db.Metrics()
-	return kv.Stats{DiskBytes: int64(m.DiskSpaceUsage()), LogBytes: int64(m.WAL.Size)}
-}
-
-// Admit implements kv.Store.
-func (s *store) Admit(ctx context.Context) error {
-	for {
-		changed, err := s.pressure()
-		if changed == nil || err != nil {
-			return err
-		}
-		select {
-		case <-changed:
-		case <-s.guard.frozen:
-			return nil // Apply says why
-		case <-ctx.Done():
-			return fsapi.Errorf(fsapi.Interrupted, "kv: waiting for the disk: %w", context.Cause(ctx))
-		}
-	}
+	l.d.guard.fail(fsapi.Errorf(fsapi.IO, "kv: "+format, args...))
 }

@@ -1,8 +1,10 @@
 package pebble
 
 import (
+	"syscall"
 	"testing"
 
+	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/kv"
 	"github.com/strakefs/strake/internal/kv/kvtest"
 	"github.com/strakefs/strake/internal/osfs"
@@ -28,7 +30,26 @@ func TestConformance(t *testing.T) {
 	kvtest.Run(t, kvtest.Subject{
 		Open:    func(t *testing.T) kv.Engine { return place{small(osfs.OS{}, t.TempDir()+"/kv")}.Open(t) },
 		Durable: func(t *testing.T) kvtest.Place { return place{small(osfs.NewMem(osfs.MemOptions{}), "/data/kv")} },
+		Faulty: func(t *testing.T) (kv.Engine, func(fsapi.Kind)) {
+			fault := osfs.NewFault(osfs.NewMem(osfs.MemOptions{}), nil)
+			return place{tiny(fault)}.Open(t), func(k fsapi.Kind) { fault.SetRule(failing(k)) }
+		},
 	})
+}
+
+// failing has every change of files that are not tables fail, as a full or a
+// broken disk does, and forgets what could not be synced.
+func failing(k fsapi.Kind) osfs.Rule {
+	errno := map[fsapi.Kind]syscall.Errno{fsapi.NoSpace: syscall.ENOSPC, fsapi.IO: syscall.EIO}[k]
+	if errno == 0 {
+		return nil
+	}
+	return func(c osfs.Call) osfs.Outcome {
+		if (c.Op == osfs.OpWrite || c.Op == osfs.OpSync) && !isTable(c.Name) {
+			return osfs.Outcome{Err: errno, Forget: true}
+		}
+		return osfs.Outcome{}
+	}
 }
 
 func BenchmarkPebble(b *testing.B) {

@@ -11,9 +11,10 @@ import (
 	"github.com/strakefs/strake/internal/kv"
 )
 
-// pin is a snapshot of the database that readers share as long as nothing is
+// pin is a snapshot of a database that readers share as long as nothing is
 // committed. The last to let go closes it.
 type pin struct {
+	d    *database
 	snap *pebble.Snapshot
 	seq  uint64 // every batch up to it is in the snapshot
 	refs atomic.Int64
@@ -33,35 +34,51 @@ func (p *pin) acquire() bool {
 }
 
 func (p *pin) release() error {
-	if p.refs.Add(-1) == 0 {
-		return p.snap.Close()
+	if p.refs.Add(-1) > 0 {
+		return nil
 	}
-	return nil
+	err := p.snap.Close()
+	p.d.release()
+	return err
 }
 
 // pin is a snapshot that holds everything applied so far.
 func (s *store) pin() *pin {
-	seq := s.applied.Load()
-	old := s.shared.Load()
-	if old != nil && old.seq >= seq && old.acquire() {
-		return old
+	for {
+		d := s.cur.Load()
+		seq := d.applied.Load()
+		old := d.shared.Load()
+		if old != nil && old.seq >= seq && old.acquire() {
+			return old
+		}
+		if d.acquire() { // otherwise another has taken its place
+			return d.share(old, seq)
+		}
 	}
-	p := &pin{snap: s.db.NewSnapshot(), seq: seq}
+}
+
+// share makes a pin in place of the shared one that was found. It keeps the
+// reference to d that the caller has taken.
+func (d *database) share(old *pin, seq uint64) *pin {
+	p := &pin{d: d, snap: d.db.NewSnapshot(), seq: seq}
 	p.refs.Store(2)
-	if !s.shared.CompareAndSwap(old, p) {
+	if !d.shared.CompareAndSwap(old, p) {
 		p.refs.Store(1)
 		return p
 	}
 	if old != nil {
 		_ = old.release()
 	}
+	if d.old.Load() { // retired meanwhile, and perhaps before it could see p
+		d.unshare()
+	}
 	return p
 }
 
 // unshare lets go of the shared snapshot, so that an idle one does not keep old
 // versions from being dropped.
-func (s *store) unshare() {
-	if p := s.shared.Swap(nil); p != nil {
+func (d *database) unshare() {
+	if p := d.shared.Swap(nil); p != nil {
 		_ = p.release()
 	}
 }

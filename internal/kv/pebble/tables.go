@@ -1,7 +1,6 @@
 package pebble
 
 import (
-	"cmp"
 	"errors"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -40,54 +39,60 @@ func OpenTables(o Options, t TablesOptions) (*Tables, kv.Position, error) {
 	if err := checkMarker(t.Files, o.Dir); err != nil {
 		return nil, kv.Position{}, err
 	}
-	s := newStore(o, t.Files)
-	po := s.options(o, nil)
-	po.DisableWAL = true
-	po.DisableAutomaticCompactions = t.Frozen
-	// They are read from every table at the start, which may be far away.
-	po.DisableTableStats = true
-	po.MaxManifestFileSize = t.ManifestBytes
-	var err error
-	if s.db, err = pebble.Open(o.Dir, po); err != nil {
-		return nil, kv.Position{}, openError(o.Dir, cmp.Or(s.guard.failure(), err))
+	s, err := newStore(o, t.Files)
+	if err != nil {
+		return nil, kv.Position{}, err
 	}
-	s.counters = newCounters(s.db)
-	s.guard.opened.Store(true)
-	p, err := s.position()
-	if err = cmp.Or(s.guard.failure(), err); err != nil {
+	s.tune = t.tune
+	if err := s.open(); err != nil {
+		return nil, kv.Position{}, errors.Join(err, s.Close())
+	}
+	p, err := s.cur.Load().position()
+	if err != nil {
 		return nil, p, errors.Join(openError(o.Dir, err), s.Close())
 	}
 	return &Tables{s}, p, nil
 }
 
+// tune makes the database one without a log.
+func (t TablesOptions) tune(po *pebble.Options) {
+	po.DisableWAL = true
+	po.DisableAutomaticCompactions = t.Frozen
+	// They are read from every table at the start, which may be far away.
+	po.DisableTableStats = true
+	po.MaxManifestFileSize = t.ManifestBytes
+}
+
 // Sync implements kv.Store: there is no log.
-func (t *Tables) Sync() error { return t.guard.failure() }
+func (t *Tables) Sync() error { return t.cur.Load().guard.failure() }
 
 // Flush makes tables of what was applied before the call.
 func (t *Tables) Flush() error {
-	if err := t.guard.failure(); err != nil {
+	d := t.cur.Load()
+	if err := d.guard.failure(); err != nil {
 		return err
 	}
-	if err := t.db.Flush(); err != nil {
-		return fsapi.Wrap(errKind(err), err, "kv: flush to "+t.dir)
+	if err := d.db.Flush(); err != nil {
+		return fsapi.Wrap(errKind(err), err, "kv: flush to "+d.dir)
 	}
-	return t.guard.failure()
+	return d.guard.failure()
 }
 
 // Checkpoint makes dir, which is not there yet: a directory of the tables as they
 // are, linked, and of the small files that describe them.
 func (t *Tables) Checkpoint(dir string) error {
-	if err := t.guard.failure(); err != nil {
+	d := t.cur.Load()
+	if err := d.guard.failure(); err != nil {
 		return err
 	}
-	if err := t.db.Checkpoint(dir); err != nil {
-		return fsapi.Wrap(errKind(err), err, "kv: checkpoint "+t.dir)
+	if err := d.db.Checkpoint(dir); err != nil {
+		return fsapi.Wrap(errKind(err), err, "kv: checkpoint "+d.dir)
 	}
-	return t.guard.failure()
+	return d.guard.failure()
 }
 
 // Applied is the newest batch whose Apply has returned.
-func (t *Tables) Applied() kv.Seq { return kv.Seq(t.applied.Load()) }
+func (t *Tables) Applied() kv.Seq { return kv.Seq(t.cur.Load().applied.Load()) }
 
 // Sublevels of level 0: what a read may have to look through.
-func (t *Tables) Sublevels() int { return int(t.db.Metrics().Levels[0].Sublevels) }
+func (t *Tables) Sublevels() int { return int(t.cur.Load().db.Metrics().Levels[0].Sublevels) }
