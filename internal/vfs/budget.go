@@ -35,6 +35,13 @@ func (b *Budget) Used() int64 { return b.level.Load() }
 // pressed reports whether write-back should not wait for age.
 func (b *Budget) pressed() bool { return b.level.Load() > b.max/2 }
 
+// short reports whether a writer waits for room.
+func (b *Budget) short() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.waiting > 0
+}
+
 // admit waits until there is room for n more bytes. It charges nothing: pages
 // do, when they are made, so that the bound may be passed by what the writers
 // that were let in write. It fails where ctx ends, or where write-back fails

@@ -276,6 +276,19 @@ func (n *node) dirtyBytes() int64 {
 	return n.data.bytes
 }
 
+// flying reports whether a flight was launched and has not landed.
+func flying(f *flight) bool {
+	if f == nil {
+		return false
+	}
+	select {
+	case <-f.done:
+		return false
+	default:
+		return true
+	}
+}
+
 func (fs *Local) needsFlush(n *node) bool {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
@@ -320,14 +333,16 @@ func releaseAll(nodes []*node) {
 }
 
 // flushAged stores a big node; where it is still being written from one end to
-// the other, its last bytes stay for the chunk that they will be part of.
+// the other, its last bytes stay for the chunk that they will be part of. Not
+// where a writer waits for the room that they take, and nothing of the node is
+// on its way that would make some: the writer may be the node's own.
 func (fs *Local) flushAged(n *node) {
 	n.fl.Lock()
 	defer n.fl.Unlock()
 	n.mu.RLock()
 	busy := !n.gone && fs.now().Sub(n.wrote) < fs.o.FlushAge/5
 	n.mu.RUnlock()
-	if !busy {
+	if !busy || fs.o.Budget.short() && !flying(n.last) {
 		_ = fs.flushNodeLocked(n)
 		return
 	}
