@@ -161,6 +161,9 @@ func (n *Node) setVolume(ctx context.Context, req api.VolumeSet) (api.Volume, er
 		if err != nil {
 			return api.Volume{}, err
 		}
+		if err := n.drives.possible(p); err != nil {
+			return api.Volume{}, err
+		}
 		rec.Policy = p.Or(rec.Policy)
 	}
 	if req.QuotaBytes != nil {

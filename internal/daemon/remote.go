@@ -74,7 +74,7 @@ const (
 // toBucket brings everything to a bucket.
 func (n *Node) toBucket(ctx context.Context) error {
 	if !n.drives.hasKind(bucketKind) {
-		return fsapi.Errorf(fsapi.NotSupported, "ack=remote needs a bucket: add one with 'strake drive add NAME s3://BUCKET' or set another class")
+		return noBucket()
 	}
 	seq := n.engine.LastSeq()
 	if err := n.upkeep.Drain(ctx); err != nil {

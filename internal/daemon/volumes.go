@@ -129,6 +129,9 @@ func (vs *volumes) create(ctx context.Context, name, cipher, policyText string, 
 	if err != nil {
 		return err
 	}
+	if err := vs.n.drives.possible(p); err != nil {
+		return err
+	}
 	rec, err := vs.n.meta.CreateVolume(ctx, meta.Volume{Name: name, Encrypted: c != fsapi.CipherNone, Policy: p.Or(policy.Default()), Quota: q})
 	if err != nil {
 		return err
@@ -180,7 +183,7 @@ func (vs *volumes) start(rec meta.Volume) error {
 		CopiesChanged: func(ino fsapi.Ino) { n.copiesChanged(rec.ID, ino) },
 		Meta:          n.meta, Blob: vfs.FromStore(n.blob), Volume: rec.ID, Budget: n.budget,
 		FlushAge: n.cfg.Write.FlushAge, Flushers: n.cfg.Write.Flushers, ReadAhead: readAhead(int64(n.cfg.Read.Ahead)), Nodes: n.cfg.Cache.Inodes, InlineMax: int(n.cfg.Write.Inline),
-		Segment: int64(n.cfg.Segment.Size), Capacity: n.drives.capacity, Virtual: n.virtual(), Remote: n.remote.wait, Clock: n.clock, Log: n.log,
+		Segment: int64(n.cfg.Segment.Size), Capacity: n.drives.capacity, Virtual: n.virtual(), Remote: n.remote.wait, Possible: n.drives.possible, Clock: n.clock, Log: n.log,
 	})
 	if err != nil {
 		return fsapi.Wrap(fsapi.KindOf(err), err, "open volume "+rec.Name)

@@ -9,6 +9,7 @@ import (
 	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/policy"
 )
 
 // Defaults of Options.
@@ -44,6 +45,9 @@ type Options struct {
 	// Capacity measures the drives in bytes; nil: not known, and nothing is
 	// refused early.
 	Capacity func(ctx context.Context) (total, avail int64, err error)
+	// Possible says what of a policy that is to be set cannot be done here: it
+	// names a tier without drives, say; nil: everything can.
+	Possible func(p policy.Policy) error
 	// Remote returns when everything that was durable here before the call is
 	// also in a bucket, for the acknowledgement class remote; nil: there is none,
 	// and an fsync that asks for it fails with fsapi.NotSupported.

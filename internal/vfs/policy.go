@@ -139,6 +139,11 @@ func (fs *Local) SetPolicy(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino, p 
 }
 
 func (fs *Local) setPolicy(c *fsapi.Cred, n *node, p policy.Policy) error {
+	if fs.o.Possible != nil {
+		if err := fs.o.Possible(p); err != nil {
+			return err
+		}
+	}
 	var copies bool // others are asked for
 	err := fs.change(c, n, func(tx *meta.Tx, in *meta.Inode) error {
 		old, err := tx.Policy(in.Ino)
