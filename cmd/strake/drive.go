@@ -20,6 +20,7 @@ type driveCmd struct {
 	Replicas driveReplicasCmd `cmd:"" help:"List what a drive holds of segments."`
 	List     driveListCmd     `cmd:"" help:"List drives."`
 	Show     driveShowCmd     `cmd:"" help:"Show one drive."`
+	Only     driveOnlyCmd     `cmd:"" help:"Show what on a drive has no other readable copy."`
 }
 
 type driveAddCmd struct {
@@ -179,6 +180,23 @@ func (c *driveReplicasCmd) Run(g *globals) error {
 		rows(w, []any{"BLOB", "SIZE", "LIVE IN SEGMENT", "SURVIVES LOSS OF"}, t)
 		if l.More {
 			fmt.Fprintln(w, "there are more: --limit shows them")
+		}
+	})
+}
+
+type driveOnlyCmd struct {
+	Name string `arg:"" help:"Name of the drive."`
+}
+
+func (c *driveOnlyCmd) Run(g *globals) error {
+	o, err := client.Call[api.OnlyHere](g.ctx, g.client(), "GET", "/v1/admin/drives/only", api.Named{Name: c.Name})
+	if err != nil {
+		return err
+	}
+	return g.out.value(o, func(w io.Writer) {
+		fmt.Fprintf(w, "%d segments with %s of live data cannot be read without drive %s\n", o.Segments, size(o.Bytes), c.Name)
+		for _, s := range o.Listed {
+			fmt.Fprintf(w, "segment %s of volume %s: %s\n", s.Segment, s.Volume, strings.Join(s.Files, ", "))
 		}
 	})
 }

@@ -843,3 +843,18 @@ type JobID struct {
 type JobRate struct {
 	Rate int64 `json:"rate"`
 }
+
+// OnlyHere is what on a drive has no other readable copy.
+type OnlyHere struct {
+	Segments int64         `json:"segments"`
+	Bytes    int64         `json:"bytes"`
+	Listed   []OnlySegment `json:"listed"` // the first of them
+}
+
+// OnlySegment is a segment that only one drive has, with files whose data lies in
+// it.
+type OnlySegment struct {
+	Segment string   `json:"segment"`
+	Volume  string   `json:"volume"`
+	Files   []string `json:"files"`
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/strakefs/strake/internal/blob/upkeep"
 	"github.com/strakefs/strake/internal/blob/upkeep/job"
 	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/meta"
 	"github.com/strakefs/strake/internal/vfs"
 )
 
@@ -195,6 +196,62 @@ func (n *Node) jobProblems() (out []string) {
 			out = append(out, fmt.Sprintf("job %d (%s %v) failed: %s", j.ID, j.Kind, n.jobText(context.Background(), j), j.Err))
 		}
 		seen[what] = true
+	}
+	return out
+}
+
+// Bounds of what onlyOnDrive names.
+const (
+	onlySegments = 100
+	onlyFiles    = 8
+)
+
+// onlyOnDrive is what would be lost with a drive: for those who want to remove
+// it.
+func (n *Node) onlyOnDrive(ctx context.Context, req api.Named) (api.OnlyHere, error) {
+	id := n.drives.byName(req.Name)
+	if id == 0 {
+		return api.OnlyHere{}, fsapi.Errorf(fsapi.NotExist, "there is no drive named %q", req.Name)
+	}
+	return n.onlyOn(ctx, id)
+}
+
+// onlyOn lists the segments with live data that cannot be read without a drive.
+func (n *Node) onlyOn(ctx context.Context, id fsapi.DriveID) (api.OnlyHere, error) {
+	out := api.OnlyHere{Listed: []api.OnlySegment{}}
+	var first []meta.SegmentUse
+	err := n.upkeep.LostWithout(ctx, id, func(s meta.SegmentUse) bool {
+		out.Segments++
+		out.Bytes += s.Live
+		if len(first) < onlySegments {
+			first = append(first, s)
+		}
+		return ctx.Err() == nil
+	})
+	for i := range first {
+		out.Listed = append(out.Listed, n.describeOnly(ctx, &first[i].Segment))
+	}
+	return out, err
+}
+
+// describeOnly names files whose data lies in a segment, by its directory.
+func (n *Node) describeOnly(ctx context.Context, s *fsapi.Segment) api.OnlySegment {
+	out := api.OnlySegment{Segment: s.ID.String(), Files: []string{}}
+	v := n.volumes.byID(s.Volume)
+	if v == nil {
+		return out
+	}
+	out.Volume = v.name()
+	r, err := n.blob.Open(ctx, s)
+	if err != nil { // the drive is away: what it held cannot be asked
+		return out
+	}
+	seen := map[fsapi.Ino]bool{0: true}
+	for _, e := range r.Directory() {
+		if !seen[e.Ino] && len(out.Files) < onlyFiles {
+			out.Files = append(out.Files, n.pathOf(ctx, v, e.Ino))
+		}
+		seen[e.Ino] = true
 	}
 	return out
 }
