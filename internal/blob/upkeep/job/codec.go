@@ -27,10 +27,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // clip bounds a text.
 func clip(s string) string { return s[:min(len(s), maxText)] }
 
-// appendJob writes a job as FORMAT.md says.
-func appendJob(b []byte, j *Job) []byte {
-	start := len(b)
-	b = append(append(b, magic...), version, 0, 0, 0, 0)
+// encodeJob writes a job as FORMAT.md says.
+func encodeJob(j *Job) []byte {
+	b := append([]byte(magic), version, 0, 0, 0, 0)
 	b = binary.AppendUvarint(b, j.ID)
 	b = putText(b, j.Kind)
 	b = binary.AppendUvarint(b, uint64(len(j.Args)))
@@ -46,8 +45,8 @@ func appendJob(b []byte, j *Job) []byte {
 		b = binary.AppendVarint(b, moment(t))
 	}
 	b = putText(putText(b, j.Err), j.Note)
-	binary.BigEndian.PutUint32(b[start+len(magic)+1:], uint32(len(b)-start-headerSize))
-	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+	binary.BigEndian.PutUint32(b[len(magic)+1:], uint32(len(b)-headerSize))
+	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
 func putText(b []byte, s string) []byte {
@@ -63,7 +62,7 @@ func moment(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
-// parseJob reads what appendJob wrote: fsapi.Corrupt.
+// parseJob reads what encodeJob wrote: fsapi.Corrupt.
 func parseJob(b []byte) (Job, error) {
 	var j Job
 	body, err := unwrap(b)

@@ -20,7 +20,7 @@ func full() Job {
 
 func TestRecord(t *testing.T) {
 	j := full()
-	b := appendJob(nil, &j)
+	b := encodeJob(&j)
 	got, err := parseJob(b)
 	if err != nil || !cmp.Equal(got, j) {
 		t.Fatalf("%v: %s", err, cmp.Diff(got, j))
@@ -44,14 +44,14 @@ func TestRecord(t *testing.T) {
 
 func FuzzRecord(f *testing.F) {
 	j := full()
-	f.Add(appendJob(nil, &j))
-	f.Add(appendJob(nil, &Job{ID: 1, State: Done}))
+	f.Add(encodeJob(&j))
+	f.Add(encodeJob(&Job{ID: 1, State: Done}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		j, err := parseJob(b)
 		if err != nil {
 			return
 		}
-		again, err := parseJob(appendJob(nil, &j))
+		again, err := parseJob(encodeJob(&j))
 		if err != nil || !cmp.Equal(j, again) {
 			t.Fatalf("%v: %s", err, cmp.Diff(j, again))
 		}

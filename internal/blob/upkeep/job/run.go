@@ -152,7 +152,7 @@ func (r *Runner) save(ctx context.Context, e *entry) error {
 	if len(j.Cursor) > maxCursor {
 		return fsapi.Errorf(fsapi.TooBig, "job %d: a cursor of %d bytes, at most %d", j.ID, len(j.Cursor), maxCursor)
 	}
-	return r.o.Store.PutSetting(ctx, recordName(j.ID), appendJob(nil, &j))
+	return r.o.Store.PutSetting(ctx, recordName(j.ID), encodeJob(&j))
 }
 
 // prune forgets the oldest of the ended jobs beyond the bound.
