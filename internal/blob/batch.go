@@ -58,7 +58,8 @@ type item struct {
 	bare  bool // makes no extent
 
 	loc    fsapi.Location
-	from   fsapi.Location // of a chunk that is known: where it lies less safely
+	from   fsapi.Location   // of a chunk that is known: where it lies less safely
+	had    []fsapi.CopySpec // the copies it should have there
 	inline []byte
 	same   *item // the item of the batch that stores the same chunk
 	stored bool  // loc is from the index

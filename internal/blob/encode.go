@@ -105,8 +105,9 @@ func (b *Batch) lookup(it *item) error {
 	case int(c.Len) != len(it.data):
 		return fsapi.Errorf(fsapi.Corrupt, "chunk %v of volume %d: its record says %d bytes, its id was made of %d: run fsck", it.id, b.vol, c.Len, len(it.data))
 	}
-	if ok, err := b.safe(c.Loc.Segment); err != nil || !ok {
-		it.from = c.Loc
+	had, ok, err := b.safe(c.Loc.Segment)
+	if err != nil || !ok {
+		it.from, it.had = c.Loc, had
 		return err
 	}
 	it.loc, it.stored = c.Loc, true
@@ -115,17 +116,21 @@ func (b *Batch) lookup(it *item) error {
 }
 
 // safe reports whether what lies in a segment is as safe as the batch's class
-// asks. Where it is not, the chunk is stored anew and its record follows: data
-// shared by files of different policies has the copies of the more careful one.
-func (b *Batch) safe(id fsapi.SegmentID) (bool, error) {
+// asks, and which copies the segment should have. Where it is not, the chunk is
+// stored anew and its record follows, to a segment that has the copies of both:
+// data shared by files of different policies is as safe as each of them asks.
+func (b *Batch) safe(id fsapi.SegmentID) (had []fsapi.CopySpec, ok bool, err error) {
 	if id.IsJournal() {
-		return true, nil
+		return nil, true, nil
 	}
 	at, err := b.st.whereIs(b.ctx, id)
 	if errors.Is(err, fsapi.NotExist) { // compacted since
-		return false, nil
+		return nil, false, nil
 	}
-	return err == nil && fsapi.Covers(at.want, b.class.Copies), err
+	if err != nil {
+		return nil, false, err
+	}
+	return at.want, fsapi.Covers(at.want, b.class.Copies), nil
 }
 
 func (b *Batch) countDup(it *item) {

@@ -28,8 +28,9 @@ type segWriter struct {
 	entries []segment.Entry
 	items   []*item // of the entries, to write them again
 	to      chosen
-	img     *image   // where the copy is shards
-	gather  []*block // of img, as they were begun
+	want    []fsapi.CopySpec // the copies it should have
+	img     *image           // where the copy is shards
+	gather  []*block         // of img, as they were begun
 	reps    []*replica
 	wg      sync.WaitGroup // of the goroutines that write
 	closed  bool
@@ -63,7 +64,7 @@ func (b *Batch) beginSegment(size int64, bad []fsapi.DriveID) (*segWriter, error
 	if err != nil {
 		return nil, err
 	}
-	w := &segWriter{b: b, id: id, key: key}
+	w := &segWriter{b: b, id: id, key: key, want: b.class.Copies}
 	if w.to, err = b.st.place(b.ctx, b.class.Copies, size, bad); err != nil {
 		return nil, err
 	}
@@ -186,6 +187,9 @@ func (w *segWriter) reserve(it *item, n int) *slot {
 		Chunk: it.id, Offset: uint32(off), Length: uint32(n), Len: uint32(len(it.data)), Ino: it.ino, FileOff: it.off,
 	})
 	w.items = append(w.items, it)
+	if len(it.had) > 0 {
+		w.want = fsapi.JoinCopies(w.want, it.had)
+	}
 	return s
 }
 
@@ -298,7 +302,7 @@ func (w *segWriter) record() fsapi.Segment {
 	return fsapi.Segment{
 		ID: w.id, Volume: w.b.vol, Size: w.off, Payload: int64(last.Offset+last.Length) - segment.HeaderSize,
 		Frames: uint32(len(w.entries)), Created: w.head.Created,
-		Want: slices.Clone(w.b.class.Copies), Copies: []fsapi.CopyPlace{placed(w.to.spec, w.reps)},
+		Want: slices.Clone(w.want), Copies: []fsapi.CopyPlace{placed(w.to.spec, w.reps)},
 	}
 }
 

@@ -183,3 +183,24 @@ func Covers(have, want []CopySpec) bool {
 	}
 	return true
 }
+
+// JoinCopies is a list of copies that covers two others: of each tier the one that
+// outlives more lost drives, and pinned if one of them is.
+func JoinCopies(a, b []CopySpec) []CopySpec {
+	out := slices.Clone(a)
+	for _, w := range b {
+		i := slices.IndexFunc(out, func(c CopySpec) bool { return c.Tier == w.Tier })
+		if i < 0 {
+			out = append(out, w)
+			continue
+		}
+		pinned := !out[i].Evictable || !w.Evictable
+		if w.Tolerates() > out[i].Tolerates() {
+			out[i] = w
+		}
+		if pinned {
+			out[i].Evictable, out[i].EvictAfter = false, 0
+		}
+	}
+	return out
+}

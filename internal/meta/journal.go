@@ -72,7 +72,9 @@ func (tx *Tx) safer(c fsapi.Chunk, f *fsapi.JournalFrame) error {
 	}
 	unplace(tx.w, tx.vol, c.Loc)
 	c.Loc = f.Loc
-	tx.putJournal(c.ID, f)
+	both := *f
+	both.Want = fsapi.JoinCopies(f.Want, have)
+	tx.putJournal(c.ID, &both)
 	tx.key = chunkKey(tx.key, tabChunk, tx.vol, &c.ID)
 	tx.val = appendChunk(tx.val[:0], &c)
 	tx.w.Put(tx.key, tx.val)

@@ -332,6 +332,34 @@ func TestDuplicatesAreAsSafeAsAsked(t *testing.T) {
 	r.checkMeta()
 }
 
+// Data shared by files on different tiers lies on both.
+func TestDuplicatesOnOtherTiers(t *testing.T) {
+	for _, mode := range []blob.Mode{blob.Segment, blob.Auto} {
+		r := copiesRig(t, "hot:2", map[string]int{"hot": 2, "cold": 1})
+		data := random(1, 30_000)
+		r.write("a", blob.Segment, data)
+		p, _ := policy.Parse("copies=cold:1")
+		r.vol.Policy.Copies = p.Copies
+		r.write("b", mode, data)
+		if _, err := r.up.Pack(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range r.write("c", blob.Segment, data).Extents {
+			c, err := r.meta.Chunk(t.Context(), r.vol.ID, e.Chunk)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := r.meta.Segment(t.Context(), c.Loc.Segment)
+			if err != nil || !fsapi.Covers(s.Want, p.Copies) || !fsapi.Covers(s.Want, []policy.Copy{{Tier: "hot", Replicas: 2}}) {
+				t.Fatalf("mode %v: chunk %v lies in %v, %v", mode, e.Chunk, s.Want, err)
+			}
+		}
+		r.fulfil()
+		r.check()
+		r.checkMeta()
+	}
+}
+
 // Small writes keep the policy of their file, and their owner, when they leave
 // the journal.
 func TestPackKeepsPolicyAndOwner(t *testing.T) {

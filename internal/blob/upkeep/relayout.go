@@ -440,7 +440,7 @@ func (l *layouter) rewriteChunk(ctx context.Context, h *homes, f meta.FileWant, 
 			l.note.kept++
 			return nil
 		}
-		want = join(have, want)
+		want = fsapi.JoinCopies(have, want)
 	}
 	if h.gathered[c.ID] { // for another file: it lies elsewhere in a moment
 		moved, err := h.flush(ctx)
@@ -467,27 +467,6 @@ func (l *layouter) rewriteChunk(ctx context.Context, h *homes, f meta.FileWant, 
 		err = l.u.pace.wait(ctx, int64(c.Loc.Length))
 	}
 	return err
-}
-
-// join is a list of copies that covers two others: of each tier the one that
-// outlives more lost drives, and pinned if one of them is.
-func join(a, b []fsapi.CopySpec) []fsapi.CopySpec {
-	out := slices.Clone(a)
-	for _, w := range b {
-		i := slices.IndexFunc(out, func(c fsapi.CopySpec) bool { return c.Tier == w.Tier })
-		if i < 0 {
-			out = append(out, w)
-			continue
-		}
-		pinned := !out[i].Evictable || !w.Evictable
-		if w.Tolerates() > out[i].Tolerates() {
-			out[i] = w
-		}
-		if pinned {
-			out[i].Evictable, out[i].EvictAfter = false, 0
-		}
-	}
-	return out
 }
 
 // homes are rewriters by the copies they write.
