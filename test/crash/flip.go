@@ -166,7 +166,7 @@ func (b *bitStore) readSegment(ctx context.Context, disk *osfs.Mem, name string)
 	if err != nil {
 		return false, fmt.Errorf("open: %w", err)
 	}
-	defer s.Close()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	wrong, err := b.read(ctx, s)
 	switch {
 	case wrong != nil:
@@ -184,12 +184,12 @@ func (b *bitStore) readSegment(ctx context.Context, disk *osfs.Mem, name string)
 
 // scrubSegment scrubs twice: the first time finds and names, with another
 // replica the second time finds nothing.
-func (b *bitStore) scrubSegment(ctx context.Context, disk *osfs.Mem, name string) error {
+func (b *bitStore) scrubSegment(ctx context.Context, disk *osfs.Mem, name string) (err error) {
 	s, err := b.open(disk)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	r, err := s.Upkeep.Scrub(ctx, true)
 	if err != nil {
 		return err
@@ -221,7 +221,7 @@ func (b *bitStore) table(ctx context.Context, name string, bit int64) (noticed b
 		}
 		return true, nil
 	}
-	defer s.Close()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	wrong, err := b.read(ctx, s)
 	if wrong != nil {
 		return false, wrong

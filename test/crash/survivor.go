@@ -133,17 +133,17 @@ func (v *verdict) contents(ctx context.Context, fs *vfs.Local) error {
 	return nil
 }
 
-func readAll(ctx context.Context, fs *vfs.Local, ino fsapi.Ino) ([]byte, error) {
+func readAll(ctx context.Context, fs *vfs.Local, ino fsapi.Ino) (p []byte, err error) {
 	f, err := fs.Open(ctx, fsapi.Root, ino, vfs.OpenRead|vfs.OpenNoTime)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { err = errors.Join(err, f.Close()) }()
 	a, err := f.Attr(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p := make([]byte, a.Size)
+	p = make([]byte, a.Size)
 	n, err := f.ReadAt(ctx, p, 0)
 	if err == nil && int64(n) != a.Size {
 		err = fmt.Errorf("ino %d: %d bytes read of %d", ino, n, a.Size)
