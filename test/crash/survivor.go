@@ -204,7 +204,7 @@ func deleteAll(ctx context.Context, s *stack.Stack, want map[string][]byte) erro
 		}
 		got, err := readAll(ctx, s.Local, a.Ino)
 		if err != nil || !bytes.Equal(got, data) {
-			return fmt.Errorf("%s is not what it was before another crash: %v", name, err)
+			return errors.Join(fmt.Errorf("%s is not what it was before another crash", name), err)
 		}
 	}
 	if err := removeBelow(ctx, s.Local, fsapi.RootIno); err != nil {

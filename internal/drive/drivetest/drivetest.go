@@ -403,7 +403,7 @@ func testListStops(t *testing.T, s *suite) {
 			}
 			return nil
 		})
-		if want == io.EOF {
+		if errors.Is(want, io.EOF) {
 			must(t, err)
 		} else if !errors.Is(err, stop) {
 			t.Errorf("list ended with %v", err)
