@@ -110,10 +110,10 @@ func (u *Upkeep) runRelayout(ctx context.Context, t *job.Task) error {
 			return notHere(err)
 		}
 	}
-	switch {
-	case c[0] == layoutWhole:
+	switch c[0] {
+	case layoutWhole:
 		return l.whole(ctx, c)
-	case c[0] == layoutCount:
+	case layoutCount:
 		if err := l.count(ctx, c); err != nil {
 			return notHere(err)
 		}

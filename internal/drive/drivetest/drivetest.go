@@ -488,14 +488,10 @@ func testDeleteWhileReading(t *testing.T, s *suite) {
 			wg.Go(func() {
 				p := make([]byte, len(data))
 				for range 10 {
-					_, err := s.ReadAt(s.ctx, name, 0, p)
-					switch {
-					case err == nil:
-						if !bytes.Equal(p, data) {
-							t.Error("wrong bytes")
-						}
-					default:
+					if _, err := s.ReadAt(s.ctx, name, 0, p); err != nil {
 						wantKind(t, err, fsapi.NotExist, name)
+					} else if !bytes.Equal(p, data) {
+						t.Error("wrong bytes")
 					}
 				}
 			})
