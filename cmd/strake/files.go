@@ -302,7 +302,7 @@ func saveFile(to string, from io.Reader, total int64, bar *progress) (int64, err
 	if err != nil {
 		return 0, err
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }() // it is gone where it got its name
 	defer f.Close()
 	defer bar.clear()
 	n, err := io.Copy(f, &counter{r: from, tick: func(n int64) { bar.show("get "+to, n, total, size) }})

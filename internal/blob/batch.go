@@ -149,7 +149,8 @@ func (b *Batch) AddChunk(ctx context.Context, id fsapi.ChunkID, ino fsapi.Ino, o
 		return err
 	}
 	if len(data) == 0 || len(data) > policy.MaxChunk {
-		return b.fail(fsapi.Errorf(fsapi.Corrupt, "chunk %v has %d bytes", id, len(data)))
+		b.fail(fsapi.Errorf(fsapi.Corrupt, "chunk %v has %d bytes", id, len(data)))
+		return b.failed()
 	}
 	return b.push(ctx, &item{ino: ino, off: off, id: id, known: true, fresh: true, bare: true, data: data})
 }
@@ -194,7 +195,8 @@ func (b *Batch) AddInline(ctx context.Context, ino fsapi.Ino, data []byte) error
 		it := &item{ino: ino, data: data}
 		ok, err := b.inline(it)
 		if err != nil {
-			return b.fail(err)
+			b.fail(err)
+			return b.failed()
 		}
 		if ok {
 			b.items = append(b.items, it)
@@ -239,8 +241,8 @@ func (b *Batch) start(ctx context.Context) error {
 	select {
 	case b.inflight <- struct{}{}:
 	case <-ctx.Done():
-		err := fsapi.Wrap(fsapi.KindOf(ctx.Err()), ctx.Err(), "store data")
-		return b.fail(err)
+		b.fail(fsapi.Wrap(fsapi.KindOf(ctx.Err()), ctx.Err(), "store data"))
+		return b.failed()
 	}
 	run := b.takeDeferred()
 	b.wg.Go(func() {
@@ -260,14 +262,13 @@ func (b *Batch) takeDeferred() run {
 // Size is the bytes of frames so far, without those under way.
 func (b *Batch) Size() int64 { return b.size.Load() }
 
-// fail keeps the first error and returns it.
-func (b *Batch) fail(err error) error {
+// fail keeps the first error, for failed.
+func (b *Batch) fail(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err == nil {
 		b.err = err
 	}
-	return b.err
 }
 
 func (b *Batch) failed() error {

@@ -104,7 +104,7 @@ func crashOnce(t *testing.T, seed uint64) {
 	if r.Store, err = blob.New(blob.Options{Index: x, Keys: keys, Drives: r.set, CacheBytes: 1}); err != nil {
 		t.Fatal(err)
 	}
-	defer r.Store.Close()
+	defer r.Close()
 	for _, f := range promised {
 		for _, seg := range f.st.Segments {
 			for _, d := range []drive.Drive{da, db} {

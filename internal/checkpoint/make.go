@@ -77,17 +77,17 @@ type made struct {
 
 // write writes a checkpoint of the engine as it is now, and verifies it. The
 // error is the engine's; those of drives are in the result.
-func (s *Shipper) write(ctx context.Context, epoch uint64, drives []drive.Drive) (*made, error) {
+func (s *Shipper) write(ctx context.Context, epoch uint64, drives []drive.Drive) (m *made, err error) {
 	snap, err := s.o.Engine.Snapshot()
 	if err != nil {
 		return nil, err
 	}
-	defer snap.Close()
+	defer func() { err = errors.Join(err, snap.Close()) }()
 	// What a crash of the engine would take back must not be on the drives.
 	if err := s.o.Engine.Sync(ctx); err != nil {
 		return nil, err
 	}
-	m := &made{object: object{kindCheckpoint, epoch, snap.Seq(), snap.Seq()}, drives: drives}
+	m = &made{object: object{kindCheckpoint, epoch, snap.Seq(), snap.Seq()}, drives: drives}
 	f := s.newFan(ctx, m)
 	defer f.abort()
 	h := newHeader(m.object, snap.Stamp())

@@ -139,8 +139,7 @@ func (s *Shipper) isHistory(ctx context.Context, seq kv.Seq, stamp clock.Stamp) 
 	}
 	if snap, err := s.o.Engine.Snapshot(); err == nil {
 		at, is := snap.Seq(), snap.Stamp()
-		snap.Close()
-		if at == seq { // nothing came after it
+		if snap.Close() == nil && at == seq { // nothing came after it
 			return is == stamp
 		}
 	}

@@ -301,10 +301,9 @@ func (s *Shipper) begin(above uint64, why string) error {
 	if err != nil {
 		return err
 	}
-	defer snap.Close()
 	s.epoch = max(above+1, uint64(snap.Stamp()))
 	s.restart(why)
-	return nil
+	return snap.Close()
 }
 
 // report publishes the status. REQUIRES busy.

@@ -149,10 +149,10 @@ func (t *tx) PeekCounter(key []byte) (int64, error) { return t.counter(key, fals
 func (t *tx) get(key []byte, track bool) ([]byte, bool, error) {
 	hash := t.e.stamps.hash(key)
 	if w := t.writes.find(hash, key); w != nil {
-		switch {
-		case w.kind == OpPut:
+		switch w.kind {
+		case OpPut:
 			return w.val.of(t.writes.enc), true, nil
-		case w.kind == OpDelete:
+		case OpDelete:
 			return nil, false, nil
 		default:
 			n, err := t.counter(key, track)

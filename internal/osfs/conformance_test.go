@@ -134,17 +134,17 @@ func testReadWrite(t *testing.T, fsys osfs.FS, dir string) {
 	must(t, err)
 	got := make([]byte, len(data)+10)
 	n, err = f.ReadAt(got, 0)
-	if err != io.EOF || !bytes.Equal(got[:n], data) {
+	if !errors.Is(err, io.EOF) || !bytes.Equal(got[:n], data) {
 		t.Errorf("ReadAt past the end: %d bytes, %v", n, err)
 	}
 	n, err = f.ReadAt(got[:100], 50)
 	if n != 100 || err != nil || !bytes.Equal(got[:100], data[50:150]) {
 		t.Errorf("ReadAt: %d, %v", n, err)
 	}
-	if n, err = f.ReadAt(got, 1<<40); n != 0 || err != io.EOF {
+	if n, err = f.ReadAt(got, 1<<40); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("ReadAt far past the end: %d, %v", n, err)
 	}
-	if n, err = f.Read(got); n != 0 || err != io.EOF {
+	if n, err = f.Read(got); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("Read at the end: %d, %v", n, err)
 	}
 	if _, err = f.ReadAt(got, -1); err == nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path"
@@ -274,13 +275,13 @@ func TestCrashCloneIsIndependent(t *testing.T) {
 	h.run(t, 300)
 	for name, mode := range modes() {
 		c := m.CrashClone(h.r, mode)
-		before, cloneBefore := dump(t, m), dump(t, c)
+		before := dump(t, m)
 		newHistory(c, rand.New(rand.NewPCG(8, 8))).run(t, 200)
 		if diff := cmp.Diff(before, dump(t, m)); diff != "" {
 			t.Errorf("%s: the clone's writes show in the source: %s", name, diff)
 		}
 		c = m.CrashClone(rand.New(rand.NewPCG(9, 9)), mode)
-		cloneBefore = dump(t, c)
+		cloneBefore := dump(t, c)
 		h.run(t, 200)
 		if diff := cmp.Diff(cloneBefore, dump(t, c)); diff != "" {
 			t.Errorf("%s: the source's writes show in the clone: %s", name, diff)
@@ -443,16 +444,11 @@ func (h *history) place() string {
 }
 
 func (h *history) pick() (string, *tracked) {
-	for name := range h.files {
-		names := make([]string, 0, len(h.files))
-		for n := range h.files {
-			names = append(names, n)
-		}
-		slices.Sort(names)
-		name = names[h.r.IntN(len(names))]
-		return name, h.files[name]
+	if len(h.files) == 0 {
+		return "", nil
 	}
-	return "", nil
+	name := slices.Sorted(maps.Keys(h.files))[h.r.IntN(len(h.files))]
+	return name, h.files[name]
 }
 
 func (h *history) create(t *testing.T) {

@@ -1,6 +1,7 @@
 package osfs
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"maps"
@@ -204,7 +205,7 @@ func (m *Mem) RemoveAll(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	d, base, err := m.parent(name)
-	if err == syscall.ENOENT {
+	if errors.Is(err, syscall.ENOENT) {
 		return nil
 	}
 	if err != nil {

@@ -34,7 +34,7 @@ func statFS(name string) (Capacity, error) {
 	}
 	unit := st.Frsize
 	if unit == 0 {
-		unit = int64(st.Bsize)
+		unit = st.Bsize
 	}
 	return Capacity{Total: int64(st.Blocks) * unit, Free: int64(st.Bfree) * unit, Avail: int64(st.Bavail) * unit}, nil
 }

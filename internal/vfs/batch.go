@@ -41,7 +41,7 @@ func (fs *Local) Batch(ctx context.Context, c *fsapi.Cred, ops []Op) ([]fsapi.At
 		if err == nil {
 			err = b.commitRetention(ctx)
 		}
-		if err != errOther {
+		if !errors.Is(err, errOther) {
 			return attrs, err
 		}
 		more = append(more, b.other)
@@ -151,7 +151,7 @@ func (b *batch) rehearse() error {
 	_, err := b.fs.updateShared(func(tx *meta.Tx) error {
 		return cmpErr(b.transact(tx), errEnough)
 	})
-	if err == errEnough {
+	if errors.Is(err, errEnough) {
 		return nil
 	}
 	return err
@@ -331,7 +331,7 @@ func (b *batch) transact(tx *meta.Tx) error {
 	for i := range b.ops {
 		x := opRun{b: b, tx: tx, op: &b.ops[i], i: i}
 		in, err := x.do()
-		if err == errOther || kindOf(err) == fsapi.Conflict && err != nil {
+		if errors.Is(err, errOther) || kindOf(err) == fsapi.Conflict && err != nil {
 			return err
 		}
 		if err != nil {

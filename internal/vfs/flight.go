@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"time"
@@ -394,7 +395,7 @@ func (fs *Local) cutSteps(l *leg) error {
 			return tx.SetInode(in)
 		})
 		switch {
-		case err == errEnough, err != nil && fsapi.KindOf(err) == fsapi.Stale:
+		case errors.Is(err, errEnough), err != nil && fsapi.KindOf(err) == fsapi.Stale:
 			return nil
 		case err != nil:
 			return err

@@ -82,7 +82,7 @@ func (fs *Local) fill(n *node, all bool) error {
 	if err != nil {
 		return fs.failed(n, err)
 	}
-	slab := max(slabSize, 2*int64(max(class.Policy.Chunking.Max, class.Policy.Chunking.Fixed)))
+	slab := max(slabSize, 2*int64(max(class.Chunking.Max, class.Chunking.Fixed)))
 	slab = min(slab, maxPage)
 	for {
 		f, l := fs.openFlight(n, class)

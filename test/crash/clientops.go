@@ -206,7 +206,8 @@ func (c *client) writeAt(h *handle, off int64, p []byte) error {
 	case err != nil && n == 0:
 		c.unwrite(h.n, 1)
 	case err != nil && n < len(p):
-		err = fmt.Errorf("%d bytes written of %d, and then: %v", n, len(p), err)
+		// Not wrapped: no fault excuses half a write.
+		err = fmt.Errorf("%d bytes written of %d, and then: %s", n, len(p), err.Error())
 	}
 	c.end(o, false)
 	return c.fail(o, err)

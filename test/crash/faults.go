@@ -218,7 +218,7 @@ func heal(ctx context.Context, s *stack.Stack) error {
 	r, err := s.Upkeep.Scrub(ctx, true)
 	for _, b := range r.Bad {
 		if !b.Repaired {
-			err = errors.Join(err, fmt.Errorf("segment %v on drive %v is %v, and cannot be repaired: %w", b.Segment, b.Drive, b.Err, b.Repair))
+			err = errors.Join(err, fmt.Errorf("segment %v on drive %v is %w, and cannot be repaired: %w", b.Segment, b.Drive, b.Err, b.Repair))
 		}
 	}
 	return err

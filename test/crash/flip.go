@@ -166,7 +166,7 @@ func (b *bitStore) readSegment(ctx context.Context, disk *osfs.Mem, name string)
 	if err != nil {
 		return false, fmt.Errorf("open: %w", err)
 	}
-	defer s.Close()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	wrong, err := b.read(ctx, s)
 	switch {
 	case wrong != nil:
@@ -174,7 +174,7 @@ func (b *bitStore) readSegment(ctx context.Context, disk *osfs.Mem, name string)
 	case err != nil && b.options.Drives > 1:
 		return false, fmt.Errorf("not answered from the other replica: %w", err)
 	case err != nil && !errors.Is(err, fsapi.Corrupt):
-		return false, fmt.Errorf("is %v, not corrupt: %w", fsapi.KindOf(err), err)
+		return false, fmt.Errorf("is %w, not corrupt: %w", fsapi.KindOf(err), err)
 	case err != nil && !strings.Contains(err.Error(), path.Base(name)):
 		return false, fmt.Errorf("does not name the segment: %w", err)
 	}
@@ -184,12 +184,12 @@ func (b *bitStore) readSegment(ctx context.Context, disk *osfs.Mem, name string)
 
 // scrubSegment scrubs twice: the first time finds and names, with another
 // replica the second time finds nothing.
-func (b *bitStore) scrubSegment(ctx context.Context, disk *osfs.Mem, name string) error {
+func (b *bitStore) scrubSegment(ctx context.Context, disk *osfs.Mem, name string) (err error) {
 	s, err := b.open(disk)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	r, err := s.Upkeep.Scrub(ctx, true)
 	if err != nil {
 		return err
@@ -201,7 +201,7 @@ func (b *bitStore) scrubSegment(ctx context.Context, disk *osfs.Mem, name string
 		return nil
 	}
 	if r, err = s.Upkeep.Scrub(ctx, true); err != nil || len(r.Bad) > 0 {
-		return fmt.Errorf("once more it still finds %v, %v", r.Bad, err)
+		return errors.Join(fmt.Errorf("once more it still finds %v", r.Bad), err)
 	}
 	wrong, err := b.read(ctx, s)
 	return errors.Join(wrong, err)
@@ -221,7 +221,7 @@ func (b *bitStore) table(ctx context.Context, name string, bit int64) (noticed b
 		}
 		return true, nil
 	}
-	defer s.Close()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	wrong, err := b.read(ctx, s)
 	if wrong != nil {
 		return false, wrong

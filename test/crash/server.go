@@ -144,7 +144,7 @@ func (p *process) running() error {
 	case err := <-p.ended:
 		p.ended <- err
 		j, _ := readJournal(p.journal)
-		return fmt.Errorf("worker %s in %s ended although the server was there: %v (%s)", p.kind, p.dir, err, j.end)
+		return errors.Join(fmt.Errorf("worker %s in %s ended although the server was there (%s)", p.kind, p.dir, j.end), err)
 	default:
 		return nil
 	}

@@ -133,17 +133,17 @@ func (v *verdict) contents(ctx context.Context, fs *vfs.Local) error {
 	return nil
 }
 
-func readAll(ctx context.Context, fs *vfs.Local, ino fsapi.Ino) ([]byte, error) {
+func readAll(ctx context.Context, fs *vfs.Local, ino fsapi.Ino) (p []byte, err error) {
 	f, err := fs.Open(ctx, fsapi.Root, ino, vfs.OpenRead|vfs.OpenNoTime)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { err = errors.Join(err, f.Close()) }()
 	a, err := f.Attr(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p := make([]byte, a.Size)
+	p = make([]byte, a.Size)
 	n, err := f.ReadAt(ctx, p, 0)
 	if err == nil && int64(n) != a.Size {
 		err = fmt.Errorf("ino %d: %d bytes read of %d", ino, n, a.Size)
@@ -204,7 +204,7 @@ func deleteAll(ctx context.Context, s *stack.Stack, want map[string][]byte) erro
 		}
 		got, err := readAll(ctx, s.Local, a.Ino)
 		if err != nil || !bytes.Equal(got, data) {
-			return fmt.Errorf("%s is not what it was before another crash: %v", name, err)
+			return errors.Join(fmt.Errorf("%s is not what it was before another crash", name), err)
 		}
 	}
 	if err := removeBelow(ctx, s.Local, fsapi.RootIno); err != nil {

@@ -27,6 +27,7 @@ type worker struct {
 	seed uint64
 
 	journal *os.File
+	mute    error // why the journal does not take everything
 	rng     *rand.Rand
 }
 
@@ -61,12 +62,12 @@ func runWorker(spec string) error {
 	err = kinds[w.kind].work(w)
 	// It has to end with the server, and no sooner.
 	w.say("end %s 0", strings.Join(strings.Fields(fmt.Sprint(err)), "_"))
-	return err
+	return errors.Join(err, w.mute)
 }
 
-func (w *worker) say(format string, args ...any) error {
+func (w *worker) say(format string, args ...any) {
 	_, err := fmt.Fprintf(w.journal, format+"\n", args...)
-	return err
+	w.mute = errors.Join(w.mute, err)
 }
 
 // journal is what a worker said, by name: the last step begun, the last durable.

@@ -96,13 +96,13 @@ func TestHistory(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			seed := *flagSeed*1000 + uint64(i)
 			list := generate(seed, ops)
-			err, at, trace := play(c, list)
+			at, trace, err := play(c, list)
 			if err == nil {
 				return
 			}
 			t.Errorf("operation %d of seed %d: %v\n\nrepeat with\n\tgo test ./test/history -run '^TestHistory$/^%s$' -seed %d -ops %d\n\nlast of it:\n%s",
 				at, seed, err, c.name, *flagSeed, ops, tail(trace, 30))
-			if shorter, err, trace := shrink(c, list[:at+1]); err != nil {
+			if shorter, trace, err := shrink(c, list[:at+1]); err != nil {
 				t.Errorf("%d operations suffice: %v\n%s\n%v", len(shorter), err, tail(trace, 200), shorter)
 			}
 		})
@@ -114,12 +114,12 @@ func tail(lines []string, n int) string {
 }
 
 // play runs a history on a new volume. at is the operation that failed.
-func play(c config, list []op) (err error, at int, trace []string) {
+func play(c config, list []op) (at int, trace []string, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	s, err := stack.Open(c.o)
 	if err != nil {
-		return err, 0, nil
+		return 0, nil, err
 	}
 	defer func() {
 		if e := s.Close(); err == nil && e != nil {
@@ -133,10 +133,10 @@ func play(c config, list []op) (err error, at int, trace []string) {
 	w.upkeep = func(r uint32) error { return upkeepOf(ctx, s, r) }
 	for i, o := range list {
 		if err := w.run(o); err != nil {
-			return err, i, w.trace
+			return i, w.trace, err
 		}
 	}
-	return finish(ctx, w, s), len(list) - 1, w.trace
+	return len(list) - 1, w.trace, finish(ctx, w, s)
 }
 
 // finish compares everything, and checks that nothing is left over.
@@ -179,14 +179,14 @@ const shrinkTime = 40 * time.Second
 
 // shrink leaves out operations while the rest still fails: halves first, then
 // smaller and smaller parts.
-func shrink(c config, list []op) ([]op, error, []string) {
+func shrink(c config, list []op) ([]op, []string, error) {
 	stop := time.Now().Add(shrinkTime)
 	var last error
 	var trace []string
 	for part := len(list) / 2; part >= 1; part /= 2 {
 		for from := 0; from+part <= len(list) && time.Now().Before(stop); {
 			rest := append(append([]op(nil), list[:from]...), list[from+part:]...)
-			err, at, tr := play(c, rest)
+			at, tr, err := play(c, rest)
 			if err == nil {
 				from += part
 				continue
@@ -194,5 +194,5 @@ func shrink(c config, list []op) ([]op, error, []string) {
 			list, last, trace = rest[:at+1], err, tr
 		}
 	}
-	return list, last, trace
+	return list, trace, last
 }

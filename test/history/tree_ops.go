@@ -279,7 +279,7 @@ func (w *world) compareContent(n *node, path string, size int64) error {
 		if err != nil {
 			return differ("open of %q: %v", path, err)
 		}
-		defer h.Close()
+		defer func() { _ = h.Close() }() // it was read
 		f[s] = h
 	}
 	const step = 1 << 20

@@ -111,7 +111,7 @@ func (d *Door) get(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it is read
 	if a, err = f.Attr(ctx); err != nil {
 		return err
 	}
@@ -340,8 +340,8 @@ func (p *upload) large() (fsapi.Attr, error) {
 	return a, nil
 }
 
-func (p *upload) fill(f vfs.File, tmpPath string) (fsapi.Attr, error) {
-	defer f.Close()
+func (p *upload) fill(f vfs.File, tmpPath string) (a fsapi.Attr, err error) {
+	defer func() { err = errors.Join(err, f.Close()) }()
 	if err := p.copyBody(f, 0); err != nil {
 		return fsapi.Attr{}, err
 	}

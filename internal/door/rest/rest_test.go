@@ -185,7 +185,7 @@ func TestPutOfUnknownLengthIsWhole(t *testing.T) {
 		}
 		pw.Close()
 	}()
-	if resp, body := r.do("PUT", "/v1/files/f", pr); resp.StatusCode != 201 {
+	if resp, body := r.do("PUT", "/v1/files/f", pr); resp.StatusCode != http.StatusCreated {
 		t.Fatal(body)
 	}
 	if got := r.want(200, "GET", "/v1/files/f", ""); len(got) != 1_500_000 {

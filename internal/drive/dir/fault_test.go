@@ -30,7 +30,7 @@ func wantKind(t *testing.T, err error, kind fsapi.Kind) {
 func TestEveryCallFails(t *testing.T) {
 	for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {
 		want := fsapi.IO
-		if cause == syscall.ENOSPC {
+		if errors.Is(cause, syscall.ENOSPC) {
 			want = fsapi.NoSpace
 		}
 		failed := 0
@@ -179,7 +179,7 @@ func TestOpenFilesAreBounded(t *testing.T) {
 			p := make([]byte, 1)
 			for i := range 500 {
 				b := (i*7 + g*13) % 50
-				if _, err := d.ReadAt(t.Context(), fmt.Sprint("b", b), 0, p); err != nil && err != io.EOF || p[0] != byte(b) {
+				if _, err := d.ReadAt(t.Context(), fmt.Sprint("b", b), 0, p); err != nil && !errors.Is(err, io.EOF) || p[0] != byte(b) {
 					t.Errorf("b%d: %d, %v", b, p[0], err)
 				}
 			}

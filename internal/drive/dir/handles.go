@@ -56,7 +56,7 @@ func (h *handles) acquire(name string, open func() (osfs.File, error)) (*handle,
 	if h.byName[name] == nil && h.forgotten == forgotten {
 		x.elem = h.recent.PushFront(x)
 		h.byName[name] = x
-		h.shrink(h.limit)
+		_ = h.shrink(h.limit) // opened for reading: there is nothing to lose
 	}
 	return x, nil
 }
@@ -78,7 +78,7 @@ func (h *handles) forget(name string) {
 	defer h.mu.Unlock()
 	h.forgotten++
 	if x := h.byName[name]; x != nil {
-		h.drop(x)
+		_ = h.drop(x) // opened for reading: there is nothing to lose
 	}
 }
 

@@ -6,6 +6,7 @@ package mem
 
 import (
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"slices"
@@ -153,7 +154,7 @@ func (d *Drive) List(ctx context.Context, prefix, after string, fn func(drive.Bl
 		case fsapi.KindOf(err) == fsapi.NotExist:
 			continue // deleted meanwhile
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

@@ -47,7 +47,7 @@ func (g *gate) do(ctx context.Context, op, key string, call func() error) error 
 	g.dead = g.dead || o.kill
 	dead := g.dead
 	g.mu.Unlock()
-	if dead && !(o.kill && o.late) {
+	if dead && (!o.kill || !o.late) {
 		return errDown
 	}
 	if o.hold != nil && !o.late {

@@ -141,7 +141,7 @@ func testKeepsWhatIsRead(t *testing.T, e faulty, kind fsapi.Kind) {
 	}
 	s, err := e.Snapshot()
 	check(t, err)
-	defer s.Close() // where the test fails: the engine waits for it
+	defer func() { _ = s.Close() }() // where the test fails: the engine waits for it
 	count := func(r kv.Reader) (n int) {
 		check(t, r.Scan(nil, nil, func(_, _ []byte) (bool, error) { n++; return true, nil }))
 		return n

@@ -107,7 +107,7 @@ func (d *database) apply(c kv.Commit) error {
 		return err
 	}
 	b := d.newBatch(len(c.Ops) + 64)
-	defer b.Close()
+	defer func() { _ = b.Close() }() // gives its memory back
 	if err := d.counters.fill(b, c.Ops); err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (d *database) close() error {
 	return fsapi.Wrap(fsapi.IO, err, "kv: close "+d.dir)
 }
 
-// discard ends an database that nobody has seen.
+// discard ends a database that nobody has seen.
 func (d *database) discard() {
 	d.guard.freeze()
 	d.retire()

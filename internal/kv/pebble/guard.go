@@ -71,19 +71,18 @@ func (g *guard) fail(err error) {
 }
 
 // freeze is fail that waits for changes under way, so that what is then in the
-// directory belongs to the next database. It returns why the guard was frozen.
-func (g *guard) freeze() error {
+// directory belongs to the next database.
+func (g *guard) freeze() {
 	g.fail(fsapi.Errorf(fsapi.IO, "kv: the database in %s is being replaced", g.dir))
 	g.mu.Lock()
 	if g.running > 0 && g.still == nil {
 		g.still = make(chan struct{})
 	}
-	still, cause := g.still, g.err
+	still := g.still
 	g.mu.Unlock()
 	if still != nil {
 		<-still
 	}
-	return cause
 }
 
 // begin starts a change, unless frozen.

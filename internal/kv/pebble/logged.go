@@ -27,7 +27,8 @@ var (
 // on the old log any more; what was not in it comes from the engine.
 func (s *logged) Recover(missing func(after kv.Seq) iter.Seq2[kv.Commit, error]) error {
 	old := s.cur.Load()
-	cause := old.guard.freeze()
+	old.guard.freeze()
+	cause := old.guard.failure()
 	if err := s.reap(cause); err != nil {
 		return err
 	}

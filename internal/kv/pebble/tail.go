@@ -33,9 +33,9 @@ func readLogs(fs vfs.FS, dir string, limit int64) ([]kv.Batch, error) {
 	return w.batches, nil
 }
 
-func readLog(l wal.LogicalLog, w *window) error {
+func readLog(l wal.LogicalLog, w *window) (err error) {
 	r := l.OpenForRead()
-	defer r.Close()
+	defer func() { err = errors.Join(err, r.Close()) }()
 	for {
 		rec, _, err := r.NextRecord()
 		switch {

@@ -110,8 +110,7 @@ func (f *FS) rename(c *fsapi.Cred, fromDir fsapi.Ino, from string, toDir fsapi.I
 	if flags&^both != 0 || flags == both {
 		return fsapi.Errorf(fsapi.Invalid, "%#x is not a set of rename flags", uint32(flags))
 	}
-	fd, err := f.searchable(c, fromDir, from)
-	if err != nil {
+	if _, err := f.searchable(c, fromDir, from); err != nil {
 		return err
 	}
 	td, err := f.searchable(c, toDir, to)
