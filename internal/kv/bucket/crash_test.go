@@ -138,7 +138,7 @@ func noise(rng *rand.Rand, n int) []byte {
 // before or after they take effect, while others fail, and opens what is left:
 // on a new machine, on the old one, or on one whose disk did not keep the cache.
 func TestCrash(t *testing.T) {
-	seeds := 10
+	seeds := 6
 	if long() {
 		seeds = 300
 	}
@@ -252,3 +252,5 @@ func spoil(t *testing.T, disk *osfs.Mem, rng *rand.Rand) {
 		must(t, f.Close())
 	}
 }
+
+func randOf(seed int) *rand.Rand { return rand.New(rand.NewPCG(uint64(seed), 5)) }

@@ -121,3 +121,33 @@ func (c *skewed) Now() time.Time {
 }
 
 func (c *skewed) After(d time.Duration) <-chan time.Time { return time.After(d / 1000) }
+
+// ordered is a gate whose calls take turns with those of others.
+type ordered struct {
+	*gate
+	turns *turns
+}
+
+func (o *ordered) Get(ctx context.Context, key string, off int64, p []byte) (int, object.Object, error) {
+	o.turns.enter()
+	defer o.turns.leave()
+	return o.gate.Get(ctx, key, off, p)
+}
+
+func (o *ordered) Put(ctx context.Context, key string, body io.ReaderAt, size int64, c object.Condition) (object.Version, error) {
+	o.turns.enter()
+	defer o.turns.leave()
+	return o.gate.Put(ctx, key, body, size, c)
+}
+
+func (o *ordered) Delete(ctx context.Context, keys ...string) error {
+	o.turns.enter()
+	defer o.turns.leave()
+	return o.gate.Delete(ctx, keys...)
+}
+
+func (o *ordered) List(ctx context.Context, prefix, after string, fn func(object.Object) error) error {
+	o.turns.enter()
+	defer o.turns.leave()
+	return o.gate.List(ctx, prefix, after, fn)
+}

@@ -78,15 +78,10 @@ func (s *store) start(ctx context.Context) (*Engine, error) {
 	if err := s.takeHead(ctx); err != nil {
 		return nil, err
 	}
-	// 3. The tables of the newest manifest, without reading them.
-	position, err := s.openTables(ctx)
+	// 3. What the bucket holds, and the journal's end, which becomes ours.
+	config, err := s.inherit(ctx)
 	if err != nil {
-		return nil, err
-	}
-	// 4. What the journal has beyond it, to its end, which becomes ours.
-	config, err := s.takeJournal(ctx, position)
-	if err != nil {
-		return nil, err
+		return nil, s.overtaken(ctx, err)
 	}
 	inner, err := kv.NewEngine(s, config)
 	if err != nil {
@@ -98,6 +93,26 @@ func (s *store) start(ctx context.Context) (*Engine, error) {
 		s.background.Go(s.watchFence)
 	}
 	return &Engine{Engine: inner, s: s}, nil
+}
+
+// inherit opens the tables of the newest manifest, without reading them, applies
+// what the journal has beyond them, and claims its end.
+func (s *store) inherit(ctx context.Context) (kv.Config, error) {
+	position, err := s.openTables(ctx)
+	if err != nil {
+		return kv.Config{}, err
+	}
+	return s.takeJournal(ctx, position)
+}
+
+// overtaken is why a start failed: that objects were gone, or another's, follows
+// from another writer who took over meanwhile.
+func (s *store) overtaken(ctx context.Context, why error) error {
+	h, _, err := s.remote.loadHead(ctx)
+	if err == nil && h.salt != s.chain.head.salt && fsapi.KindOf(why) != fsapi.Fenced {
+		return fsapi.Errorf(fsapi.Fenced, "kv: %s: another writer took over while this one started: %w", s.remote.Info().URL, why)
+	}
+	return why
 }
 
 // lockDir makes the local directory this engine's own.
@@ -237,7 +252,7 @@ func (s *store) openTables(ctx context.Context) (p kv.Position, err error) {
 	if err := s.cache.adopt(m.tables); err != nil {
 		return p, fsapi.Wrap(fsapi.IO, err, "kv: open the cache in "+s.o.Dir)
 	}
-	s.tier, s.Tables, p, err = openTier(&s.o, local, s.cache, &m, path.Join(s.o.Dir, "db"), false)
+	s.tier, s.Tables, p, err = openTier(&s.o, local, s.cache, &m, path.Join(s.o.Dir, "db"), s.o.still)
 	return p, err
 }
 

@@ -76,6 +76,9 @@ type Options struct {
 	// first while there are some, the second after a time without.
 	PollMin, PollMax time.Duration
 
+	// still keeps tables from being compacted, so that a test knows where they are.
+	still bool
+
 	// Clock stamps batches and waits; nil is clock.Real.
 	Clock clock.Clock
 	// Rand jitters retries: a number below n. Nil is the runtime's source.

@@ -1,0 +1,238 @@
+package bucket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/kv"
+	"github.com/strakefs/strake/internal/object"
+	"github.com/strakefs/strake/internal/object/mem"
+	"github.com/strakefs/strake/internal/osfs"
+)
+
+// fill writes n values of 4 KiB that do not compress, durably at the end.
+func fill(t testing.TB, e kv.Engine, from, n int) {
+	t.Helper()
+	ctx := context.Background()
+	for i := range n {
+		_, err := e.Update(ctx, kv.UpdateOptions{}, func(tx kv.Tx) error {
+			tx.Put(fmt.Appendf(nil, "f%06d", from+i), noise(randOf(from+i), 4096))
+			return nil
+		})
+		must(t, err)
+	}
+	must(t, e.Sync(ctx))
+}
+
+func get(e kv.Engine, key string) (ok bool, err error) {
+	err = e.View(context.Background(), func(r kv.Reader) error {
+		_, ok, err = r.Get([]byte(key))
+		return err
+	})
+	return ok, err
+}
+
+// TestOutage: while the store does not answer, what is cached is read, what is not
+// is refused in time, writers go on up to a bound and then wait for as long as
+// their context lets them, and everything goes on by itself afterwards.
+func TestOutage(t *testing.T) {
+	b := mem.New(mem.Options{})
+	first := small(opened(t, b), osfs.NewMem(osfs.MemOptions{}))
+	e, err := Open(t.Context(), first)
+	must(t, err)
+	fill(t, e, 0, 3000)
+	must(t, e.Checkpoint(t.Context()))
+	must(t, e.Close())
+
+	g := &gate{Store: opened(t, b)}
+	o := small(g, osfs.NewMem(osfs.MemOptions{}))
+	o.Clock, o.PendingBytes, o.CheckpointBytes, o.CheckpointObjects, o.still = &skewed{}, 64<<10, 1<<30, 1<<30, true
+	e, err = Open(t.Context(), o)
+	must(t, err)
+	defer func() { must(t, e.Close()) }()
+	cached := "f000000"
+	if ok, err := get(e, cached); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+
+	g.set(func(int, string, string) outcome { return outcome{err: errDown} })
+	if ok, err := get(e, cached); !ok || err != nil {
+		t.Errorf("what is cached: %v, %v", ok, err)
+	}
+	far := uncached(t, e, 3000)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	made := 0
+	for ; err == nil || made == 0; made++ {
+		_, err = e.Update(ctx, kv.UpdateOptions{}, func(tx kv.Tx) error {
+			tx.Put(fmt.Appendf(nil, "o%06d", made), make([]byte, 4096))
+			return nil
+		})
+	}
+	if fsapi.KindOf(err) != fsapi.Interrupted || made < 10 || made > 40 {
+		t.Errorf("after %d writes: %v", made, err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := e.Sync(ctx); fsapi.KindOf(err) != fsapi.Interrupted {
+		t.Errorf("Sync: %v", err)
+	}
+	if st := e.Status(); st.Down.IsZero() || !errors.Is(st.Err, errDown) || st.Pending < 64<<10 {
+		t.Errorf("status in an outage: %+v", st)
+	}
+
+	g.set(nil)
+	must(t, e.Sync(t.Context()))
+	if st := e.Status(); !st.Down.IsZero() || st.Pending != 0 || e.DurableSeq() != e.LastSeq() {
+		t.Errorf("status after the outage: %+v", st)
+	}
+	fill(t, e, 3000, 5)
+	if ok, err := get(e, far); !ok || err != nil {
+		t.Errorf("what was not cached: %v, %v", ok, err)
+	}
+}
+
+// uncached is one of n keys that cannot be read now; others may, and are there.
+func uncached(t *testing.T, e kv.Engine, n int) (far string) {
+	t.Helper()
+	for i := range n {
+		key := fmt.Sprintf("f%06d", i)
+		switch ok, err := get(e, key); {
+		case err != nil && strings.Contains(err.Error(), "not cached"):
+			far = key
+		case err != nil || !ok:
+			t.Errorf("%s: %v, %v", key, ok, err)
+		}
+	}
+	if far == "" {
+		t.Error("all is cached")
+	}
+	return far
+}
+
+// TestHangingStore: a store that takes requests and never answers holds up a read
+// of what is not cached for ReadTimeout only.
+func TestHangingStore(t *testing.T) {
+	b := mem.New(mem.Options{})
+	e, err := Open(t.Context(), small(opened(t, b), osfs.NewMem(osfs.MemOptions{})))
+	must(t, err)
+	fill(t, e, 0, 600)
+	must(t, e.Checkpoint(t.Context()))
+	must(t, e.Close())
+	o := small(opened(t, b), osfs.NewMem(osfs.MemOptions{}))
+	o.ReadTimeout, o.still = 50*time.Millisecond, true
+	e, err = Open(t.Context(), o)
+	must(t, err)
+	defer func() { must(t, e.Close()) }()
+	b.SetRule(func(r mem.Request) mem.Outcome { return mem.Outcome{Hang: r.Op == mem.Get} })
+	_, err = get(e, "f000300")
+	if err == nil || fsapi.KindOf(err) != fsapi.TimedOut {
+		t.Errorf("got %v", err)
+	}
+	b.SetRule(nil)
+	if ok, err := get(e, "f000300"); !ok || err != nil {
+		t.Errorf("after it answers again: %v, %v", ok, err)
+	}
+}
+
+// TestCloseInOutage: Close gives up after CloseWait and says what that means.
+func TestCloseInOutage(t *testing.T) {
+	g := &gate{Store: opened(t, mem.New(mem.Options{}))}
+	o := small(g, osfs.NewMem(osfs.MemOptions{}))
+	o.Clock = &skewed{}
+	e, err := Open(t.Context(), o)
+	must(t, err)
+	g.set(func(int, string, string) outcome { return outcome{err: errDown} })
+	_, err = e.Update(t.Context(), kv.UpdateOptions{}, func(tx kv.Tx) error { tx.Put([]byte("k"), nil); return nil })
+	must(t, err)
+	if err := e.Close(); err == nil {
+		t.Error("Close said that all is durable")
+	}
+}
+
+// TestNoConditions: a store that pays no heed to conditions is refused, with the
+// reason, and can be used with a lease, which keeps a second writer out while the
+// first renews it.
+func TestNoConditions(t *testing.T) {
+	b := mem.New(mem.Options{IgnoreConditions: true})
+	o := small(opened(t, b), osfs.NewMem(osfs.MemOptions{}))
+	_, err := Open(t.Context(), o)
+	if fsapi.KindOf(err) != fsapi.NotSupported || !strings.Contains(err.Error(), "If-None-Match") {
+		t.Fatalf("opened with %v", err)
+	}
+	o.Lease = &Lease{Term: 400 * time.Millisecond}
+	e, err := Open(t.Context(), o)
+	must(t, err)
+	fill(t, e, 0, 10)
+	second := small(opened(t, b), osfs.NewMem(osfs.MemOptions{}))
+	second.Lease = o.Lease
+	_, err = Open(t.Context(), second)
+	if fsapi.KindOf(err) != fsapi.Busy {
+		t.Fatalf("a second writer got %v", err)
+	}
+	fill(t, e, 10, 10)
+	must(t, e.Close())
+	f, err := Open(t.Context(), second)
+	must(t, err)
+	if ok, err := get(f, "f000019"); !ok || err != nil {
+		t.Error(ok, err)
+	}
+	must(t, f.Close())
+}
+
+// TestLeaseLost: who finds another's lease writes no more.
+func TestLeaseLost(t *testing.T) {
+	b := mem.New(mem.Options{IgnoreConditions: true})
+	s := opened(t, b)
+	o := small(s, osfs.NewMem(osfs.MemOptions{}))
+	o.Lease = &Lease{Term: 200 * time.Millisecond}
+	e, err := Open(t.Context(), o)
+	must(t, err)
+	_, err = object.PutBytes(t.Context(), s, keyLease, []byte("another's lease, which is as long as ours"), object.Condition{})
+	must(t, err)
+	for err == nil {
+		_, err = e.Update(t.Context(), kv.UpdateOptions{Sync: true}, func(tx kv.Tx) error { tx.Put([]byte("k"), nil); return nil })
+	}
+	wantFenced(t, err)
+	_ = e.Close()
+}
+
+// TestIdle: an engine that nobody writes to makes no requests but the rare look at
+// the head.
+func TestIdle(t *testing.T) {
+	s := opened(t, mem.New(mem.Options{}))
+	o := small(s, osfs.NewMem(osfs.MemOptions{}))
+	e, err := Open(t.Context(), o)
+	must(t, err)
+	defer func() { must(t, e.Close()) }()
+	fill(t, e, 0, 3)
+	before := s.Requests()
+	for range 100 {
+		must(t, e.Sync(t.Context()))
+		_, err := get(e, "f000000")
+		must(t, err)
+	}
+	if after := s.Requests(); after != before {
+		t.Errorf("requests were made: %+v, before %+v", after, before)
+	}
+}
+
+// TestSharedSync: callers that wait at once share objects.
+func TestSharedSync(t *testing.T) {
+	s := opened(t, mem.New(mem.Options{}))
+	o := small(s, osfs.NewMem(osfs.MemOptions{}))
+	o.CheckpointObjects, o.CheckpointBytes = 1<<30, 1<<30
+	e, err := Open(t.Context(), o)
+	must(t, err)
+	defer func() { must(t, e.Close()) }()
+	before := s.Requests().Puts
+	fill(t, e, 0, 1000)
+	if n := s.Requests().Puts - before; n != 1 {
+		t.Errorf("1000 batches and one Sync made %d PUTs", n)
+	}
+}
