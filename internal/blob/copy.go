@@ -159,6 +159,9 @@ func PartSize(size int64, c *fsapi.CopyPlace, n int) int64 {
 func (s *Store) writeParts(ctx context.Context, seg *fsapi.Segment, c *fsapi.CopyPlace, slots []int, drives []drive.Drive, replace bool) ([]*replica, error) {
 	if c.Sharded() && c.Readable() {
 		reps, err := s.rebuild(ctx, seg, c, slots, drives, replace)
+		if err == nil {
+			s.takeOver(ctx, seg, c, reps)
+		}
 		if err == nil || ctx.Err() != nil {
 			return reps, err
 		}
@@ -171,7 +174,9 @@ func (s *Store) writeParts(ctx context.Context, seg *fsapi.Segment, c *fsapi.Cop
 	defer img.free()
 	if c.Sharded() {
 		spec := fsapi.CopySpec{Tier: c.Tier, K: c.K, M: c.M}
-		return s.writeShards(ctx, seg.ID, img, spec, drives, slots, replace), nil
+		reps := s.writeShards(ctx, seg.ID, img, spec, drives, slots, replace)
+		s.takeOver(ctx, seg, c, reps)
+		return reps, nil
 	}
 	reps := make([]*replica, len(drives))
 	var wg sync.WaitGroup
@@ -186,7 +191,24 @@ func (s *Store) writeParts(ctx context.Context, seg *fsapi.Segment, c *fsapi.Cop
 		})
 	}
 	wg.Wait()
+	s.takeOver(ctx, seg, c, reps)
 	return reps, nil
+}
+
+// takeOver counts parts as written that were there already, and are whole: what
+// an attempt left that ended before it was on record. One that is not whole is
+// left to the orphan sweep.
+func (s *Store) takeOver(ctx context.Context, seg *fsapi.Segment, c *fsapi.CopyPlace, reps []*replica) {
+	for n, r := range reps {
+		if r == nil || r.err == nil || !errors.Is(r.err, fsapi.Exist) {
+			continue
+		}
+		there := fsapi.CopyPlace{Tier: c.Tier, K: c.K, M: c.M, Drives: make([]fsapi.DriveID, max(len(reps), c.K+c.M))}
+		there.Drives[n] = r.d.Info().ID
+		if s.VerifyPart(ctx, seg, &there, n) == nil {
+			r.err = nil
+		}
+	}
 }
 
 // newReplica begins a blob on a drive. replace: it takes the place of a bad one.

@@ -87,7 +87,8 @@ func (u *Upkeep) gone(seg *fsapi.Segment) []fsapi.DriveID {
 }
 
 // record adds parts that are durable to a segment's record. Those whose place is
-// taken, and all of them where the segment is gone, are removed again.
+// taken, and all of them where the segment is gone, are removed again; where it
+// is not known whether they are on record they stay.
 func (u *Upkeep) record(ctx context.Context, id fsapi.SegmentID, spec fsapi.CopySpec, added fsapi.CopyPlace) (fsapi.Segment, error) {
 	var left fsapi.CopyPlace
 	now, err := u.o.Meta.ChangeSegment(ctx, id, func(seg *fsapi.Segment) error {
@@ -97,11 +98,14 @@ func (u *Upkeep) record(ctx context.Context, id fsapi.SegmentID, spec fsapi.Copy
 		left = merge(seg, spec, added)
 		return nil
 	})
-	if err != nil {
-		left = added
-	}
 	u.o.Store.Forget(id)
-	return now, errors.Join(notGone(err), u.removeParts(ctx, id, []fsapi.CopyPlace{left}))
+	switch {
+	case errors.Is(err, fsapi.NotExist):
+		return now, u.removeParts(context.WithoutCancel(ctx), id, []fsapi.CopyPlace{added})
+	case err != nil: // it may be on record: what is not is a stray, swept later
+		return now, err
+	}
+	return now, u.removeParts(ctx, id, []fsapi.CopyPlace{left})
 }
 
 // merge puts new parts into a segment's copy, and returns those for which there
@@ -167,30 +171,34 @@ func (u *Upkeep) dropSurplus(ctx context.Context, id fsapi.SegmentID) error {
 	if err := u.verifyPinned(ctx, &seg, -1); err != nil {
 		return err
 	}
-	return u.take(ctx, id, func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error) {
+	_, err = u.take(ctx, id, func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error) {
 		if len(seg.Owed()) > 0 || verifiedPinned(seg, -1) == nil {
 			return nil, fsapi.Errorf(fsapi.Busy, "segment %v has changed meanwhile", id)
 		}
 		return splitSurplus(seg), nil
 	})
+	return err
 }
 
 // take lets fn take places out of a segment's record, makes that durable and
-// then deletes what lay there.
-func (u *Upkeep) take(ctx context.Context, id fsapi.SegmentID, fn func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error)) error {
+// then deletes what lay there. same says, beside an error, that the record was
+// certainly not changed: fn refused, the segment is gone, or ctx ended before.
+func (u *Upkeep) take(ctx context.Context, id fsapi.SegmentID, fn func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error)) (same bool, err error) {
 	var out []fsapi.CopyPlace
-	_, err := u.o.Meta.ChangeSegment(ctx, id, func(seg *fsapi.Segment) (err error) {
+	refused := false
+	_, err = u.o.Meta.ChangeSegment(ctx, id, func(seg *fsapi.Segment) (err error) {
 		out, err = fn(seg)
+		refused = err != nil
 		return err
 	})
 	if err != nil {
-		return err
-	}
-	if err := u.o.Meta.Sync(ctx); err != nil {
-		return err
+		return refused || errors.Is(err, fsapi.NotExist) || errors.Is(err, fsapi.Interrupted), err
 	}
 	u.o.Store.Forget(id)
-	return u.removeParts(ctx, id, out)
+	if err := u.o.Meta.Sync(ctx); err != nil {
+		return false, err
+	}
+	return false, u.removeParts(ctx, id, out)
 }
 
 // splitSurplus takes out of a segment's copies what no wanted one asks for.
@@ -280,7 +288,7 @@ func (u *Upkeep) Evict(ctx context.Context, id fsapi.SegmentID, tier string) err
 	if err := u.verifyPinned(ctx, &seg, rank); err != nil {
 		return err
 	}
-	err = u.take(ctx, id, func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error) {
+	_, err = u.take(ctx, id, func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error) {
 		i := slices.IndexFunc(seg.Want, func(w fsapi.CopySpec) bool { return w.Tier == tier && w.Evictable })
 		if i < 0 || verifiedPinned(seg, rank) == nil {
 			return nil, fsapi.Errorf(fsapi.Busy, "segment %v has no evictable copy on tier %s beside a verified pinned one", id, tier)
@@ -363,13 +371,15 @@ func (u *Upkeep) leave(ctx context.Context, seg *fsapi.Segment, c *fsapi.CopyPla
 	u.count.bytesCopied.Add(uint64(blob.PartSize(seg.Size, c, n)))
 	next := c.Clone()
 	next.Drives[n] = target.Info().ID
-	err = u.take(ctx, seg.ID, func(s *fsapi.Segment) ([]fsapi.CopyPlace, error) {
+	named := false // the new part is on record, by another step
+	same, err := u.take(ctx, seg.ID, func(s *fsapi.Segment) ([]fsapi.CopyPlace, error) {
+		named = holds(s, next.Drives[n])
 		return swap(s, c, n, next.Drives[n])
 	})
-	if err != nil {
+	if same && !named { // no record names it; else one may
 		return errors.Join(err, u.o.Store.RemovePart(context.WithoutCancel(ctx), seg.ID, &next, n))
 	}
-	return nil
+	return err
 }
 
 // swap puts a drive in the place of the n-th one of a copy that is still as it
