@@ -1,5 +1,6 @@
 // Command bench measures Strake's FUSE mount against the reference loopback
-// file system of go-fuse on the same disk, in one run: the two take turns on
+// file system of go-fuse on the same disk, and what Strake does with drives and
+// buckets against what they give without it, in one run: the two take turns on
 // every measure, and what counts is the ratio of their medians.
 //
 // It owns: the list of measures with their bars. It must not know Strake but by
@@ -16,7 +17,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"syscall"
 )
 
@@ -26,7 +26,10 @@ type options struct {
 	cache    string // where programs are built
 	strake   string // binary; built if empty
 	loopback string // binary; built if empty
+	groups   string // a set of groups
 	only     string // regular expression over groups' names
+	client   string // binary of bench/s3client; built if empty
+	gateway  string // binary of versitygw
 	rounds   int
 	size     int64 // bytes of the large file
 	files    int   // of the small-file measures
@@ -41,7 +44,10 @@ func main() {
 	flag.StringVar(&o.cache, "cache", "", "directory to build programs in (default: in the user's cache)")
 	flag.StringVar(&o.strake, "strake", "", "strake binary (default: built from this tree)")
 	flag.StringVar(&o.loopback, "loopback", "", "loopback binary, called with a mount point and a directory (default: built)")
-	flag.StringVar(&o.only, "only", "", "measure only groups whose name matches: "+strings.Join(groupNames(), " "))
+	flag.StringVar(&o.client, "s3client", "", "s3client binary (default: built from this tree)")
+	flag.StringVar(&o.gateway, "versitygw", "", "versitygw binary (default: the one that tools/needs test prepares)")
+	flag.StringVar(&o.groups, "groups", "mount", "set of groups: mount, against a loopback mount; storage, drives and buckets")
+	flag.StringVar(&o.only, "only", "", "measure only groups of the set whose name matches: "+groupNames())
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each takes its turn")
 	size := flag.Int("size", 1024, "MiB of the large file")
 	flag.IntVar(&o.files, "files", 10_000, "files of the small-file measures")
@@ -68,7 +74,7 @@ func run(ctx context.Context, o options) (missed bool, err error) {
 	if os.Geteuid() != 0 {
 		return false, errors.New("dropping caches and mounting need root")
 	}
-	only, err := regexp.Compile(o.only)
+	set, err := chosen(&o)
 	if err != nil {
 		return false, err
 	}
@@ -81,16 +87,13 @@ func run(ctx context.Context, o options) (missed bool, err error) {
 	if o.dir, err = filepath.Abs(o.dir); err != nil {
 		return false, err
 	}
-	pair, err := subjects(ctx, &o)
-	if err != nil {
+	if err := o.build(ctx, set); err != nil {
 		return false, err
 	}
 	res := results{}
 	for round := range o.rounds {
-		for _, g := range groups() {
-			if !only.MatchString(g.name) {
-				continue
-			}
+		for _, g := range set {
+			pair := g.pair(&o)
 			for i := range pair {
 				s := pair[(i+round)%len(pair)]
 				if err := turn(ctx, &o, g, s, res); err != nil {
@@ -99,7 +102,7 @@ func run(ctx context.Context, o options) (missed bool, err error) {
 			}
 		}
 	}
-	report := res.report()
+	report := res.report(set)
 	if o.json {
 		e := json.NewEncoder(os.Stdout)
 		e.SetIndent("", "  ")
@@ -110,6 +113,27 @@ func run(ctx context.Context, o options) (missed bool, err error) {
 	return report.Missed > 0, err
 }
 
+// chosen are the groups to measure.
+func chosen(o *options) (set []group, err error) {
+	only, err := regexp.Compile(o.only)
+	if err != nil {
+		return nil, err
+	}
+	all, ok := sets()[o.groups]
+	if !ok {
+		return nil, fmt.Errorf("there is no set of groups %q: want mount or storage", o.groups)
+	}
+	for _, g := range all {
+		if only.MatchString(g.name) {
+			set = append(set, g)
+		}
+	}
+	if len(set) == 0 {
+		return nil, fmt.Errorf("no group of %s matches %q", o.groups, o.only)
+	}
+	return set, nil
+}
+
 // turn runs one group on one subject, from an empty file system.
 func turn(ctx context.Context, o *options, g group, s *subject, res results) (err error) {
 	dir := filepath.Join(o.dir, s.name)
@@ -118,16 +142,23 @@ func turn(ctx context.Context, o *options, g group, s *subject, res results) (er
 	}
 	m := &machine{ctx: ctx, o: o, s: s, dir: dir, values: map[string]float64{}}
 	defer func() {
-		err = errors.Join(err, m.stop(), os.RemoveAll(dir))
+		err = errors.Join(err, m.stop(), m.end(), os.RemoveAll(dir))
 		syscall.Sync()
 	}()
 	if err := m.start(); err != nil {
 		return err
 	}
-	if err := g.run(m); err != nil {
+	if s.setup != nil {
+		if err := s.setup(m); err != nil {
+			return err
+		}
+	}
+	if err := s.run(g)(m); err != nil {
 		return err
 	}
-	m.value("rss", m.peak())
+	if s.command != nil {
+		m.value(g.memory, m.peak()/(1<<20))
+	}
 	for name, v := range m.values {
 		res.add(name, s.name, v)
 		if o.verbose {

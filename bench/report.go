@@ -18,19 +18,19 @@ func (r results) add(measure, subject string, v float64) {
 	r[measure][subject] = append(r[measure][subject], v)
 }
 
-// row is one measure's outcome. Strake and Loopback are medians over the
-// rounds.
+// row is one measure's outcome. Strake and Reference are medians over the
+// rounds, or the highest; Reference and Ratio are 0 where there is no reference.
 type row struct {
-	Name     string    `json:"name"`
-	What     string    `json:"what"`
-	Unit     string    `json:"unit"`
-	Strake   float64   `json:"strake"`
-	Loopback float64   `json:"loopback"`
-	Ratio    float64   `json:"ratio"`
-	Bar      string    `json:"bar,omitempty"`
-	Verdict  string    `json:"verdict,omitempty"`
-	All      []float64 `json:"strake_all"`
-	AllRef   []float64 `json:"loopback_all"`
+	Name      string    `json:"name"`
+	What      string    `json:"what"`
+	Unit      string    `json:"unit"`
+	Strake    float64   `json:"strake"`
+	Reference float64   `json:"reference"`
+	Ratio     float64   `json:"ratio"`
+	Bar       string    `json:"bar,omitempty"`
+	Verdict   string    `json:"verdict,omitempty"`
+	All       []float64 `json:"strake_all"`
+	AllRef    []float64 `json:"reference_all"`
 }
 
 // outcome is what a run found.
@@ -39,33 +39,32 @@ type outcome struct {
 	Missed int   `json:"missed"`
 }
 
-func (r results) report() outcome {
+func (r results) report(set []group) outcome {
 	var out outcome
-	for _, g := range groups() {
+	for _, g := range set {
 		for _, m := range g.measures {
-			out.take(m, r[m.name], median)
+			out.take(m, r[m.name])
 		}
 	}
-	rss := memory()
-	by := r[rss.name]
-	for _, vs := range by {
-		for i := range vs {
-			vs[i] /= 1 << 20
-		}
-	}
-	out.take(rss, by, func(vs []float64) float64 { return slices.Max(vs) })
 	return out
 }
 
 // take adds a measure where it was made.
-func (o *outcome) take(m measure, by map[string][]float64, of func([]float64) float64) {
-	own, ref := by["strake"], by["loopback"]
-	if len(own) == 0 || len(ref) == 0 {
+func (o *outcome) take(m measure, by map[string][]float64) {
+	own, ref := by[ownName], by[referenceName]
+	if len(own) == 0 {
 		return
 	}
-	w := row{Name: m.name, What: m.what, Unit: m.unit, Strake: of(own), Loopback: of(ref), Bar: m.bar(), All: own, AllRef: ref}
-	if w.Loopback != 0 {
-		w.Ratio = w.Strake / w.Loopback
+	of := median
+	if m.highest {
+		of = slices.Max[[]float64]
+	}
+	w := row{Name: m.name, What: m.what, Unit: m.unit, Strake: of(own), Bar: m.bar(), All: own, AllRef: ref}
+	if len(ref) > 0 {
+		w.Reference = of(ref)
+	}
+	if w.Reference != 0 {
+		w.Ratio = w.Strake / w.Reference
 	}
 	if w.Verdict = m.verdict(w.Strake, w.Ratio); w.Verdict == "MISS" {
 		o.Missed++
@@ -86,9 +85,13 @@ func median(vs []float64) float64 {
 
 func (o outcome) print(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "measure\tstrake\tloopback\tunit\tratio\tbar\t\t")
+	fmt.Fprintln(t, "measure\tstrake\treference\tunit\tratio\tbar\t\t")
 	for _, r := range o.Rows {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.2f ×\t%s\t%s\t%s\n", r.Name, figure(r.Strake), figure(r.Loopback), r.Unit, r.Ratio, r.Bar, r.Verdict, r.What)
+		ref, ratio := "", ""
+		if len(r.AllRef) > 0 {
+			ref, ratio = figure(r.Reference), fmt.Sprintf("%.2f ×", r.Ratio)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, figure(r.Strake), ref, r.Unit, ratio, r.Bar, r.Verdict, r.What)
 	}
 	_ = t.Flush()
 	fmt.Fprintf(w, "%d bars missed\n", o.Missed)

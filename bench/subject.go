@@ -10,52 +10,89 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// reference is the program measured against.
-const reference = "github.com/strakefs/strake/bench/loopback"
+// The packages of the programs measured against.
+const (
+	loopbackProgram = "github.com/strakefs/strake/bench/loopback"
+	clientProgram   = "github.com/strakefs/strake/bench/s3client"
+	strakeProgram   = "github.com/strakefs/strake/cmd/strake"
+)
 
-// subject is a file system to measure.
+// The names of subjects in results.
+const (
+	ownName       = "strake"
+	referenceName = "reference"
+)
+
+// subject is a file system to measure, or what does the same work without one.
 type subject struct {
 	name string
-	// command serves the data in dir/data on dir/mnt until SIGTERM.
+	// command serves the data in dir/data on dir/mnt until SIGTERM; nil where there
+	// is nothing to serve.
 	command func(dir string) *exec.Cmd
+	// setup prepares what was started; may be nil.
+	setup func(m *machine) error
+	// work takes the place of the group's; may be nil.
+	work func(m *machine) error
 }
 
-// subjects builds both programs where they are not given.
-func subjects(ctx context.Context, o *options) ([]*subject, error) {
+// run is what is done on the subject in a group.
+func (s *subject) run(g group) func(m *machine) error {
+	if s.work != nil {
+		return s.work
+	}
+	return g.run
+}
+
+// build makes the programs that are needed and not given.
+func (o *options) build(ctx context.Context, set []group) error {
 	if o.cache == "" {
 		c, err := os.UserCacheDir()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		o.cache = filepath.Join(c, "strake-bench")
 	}
-	if o.loopback == "" {
-		o.loopback = filepath.Join(o.cache, "loopback")
-		if err := goTool(ctx, "build", "-o", o.loopback, reference); err != nil {
-			return nil, err
+	needed := map[string]*string{strakeProgram: &o.strake}
+	for _, g := range set {
+		switch o.groups {
+		case "mount":
+			needed[loopbackProgram] = &o.loopback
+		case "storage":
+			if g.gateway {
+				needed[clientProgram] = &o.client
+			}
 		}
 	}
-	if o.strake == "" {
-		o.strake = filepath.Join(o.cache, "strake")
-		if err := goTool(ctx, "build", "-o", o.strake, "github.com/strakefs/strake/cmd/strake"); err != nil {
-			return nil, err
+	for pkg, binary := range needed {
+		if *binary != "" {
+			continue
+		}
+		*binary = filepath.Join(o.cache, filepath.Base(pkg))
+		if err := goTool(ctx, "build", "-o", *binary, pkg); err != nil {
+			return err
 		}
 	}
-	return []*subject{
-		{"strake", func(dir string) *exec.Cmd {
-			args := append([]string{"serve", "--data", dir + "/data", "--mount", dir + "/mnt", "--listen", "off"}, strings.Fields(o.args)...)
-			return exec.Command(o.strake, args...)
-		}},
-		{"loopback", func(dir string) *exec.Cmd {
-			return exec.Command(o.loopback, dir+"/mnt", dir+"/data")
-		}},
-	}, nil
+	return nil
+}
+
+// serve is the command of a Strake that mounts its default volume.
+func (o *options) serve(dir string) *exec.Cmd {
+	args := append([]string{"serve", "--data", dir + "/data", "--mount", dir + "/mnt", "--listen", "off"}, strings.Fields(o.args)...)
+	return exec.Command(o.strake, args...)
+}
+
+// loopbackPair is Strake's mount and the loopback's.
+func loopbackPair(o *options) [2]*subject {
+	return [2]*subject{{name: ownName, command: o.serve}, {name: referenceName, command: func(dir string) *exec.Cmd {
+		return exec.Command(o.loopback, dir+"/mnt", dir+"/data")
+	}}}
 }
 
 func goTool(ctx context.Context, args ...string) error {
@@ -76,7 +113,9 @@ type machine struct {
 	cmd    *exec.Cmd
 	err    bytes.Buffer // what the server says on standard error
 	exited chan error
-	rss    float64 // peak of servers that have ended, bytes
+	beside []func() error // ends what runs beside the server, in reverse order
+	env    []string       // more of the server's environment
+	rss    float64        // peak of servers that have ended, bytes
 	values map[string]float64
 }
 
@@ -87,12 +126,16 @@ func (m *machine) rate(name string, n, s float64) { m.value(name, n/s) }
 
 // start starts the server and waits until it has mounted.
 func (m *machine) start() error {
+	if m.s.command == nil {
+		return nil
+	}
 	for _, d := range []string{"data", "mnt"} {
 		if err := os.MkdirAll(filepath.Join(m.dir, d), 0o755); err != nil {
 			return err
 		}
 	}
 	m.cmd = m.s.command(m.dir)
+	m.cmd.Env = append(os.Environ(), m.env...)
 	m.err.Reset()
 	m.cmd.Stderr = &m.err
 	out, err := m.cmd.StdoutPipe()
@@ -153,6 +196,15 @@ func (m *machine) stop() error {
 		_ = syscall.Unmount(m.mnt(), syscall.MNT_DETACH)
 		return fmt.Errorf("%s did not end within a minute of SIGTERM\n%s", m.s.name, m.err.Bytes())
 	}
+}
+
+// end ends what runs beside the server.
+func (m *machine) end() (err error) {
+	for _, stop := range slices.Backward(m.beside) {
+		err = errors.Join(err, stop())
+	}
+	m.beside = nil
+	return err
 }
 
 // cold makes the next read come from the disk: the server starts anew and the

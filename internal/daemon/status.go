@@ -74,7 +74,16 @@ func (n *Node) samples() []telemetry.Sample {
 	}
 	journal, _ := n.meta.JournalBytes(context.Background())
 	owed, jobs := n.upkeep.Backlog(), n.jobStates()
+	r := n.drives.requests()
 	return []telemetry.Sample{
+		counter("object_puts_total", "Requests to buckets that write: objects, parts, beginning and end of uploads in parts.", uint64(r.Puts)),
+		counter("object_gets_total", "Requests to buckets that read objects or parts of them.", uint64(r.Gets)),
+		counter("object_heads_total", "Requests to buckets that ask what an object is.", uint64(r.Heads)),
+		counter("object_lists_total", "Pages of listings of buckets.", uint64(r.Lists)),
+		counter("object_deletes_total", "Requests to buckets that delete.", uint64(r.Deletes)),
+		counter("object_retries_total", "Of all these, the ones that repeated one which failed.", uint64(r.Retries)),
+		counter("object_sent_bytes_total", "Bytes of objects sent to buckets.", uint64(r.Sent)),
+		counter("object_read_bytes_total", "Bytes of objects read from buckets.", uint64(r.Read)),
 		counter("blob_added_bytes_total", "Plaintext bytes given to be stored.", b.BytesAdded),
 		counter("blob_duplicate_bytes_total", "Of these, found as duplicates.", b.BytesDup),
 		counter("blob_zero_bytes_total", "Of these, left out as holes.", b.BytesZero),
