@@ -353,7 +353,7 @@ func bucketFiles(m *machine) error {
 }
 
 func (m *machine) createFiles() error {
-	data := noise(4096)
+	data := noise()
 	s, err := timed(func() error {
 		for i := range m.o.files {
 			name := m.path(fmt.Sprintf("d%d/f%d", i/1000, i))
@@ -405,7 +405,7 @@ func (m *machine) createSynced() error {
 
 // synced makes every step-th file from the first.
 func (m *machine) synced(first, step int) error {
-	data := noise(4096)
+	data := noise()
 	for i := first; i < m.o.files; i += step {
 		f, err := os.Create(m.path(fmt.Sprintf("synced/f%d", i)))
 		if err != nil {

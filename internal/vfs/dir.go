@@ -65,9 +65,8 @@ func (h *dirHandle) Read(ctx context.Context, cookie uint64, attrs bool, fn func
 	defer h.mu.Unlock()
 	h.fs.accessed(h.n)
 	if cookie < cookieDotDot {
-		more, err := h.dots(ctx, cookie, attrs, fn)
-		if err != nil || !more {
-			return err
+		if !h.dots(ctx, cookie, attrs, fn) {
+			return nil
 		}
 		cookie = cookieDotDot
 	}
@@ -104,18 +103,19 @@ func (fs *Local) freshen(e *fsapi.Dirent) {
 }
 
 // dots gives "." and "..".
-func (h *dirHandle) dots(ctx context.Context, cookie uint64, attrs bool, fn func(fsapi.Dirent) bool) (more bool, err error) {
+func (h *dirHandle) dots(ctx context.Context, cookie uint64, attrs bool, fn func(fsapi.Dirent) bool) (more bool) {
 	self := h.n.attr()
 	if cookie < cookieDot && !fn(fsapi.Dirent{Name: ".", Ino: h.n.ino, Type: fsapi.TypeDirectory, Cookie: cookieDot, Attr: self}) {
-		return false, nil
+		return false
 	}
 	up := fsapi.Dirent{Name: "..", Ino: h.n.parent(), Type: fsapi.TypeDirectory, Cookie: cookieDotDot}
 	if attrs {
+		var err error
 		if up.Attr, err = h.fs.Getattr(ctx, up.Ino); err != nil {
 			up.Attr = self // the directory, or the one above, was removed
 		}
 	}
-	return fn(up), nil
+	return fn(up)
 }
 
 // after returns the entries of the buffer after cookie, reading on where there

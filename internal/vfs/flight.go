@@ -44,10 +44,9 @@ type leg struct {
 
 // piece is a range of a file that blob has taken.
 type piece struct {
-	off    int64
-	data   []byte
-	pg     *page // that data lies in, held
-	inline bool  // the whole of a small file
+	off  int64
+	data []byte
+	pg   *page // that data lies in, held
 }
 
 func (p *piece) end() int64 { return p.off + int64(len(p.data)) }

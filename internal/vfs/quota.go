@@ -140,33 +140,32 @@ func (fs *Local) measure(ctx context.Context, r *quotaRoot, grow int64) error {
 type space struct {
 	mu    sync.Mutex
 	asked time.Time
-	total int64
 	avail int64
 }
 
 // spaceAge is how long a measurement of the drives holds.
 const spaceAge = time.Second
 
-func (s *space) measure(ctx context.Context, fs *Local) (total, avail int64, err error) {
+func (s *space) measure(ctx context.Context, fs *Local) (avail int64, err error) {
 	if fs.o.Capacity == nil {
-		return 1 << 50, 1 << 50, nil
+		return 1 << 50, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now := fs.now(); s.asked.IsZero() || now.Sub(s.asked) > spaceAge || now.Before(s.asked) {
-		if s.total, s.avail, err = fs.o.Capacity(ctx); err != nil {
-			return 0, 0, err
+		if _, s.avail, err = fs.o.Capacity(ctx); err != nil {
+			return 0, err
 		}
 		s.asked = now
 	}
-	return s.total, s.avail, nil
+	return s.avail, nil
 }
 
 func (s *space) afford(ctx context.Context, fs *Local, grow int64) error {
 	if fs.o.Capacity == nil {
 		return nil
 	}
-	_, avail, err := s.measure(ctx, fs)
+	avail, err := s.measure(ctx, fs)
 	if err != nil {
 		return nil // write-back will tell
 	}
@@ -237,7 +236,7 @@ func (fs *Local) Statfs(ctx context.Context, ino fsapi.Ino) (st fsapi.StatFS, er
 		return st, err
 	}
 	defer n.release()
-	total, avail, err := fs.space.measure(ctx, fs)
+	avail, err := fs.space.measure(ctx, fs)
 	if err != nil {
 		return st, err
 	}
@@ -258,13 +257,13 @@ func (fs *Local) Statfs(ctx context.Context, ino fsapi.Ino) (st fsapi.StatFS, er
 	if err != nil {
 		return st, err
 	}
-	return statfs(q, u, total, max(avail-fs.budget.Used(), 0)), nil
+	return statfs(q, u, max(avail-fs.budget.Used(), 0)), nil
 }
 
 // manyInodes is how many inodes are said to be free where nothing bounds them.
 const manyInodes = 1 << 40
 
-func statfs(q meta.Quota, u fsapi.Usage, total, avail int64) fsapi.StatFS {
+func statfs(q meta.Quota, u fsapi.Usage, avail int64) fsapi.StatFS {
 	st := fsapi.StatFS{Used: max(u.Bytes, 0), Inodes: max(u.Inodes, 0)}
 	st.Free = avail
 	if q.Bytes > 0 {

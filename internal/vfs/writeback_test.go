@@ -170,7 +170,6 @@ func TestStreamIsStoredWhileItIsWritten(t *testing.T) {
 
 // blocked holds up the drive until release.
 type blocked struct {
-	mu      sync.Mutex
 	entered chan struct{}
 	release chan struct{}
 }
