@@ -70,14 +70,15 @@ type cli struct {
 	Info    infoCmd    `cmd:"" group:"files" help:"Show what a path is and which policy holds for it."`
 	Explain explainCmd `cmd:"" group:"files" help:"Show where every byte of a file lies."`
 
-	Volume  volumeCmd  `cmd:"" group:"storage" help:"Volumes."`
-	Drive   driveCmd   `cmd:"" group:"storage" help:"Drives."`
-	Pending pendingCmd `cmd:"" group:"storage" help:"Copies that are still to be written."`
-	Policy  policyCmd  `cmd:"" group:"storage" help:"Policies of volumes, directories and files."`
-	Quota   quotaCmd   `cmd:"" group:"storage" help:"Quotas of directories."`
-	Warmup  warmupCmd  `cmd:"" group:"storage" help:"Bring everything below a path to its hottest tier or the disk cache."`
-	Evict   evictCmd   `cmd:"" group:"storage" help:"Take evictable copies from a tier, of a path or all."`
-	Trash   trashCmd   `cmd:"" group:"storage" help:"Deleted files."`
+	Volume     volumeCmd     `cmd:"" group:"storage" help:"Volumes."`
+	Drive      driveCmd      `cmd:"" group:"storage" help:"Drives."`
+	Durability durabilityCmd `cmd:"" group:"storage" help:"Compute how likely data is to be lost within a year."`
+	Pending    pendingCmd    `cmd:"" group:"storage" help:"Copies that are still to be written."`
+	Policy     policyCmd     `cmd:"" group:"storage" help:"Policies of volumes, directories and files."`
+	Quota      quotaCmd      `cmd:"" group:"storage" help:"Quotas of directories."`
+	Warmup     warmupCmd     `cmd:"" group:"storage" help:"Bring everything below a path to its hottest tier or the disk cache."`
+	Evict      evictCmd      `cmd:"" group:"storage" help:"Take evictable copies from a tier, of a path or all."`
+	Trash      trashCmd      `cmd:"" group:"storage" help:"Deleted files."`
 
 	Snapshot  snapshotCmd  `cmd:"" group:"storage" help:"Snapshots of volumes."`
 	Clone     cloneCmd     `cmd:"" group:"storage" help:"Copy a file or directory at once, by sharing its content."`

@@ -428,6 +428,53 @@ type FsckEvent struct {
 	Error    string `json:"error,omitempty"`
 }
 
+// DurabilityReq asks how likely a loss is. Copies, where given, is a policy's
+// value to ask about instead of those in use. Rates are a year; 0 leaves what is
+// assumed.
+type DurabilityReq struct {
+	Copies      string  `json:"copies,omitempty"`
+	AFR         float64 `json:"afr,omitempty"`          // probability that a drive fails
+	Latent      float64 `json:"latent,omitempty"`       // bad blocks in 10^12 bytes
+	DomainLoss  float64 `json:"domain_loss,omitempty"`  // probability that a failure domain is lost for good
+	SiteLoss    float64 `json:"site_loss,omitempty"`    // the same of this machine with all its drives
+	BucketNines float64 `json:"bucket_nines,omitempty"` // of an object, as its provider states: 11
+	BucketLoss  float64 `json:"bucket_loss,omitempty"`  // probability that the whole bucket is lost
+	Ingest      float64 `json:"ingest,omitempty"`       // bytes per second that are written
+}
+
+// Durability is how likely data is to be lost within a year.
+type Durability struct {
+	Policies []DurabilityOf `json:"policies"`
+}
+
+// DurabilityOf is that of data that should have the same copies.
+type DurabilityOf struct {
+	Copies    string            `json:"copies"`
+	Bytes     int64             `json:"bytes"`
+	Supposed  bool              `json:"supposed,omitempty"` // nothing lies so yet
+	Loss      float64           `json:"loss"`               // probability that anything is lost
+	Nines     *float64          `json:"nines,omitempty"`    // -log10 of loss; absent where nothing can be lost
+	BytesLost float64           `json:"bytes_lost"`         // on average
+	Terms     []DurabilityTerm  `json:"terms"`              // the ways to lose data, the likeliest first
+	Inputs    []DurabilityInput `json:"inputs"`
+}
+
+// DurabilityTerm is one way to lose data.
+type DurabilityTerm struct {
+	Share float64 `json:"share"` // of all losses
+	Rate  float64 `json:"rate"`  // a year
+	Text  string  `json:"text"`
+}
+
+// DurabilityInput is a figure the result rests on. Source is assumed, given,
+// stated or measured.
+type DurabilityInput struct {
+	Copy   string `json:"copy,omitempty"`
+	Name   string `json:"name"`
+	Value  string `json:"value"`
+	Source string `json:"source"`
+}
+
 // Explain is where every byte of a file lies.
 type Explain struct {
 	Path     string           `json:"path"`

@@ -78,6 +78,7 @@ func (s *server) endpoints() []rest.Endpoint {
 		rest.JSON("POST", "/v1/admin/jobs/cancel", admin, "End a job for good.", n.cancelJob),
 		rest.JSON("POST", "/v1/admin/jobs/rate", admin, "Change how many bytes per second all jobs may read, until the next start.", n.jobRate),
 		rest.JSON("GET", "/v1/admin/drives/only", read, "What on a drive has no other readable copy.", n.onlyOnDrive),
+		rest.JSON("GET", "/v1/admin/durability", read, "How likely data is to be lost within a year.", n.durability),
 		rest.JSON("GET", "/v1/admin/pending", read, "Segments whose copies are not those they should have.", n.pending),
 		rest.JSON("POST", "/v1/admin/evict", admin, "Take evictable copies from a tier, of a path or all; without either, drop cached bytes from memory.", n.evict),
 		rest.Stream("POST", "/v1/admin/warmup", admin, "Bring everything below a path to its hottest tier or the disk cache.", warmupFailed, n.warmup),

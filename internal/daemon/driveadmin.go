@@ -154,13 +154,15 @@ func (ds *drives) apply(ctx context.Context, old, rec meta.DriveRecord) error {
 	}
 	reopen := rec
 	reopen.State = old.State
-	if reopen == old && ds.set.State(rec.ID) != drive.Offline {
+	if reopen == old { // the place is the same, and may be away
 		ds.mu.Lock()
 		ds.recs[rec.ID] = rec
 		ds.mu.Unlock()
-		err := ds.set.SetState(rec.ID, wantedState(rec))
+		if err := ds.set.SetState(rec.ID, wantedState(rec)); err != nil && !errors.Is(err, fsapi.NotExist) {
+			return err
+		}
 		ds.n.drivesChanged()
-		return err
+		return nil
 	}
 	if err := ds.drop(rec.ID); err != nil && !errors.Is(err, fsapi.NotExist) {
 		return err

@@ -159,6 +159,10 @@ func setField(f reflect.Value, s string) error {
 		n, err := strconv.ParseInt(s, 10, 64)
 		f.SetInt(n)
 		return err
+	case reflect.Float64:
+		n, err := strconv.ParseFloat(s, 64)
+		f.SetFloat(n)
+		return err
 	case reflect.Uint32, reflect.Uint64:
 		n, err := strconv.ParseUint(s, 10, f.Type().Bits())
 		f.SetUint(n)

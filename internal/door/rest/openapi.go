@@ -111,8 +111,10 @@ func (s *schemas) ref(t reflect.Type) object {
 
 func (s *schemas) structure(t reflect.Type) object {
 	props, required := object{}, []string{}
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for _, f := range reflect.VisibleFields(t) {
+		if f.Anonymous { // its fields come themselves, as in JSON
+			continue
+		}
 		props[jsonName(f)] = s.of(f.Type)
 		if !strings.Contains(f.Tag.Get("json"), ",omit") {
 			required = append(required, jsonName(f))

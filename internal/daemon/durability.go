@@ -1,0 +1,241 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/strakefs/strake/internal/api"
+	"github.com/strakefs/strake/internal/blob/upkeep"
+	"github.com/strakefs/strake/internal/blob/upkeep/job"
+	"github.com/strakefs/strake/internal/durability"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/policy"
+)
+
+// durability says how likely data is to be lost within a year, for each list of
+// copies that segments here should have, or for one that is asked about.
+func (n *Node) durability(ctx context.Context, req api.DurabilityReq) (api.Durability, error) {
+	out := api.Durability{Policies: []api.DurabilityOf{}}
+	held, err := n.heldByCopies(ctx)
+	if err != nil {
+		return out, err
+	}
+	if req.Copies != "" {
+		p, err := policy.Parse("copies=" + req.Copies)
+		if err != nil {
+			return out, err
+		}
+		held = []heldCopies{hypothetical(p.Copies, held)}
+	}
+	repair, err := n.measuredRepair(ctx)
+	if err != nil {
+		return out, err
+	}
+	for _, h := range held {
+		sys, err := n.system(h, repair, &req)
+		if err != nil {
+			return out, err
+		}
+		r, err := durability.Evaluate(sys)
+		if err != nil {
+			return out, err
+		}
+		out.Policies = append(out.Policies, durabilityText(h, &sys, &r))
+	}
+	return out, nil
+}
+
+// heldCopies is what lies in segments that should have the same copies.
+type heldCopies struct {
+	copies   []fsapi.CopySpec
+	segments int64
+	bytes    int64 // of segments, each once
+	supposed bool  // nothing lies so: what there is, as if it did
+}
+
+// heldByCopies adds segments up by the copies they should have.
+func (n *Node) heldByCopies(ctx context.Context) ([]heldCopies, error) {
+	by := map[string]*heldCopies{}
+	err := n.meta.Segments(ctx, fsapi.SegmentID{}, func(s meta.SegmentUse) bool {
+		key := policy.Copies(s.Want).String()
+		h := by[key]
+		if h == nil {
+			h = &heldCopies{copies: s.Want}
+			by[key] = h
+		}
+		h.segments++
+		h.bytes += s.Size
+		return ctx.Err() == nil
+	})
+	list := make([]heldCopies, 0, len(by))
+	for _, h := range by {
+		list = append(list, *h)
+	}
+	slices.SortFunc(list, func(a, b heldCopies) int { return int(b.bytes>>1 - a.bytes>>1) })
+	return list, err
+}
+
+// supposedBytes is what a store is supposed to hold where it holds nothing yet.
+const supposedBytes = 1 << 40
+
+// hypothetical is all there is, as if it should have the copies.
+func hypothetical(copies []fsapi.CopySpec, held []heldCopies) heldCopies {
+	h := heldCopies{copies: copies, supposed: true}
+	for _, o := range held {
+		h.segments += o.segments
+		h.bytes += o.bytes
+	}
+	if h.bytes == 0 {
+		h.segments, h.bytes = supposedBytes>>26, supposedBytes
+	}
+	return h
+}
+
+// measuredRepair is the bytes per second of the newest repairs and evacuations on
+// record, together; zero where there are none worth measuring.
+func (n *Node) measuredRepair(ctx context.Context) (durability.Figure, error) {
+	jobs, err := n.upkeep.Jobs(ctx)
+	var bytes int64
+	var took time.Duration
+	for _, j := range jobs {
+		if j.State == job.Done && (j.Kind == upkeep.JobRepair || j.Kind == upkeep.JobEvacuate) && j.Progress.DoneBytes > 0 && j.Ended.After(j.Started) {
+			bytes += j.Progress.DoneBytes
+			took += j.Ended.Sub(j.Started)
+		}
+	}
+	if bytes == 0 || err != nil {
+		return durability.Figure{}, err
+	}
+	return durability.Figure{Value: float64(bytes) / took.Seconds(), Source: durability.Measured}, nil
+}
+
+// system is what the model is asked about.
+func (n *Node) system(h heldCopies, repair durability.Figure, req *api.DurabilityReq) (durability.System, error) {
+	from := durability.Measured
+	if h.supposed {
+		from = durability.Assumed
+	}
+	s := durability.System{
+		Bytes: h.bytes, From: from, Segment: max(h.bytes/max(h.segments, 1), 1),
+		SiteLoss: figure(req.SiteLoss), Ingest: figure(req.Ingest),
+	}
+	for i, spec := range h.copies {
+		c, err := n.drives.copyModel(spec, req)
+		if err != nil {
+			return s, err
+		}
+		if i > 0 {
+			c.Pending = n.pendingAge()
+		}
+		if repair.Source == durability.Measured {
+			switch {
+			case c.Drives != nil:
+				c.Drives.Repair = repair
+			default:
+				c.Bucket.Repair = repair
+			}
+		}
+		if c.Drives != nil && n.cfg.Scrub.Deep > 0 {
+			c.Drives.Scrub = durability.Figure{Value: durability.Years(n.cfg.Scrub.Deep), Source: durability.Given}
+		}
+		if c.Drives != nil && n.cfg.Repair.After > 0 {
+			c.Drives.Detect = durability.Figure{Value: durability.Years(n.cfg.Repair.After), Source: durability.Given}
+		}
+		s.Copies = append(s.Copies, c)
+	}
+	return s, nil
+}
+
+// figure is a figure of the request; zero is not given.
+func figure(v float64) durability.Figure {
+	if v == 0 {
+		return durability.Figure{}
+	}
+	return durability.Figure{Value: v, Source: durability.Given}
+}
+
+// pendingAge is how old data is before its other copies are written: the age of
+// the oldest that is owed now, or a minute where nothing is.
+func (n *Node) pendingAge() durability.Figure {
+	b := n.upkeep.Backlog()
+	if b.Oldest.IsZero() {
+		return durability.Figure{Value: durability.Years(time.Minute)}
+	}
+	return durability.Figure{Value: durability.Years(max(n.clock.Now().Sub(b.Oldest), time.Second)), Source: durability.Measured}
+}
+
+// The site of what stands beside the server.
+const here = "here"
+
+// copyModel is a copy on the drives of its tier.
+func (ds *drives) copyModel(spec fsapi.CopySpec, req *api.DurabilityReq) (durability.Copy, error) {
+	c := durability.Copy{Name: spec.Tier + ":" + policy.Layout(spec)}
+	domains := map[string]bool{}
+	count, buckets := 0, 0
+	ds.mu.Lock()
+	for _, rec := range ds.recs {
+		if rec.Tier != spec.Tier || wantedState(rec).Leaving() {
+			continue
+		}
+		count++
+		domains[rec.Domain] = true
+		if rec.Kind == bucketKind {
+			buckets++
+		}
+	}
+	ds.mu.Unlock()
+	if buckets > 0 && buckets == count {
+		loss := durability.Figure{Value: 1e-11, Source: durability.Stated}
+		if req.BucketNines > 0 {
+			loss = durability.Figure{Value: math.Pow(10, -req.BucketNines), Source: durability.Given}
+		}
+		c.Bucket = &durability.Bucket{ObjectLoss: loss, AccountLoss: figure(req.BucketLoss)}
+		return c, nil
+	}
+	if count < spec.Width() {
+		return c, fsapi.Errorf(fsapi.Invalid, "copies=%s needs %d drives of tier %s and there are %d: its durability cannot be computed", c.Name, spec.Width(), spec.Tier, count)
+	}
+	c.Site = here
+	c.Drives = &durability.Drives{K: spec.K, M: spec.M, Count: count, AFR: figure(req.AFR), Latent: figure(req.Latent), DomainLoss: figure(req.DomainLoss)}
+	if spec.K == 0 {
+		c.Drives.K, c.Drives.M = 1, spec.Replicas-1
+	}
+	if len(domains) < count {
+		c.Drives.Domains = len(domains)
+	}
+	return c, nil
+}
+
+// maxTerms bounds the ways to lose data that are listed.
+const maxTerms = 5
+
+func durabilityText(h heldCopies, sys *durability.System, r *durability.Result) api.DurabilityOf {
+	out := api.DurabilityOf{
+		Copies: policy.Copies(h.copies).String(), Bytes: h.bytes, Supposed: h.supposed,
+		Loss: r.Loss, BytesLost: r.Bytes, Terms: []api.DurabilityTerm{}, Inputs: []api.DurabilityInput{},
+	}
+	if !math.IsInf(r.Nines, 1) {
+		out.Nines = &r.Nines
+	}
+	var names []string
+	for _, c := range sys.Copies {
+		names = append(names, c.Name)
+	}
+	for i, t := range r.Terms {
+		if i == maxTerms || t.Rate == 0 {
+			break
+		}
+		out.Terms = append(out.Terms, api.DurabilityTerm{Share: r.Share(t), Rate: t.Rate, Text: t.Explain(names)})
+	}
+	for _, in := range r.Inputs {
+		out.Inputs = append(out.Inputs, api.DurabilityInput{
+			Copy: in.Copy, Name: in.Name, Value: fmt.Sprintf("%.4g %s", in.Figure.Value, strings.TrimSpace(in.Unit)), Source: in.Figure.Source.String(),
+		})
+	}
+	return out
+}
