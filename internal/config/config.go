@@ -202,7 +202,7 @@ type Repair struct {
 // Jobs is [jobs].
 type Jobs struct {
 	Running int           `toml:"running" doc:"Jobs that run at one time, those that make anew what is in danger aside."`
-	Rate    Size          `toml:"rate" doc:"Bytes per second that all jobs together read, beside those who wait for their own data. 0: no bound. 'strake job rate' changes it until the next start."`
+	Rate    Size          `toml:"rate" doc:"Bytes per second that jobs read together, those aside that make anew what a lost drive held: these go as fast as drives let them beside those who wait for their own data. 0: no bound. 'strake job rate' changes it until the next start."`
 	Orphans time.Duration `toml:"orphans" doc:"Time between sweeps of drives for what no record knows. 0: never."`
 }
 

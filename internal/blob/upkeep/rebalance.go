@@ -50,7 +50,7 @@ func (u *Upkeep) runRebalance(ctx context.Context, t *job.Task) error {
 		t.Total(0, p.left())
 	}
 	_, after := cursorSegment(t.Cursor(), 0)
-	m := mover{u: u}
+	m := mover{u: u, paced: true}
 	for p.left() > 0 {
 		page, err := u.page(ctx, after)
 		if err != nil || len(page) == 0 {

@@ -177,7 +177,7 @@ func (u *Upkeep) runEvacuate(ctx context.Context, t *job.Task) error {
 		if st := u.o.Drives.State(id); !st.Leaving() {
 			return fsapi.Errorf(fsapi.Invalid, "drive %v is %v and would be filled again: set it to draining first", id, st)
 		}
-		m := mover{u: u}
+		m := mover{u: u, paced: true}
 		held := new(atomic.Int64)
 		err := u.walk(ctx, t, nil, after, func(page []meta.SegmentUse) (int64, int64, error) {
 			return m.move(ctx, page, func(s *meta.SegmentUse) (bool, error) {
@@ -199,6 +199,7 @@ func (u *Upkeep) runEvacuate(ctx context.Context, t *job.Task) error {
 // mover moves segments, some at a time, and counts those that would not go.
 type mover struct {
 	u      *Upkeep
+	paced  bool // it goes at the rate of jobs: not where redundancy is missing meanwhile
 	failed int
 	why    error // of the first
 }
@@ -216,6 +217,9 @@ func (m *mover) move(ctx context.Context, page []meta.SegmentUse, fn func(s *met
 		if err == nil {
 			done.Add(1)
 			size.Add(s.Size)
+		}
+		if !m.paced {
+			return err
 		}
 		return errors.Join(err, m.u.pace.wait(ctx, s.Size))
 	})
