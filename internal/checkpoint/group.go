@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
+	"time"
 
 	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/drive"
@@ -29,6 +31,7 @@ func (s *Shipper) ship(ctx context.Context) error {
 	s.refresh()
 	s.catchUp(ctx)
 	s.syncKeyrings(ctx)
+	s.expire(ctx)
 	if len(s.pend.data) == 0 {
 		return nil
 	}
@@ -39,7 +42,7 @@ func (s *Shipper) ship(ctx context.Context) error {
 	whole, merged := s.merge()
 	o := object{kindGroup, s.epoch, whole.first, whole.last}
 	blob := s.seal(o, whole)
-	good := tryAll(s.up(), func(p *place) error { return s.put(ctx, p.d, o, blob) })
+	good := s.tryAll(ctx, s.up(), func(ctx context.Context, p *place) error { return s.put(ctx, p.d, o, blob) })
 	if len(good) == 0 {
 		return s.nowhere()
 	}
@@ -61,7 +64,43 @@ func (s *Shipper) nowhere() error {
 
 // syncKeyrings renews the copies of the keyring. REQUIRES busy.
 func (s *Shipper) syncKeyrings(ctx context.Context) {
-	tryAll(s.up(), func(p *place) error { return s.copyKeyring(ctx, p) })
+	if s.o.Keyring == nil {
+		return
+	}
+	now := s.o.Keyring()
+	old := slices.DeleteFunc(s.up(), func(p *place) bool { return p.keyring == string(now) })
+	for _, p := range old {
+		p.keyring = ""
+	}
+	for _, p := range s.tryAll(ctx, old, func(ctx context.Context, p *place) error { return p.d.Replace(ctx, nameKeyring, now) }) {
+		p.keyring = string(now)
+	}
+}
+
+// expiryEvery is between two removals of what of the past has become too old,
+// beside those at each checkpoint.
+const expiryEvery = time.Hour
+
+// expire removes what of the past is not kept any longer. REQUIRES busy.
+func (s *Shipper) expire(ctx context.Context) {
+	now := time.Now()
+	if s.base == nil || now.Before(s.expiry) {
+		return
+	}
+	s.expiry = now.Add(expiryEvery)
+	keep := s.retention()
+	names := map[*place][]string{}
+	var list []*place
+	for _, p := range s.up() {
+		for _, o := range keep.surplus(p.held) {
+			names[p] = append(names[p], o.name())
+			delete(p.held, o)
+		}
+		if len(names[p]) > 0 {
+			list = append(list, p)
+		}
+	}
+	s.tryAll(ctx, list, func(ctx context.Context, p *place) error { return drive.DeleteMany(ctx, p.d, names[p]) })
 }
 
 // merge joins the pending batches with the newest groups that are no larger,
@@ -94,7 +133,7 @@ func (s *Shipper) settle(ctx context.Context, good []*place, o object, whole pie
 		names = append(names, g.name())
 		s.since -= g.size
 	}
-	s.groups = append(s.groups[:n], group{o, size})
+	s.groups = append(s.groups[:n], group{o, size, whole.stamp})
 	s.open = append(s.open[:len(s.open)-merged], whole)
 	s.since += size
 	if int64(len(whole.data)) >= s.o.GroupBytes {
@@ -104,7 +143,7 @@ func (s *Shipper) settle(ctx context.Context, good []*place, o object, whole pie
 		}
 	}
 	s.pend = piece{}
-	for _, p := range tryAll(good, func(p *place) error { return drive.DeleteMany(ctx, p.d, names) }) {
+	for _, p := range s.tryAll(ctx, good, func(ctx context.Context, p *place) error { return drive.DeleteMany(ctx, p.d, names) }) {
 		p.seq = s.last
 		p.healed()
 	}

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/drive"
-	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/kv"
 )
 
@@ -70,6 +70,7 @@ func (s *Shipper) setMaking(on bool) {
 // made is a checkpoint that was written.
 type made struct {
 	object
+	stamp  clock.Stamp
 	size   int64
 	drives []drive.Drive
 	errs   []error // by drive; nil where it is there and verifies
@@ -87,81 +88,15 @@ func (s *Shipper) write(ctx context.Context, epoch uint64, drives []drive.Drive)
 	if err := s.o.Engine.Sync(ctx); err != nil {
 		return nil, err
 	}
-	m = &made{object: object{kindCheckpoint, epoch, snap.Seq(), snap.Seq()}, drives: drives}
+	m = &made{object: object{kindCheckpoint, epoch, snap.Seq(), snap.Seq()}, stamp: snap.Stamp(), drives: drives}
 	f := s.newFan(ctx, m)
-	defer f.abort()
+	defer f.stop()
 	h := newHeader(m.object, snap.Stamp())
 	if err := dump(snap, newSealer(s.o.Key, &h), h.stamp, s.o.IsCounter, func(b []byte) error { return f.write(ctx, b) }); err != nil {
 		return nil, err
 	}
-	f.each(func(i int) error { return f.w[i].Commit(ctx) })
-	f.each(func(i int) error { return verify(ctx, drives[i], m.object, s.o.Key) })
+	f.end()
 	return m, nil
-}
-
-// fan writes one blob to several drives; those that fail drop out.
-type fan struct {
-	*made
-	w []drive.Writer
-	n []int
-}
-
-func (s *Shipper) newFan(ctx context.Context, m *made) *fan {
-	f := &fan{made: m, w: make([]drive.Writer, len(m.drives)), n: make([]int, len(m.drives))}
-	m.errs = make([]error, len(m.drives))
-	for i := range f.n {
-		f.n[i] = i
-	}
-	f.each(func(i int) (err error) {
-		// One of the same name was never made use of, or it would be base.
-		if err = drive.DeleteMany(ctx, m.drives[i], []string{m.name()}); err == nil {
-			f.w[i], err = m.drives[i].Create(ctx, m.name(), 0)
-		}
-		return err
-	})
-	return f
-}
-
-// each runs fn at once for the drives that have not failed.
-func (f *fan) each(fn func(i int) error) {
-	for i, err := range each(f.n, func(i int) error {
-		if f.errs[i] != nil {
-			return f.errs[i]
-		}
-		return fn(i)
-	}) {
-		f.errs[i] = err
-	}
-}
-
-func (f *fan) write(ctx context.Context, b []byte) error {
-	f.size += int64(len(b))
-	f.each(func(i int) error {
-		_, err := f.w[i].Write(b)
-		return err
-	})
-	for _, err := range f.errs {
-		if err == nil {
-			return ctx.Err()
-		}
-	}
-	return none(f.errs)
-}
-
-// none is the error of a checkpoint that no drive took.
-func none(errs []error) error {
-	if err := errors.Join(errs...); err != nil {
-		return fsapi.Wrap(fsapi.IO, err, "no drive takes the metadata checkpoint")
-	}
-	return fsapi.Errorf(fsapi.NoSpace, "no drive is there to take the metadata checkpoint")
-}
-
-func (f *fan) abort() {
-	for _, w := range f.w {
-		if w != nil {
-			w.Abort()
-		}
-	}
 }
 
 // dump writes all that a snapshot holds as the blocks of a checkpoint, in
@@ -232,7 +167,7 @@ func (d *dumper) flush(final bool) error {
 // REQUIRES busy.
 func (s *Shipper) install(ctx context.Context, m *made) error {
 	var errs []error
-	var good []*place
+	good := 0
 	for i, d := range m.drives {
 		switch p := s.places[d.Info().ID]; {
 		case p == nil || p.d != d: // gone
@@ -240,28 +175,32 @@ func (s *Shipper) install(ctx context.Context, m *made) error {
 			p.failed(m.errs[i])
 			errs = append(errs, m.errs[i])
 		default:
-			good = append(good, p)
+			good++
+			p.err, p.retry = nil, time.Time{}
 		}
 	}
 	switch {
-	case len(good) == 0:
+	case good == 0:
 		return none(errs)
 	case m.epoch != s.epoch || m.last < s.gap:
 		return nil // batches after it were missed meanwhile: it is of no use
 	}
 	s.adopt(m)
-	for _, p := range good { // the others will get it from them
-		if err := s.reconcile(ctx, p); err != nil {
-			p.failed(err)
-		}
+	for _, p := range s.places { // those that lack it get it from the others
+		p.behind = true
 	}
-	s.o.Log.Info("metadata checkpoint", "batch", uint64(m.last), "bytes", m.size, "drives", len(good))
+	s.catchUp(ctx)
+	s.o.Log.Info("metadata checkpoint", "batch", uint64(m.last), "bytes", m.size, "drives", good)
 	return nil
 }
 
 // adopt sets the base and drops the groups before it. REQUIRES busy.
 func (s *Shipper) adopt(m *made) {
-	s.base, s.size = &m.object, m.size
+	s.pass(m.last)
+	s.base, s.size, s.baseStamp = &m.object, m.size, m.stamp
+	if m.last >= s.renew && s.renew > 0 {
+		s.floor = s.base
+	}
 	s.groups = slices.DeleteFunc(s.groups, func(g group) bool { return g.last <= m.last })
 	s.open = slices.DeleteFunc(s.open, func(p piece) bool { return p.last <= m.last })
 	s.since = 0
@@ -272,4 +211,22 @@ func (s *Shipper) adopt(m *made) {
 		s.pend = piece{}
 	}
 	s.last = max(s.last, m.last)
+}
+
+// pass lets the places know of what becomes the past with a checkpoint at seq,
+// which they otherwise would read for its stamp. REQUIRES busy.
+func (s *Shipper) pass(seq kv.Seq) {
+	for _, p := range s.places {
+		if p.held == nil {
+			p.held = map[object]holding{}
+		}
+		if s.base != nil {
+			p.held[*s.base] = holding{s.baseStamp, s.size}
+		}
+		for _, g := range s.groups {
+			if g.last <= seq && g.stamp != 0 {
+				p.held[g.object] = holding{g.stamp, g.size}
+			}
+		}
+	}
 }

@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/kv"
 )
 
 // refresh takes note of drives that came or went. REQUIRES busy.
@@ -39,33 +41,81 @@ func (s *Shipper) sorted() []*place {
 	return list
 }
 
-// up are the places that lack nothing. REQUIRES busy.
+// up are the places that lack nothing, and of which nothing is asked. REQUIRES
+// busy.
 func (s *Shipper) up() []*place {
-	return slices.DeleteFunc(s.sorted(), func(p *place) bool { return p.behind })
+	return slices.DeleteFunc(s.sorted(), func(p *place) bool { return p.behind || !p.idle() })
 }
 
-// each runs fn for all drives at once; the errors are in their order.
-func each[T any](list []T, fn func(T) error) []error {
-	errs := make([]error, len(list))
-	var wg sync.WaitGroup
-	for i, t := range list {
-		wg.Go(func() { errs[i] = fn(t) })
+// tryAll runs fn for the drives of places at once, notes failures, and returns
+// the places where it went well. Once it went well with one, the others get
+// Patience more: those that do not answer are left behind. fn must not touch
+// the place. REQUIRES busy.
+func (s *Shipper) tryAll(ctx context.Context, list []*place, fn func(context.Context, *place) error) (good []*place) {
+	limited, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type answer struct {
+		p   *place
+		err error
 	}
-	wg.Wait()
-	return errs
-}
-
-// tryAll runs fn for all places at once, notes failures, and returns the
-// places where it went well. REQUIRES busy.
-func tryAll(list []*place, fn func(*place) error) (good []*place) {
-	for i, err := range each(list, fn) {
-		if err != nil {
-			list[i].failed(err)
-		} else {
-			good = append(good, list[i])
+	back := make(chan answer, len(list))
+	waiting := map[*place]bool{}
+	for _, p := range list {
+		waiting[p] = true
+		p.start(&s.jobs, func() { back <- answer{p, fn(limited, p)} })
+	}
+	var late <-chan time.Time
+	for len(waiting) > 0 {
+		select {
+		case a := <-back:
+			delete(waiting, a.p)
+			a.p.running = nil // it has ended but for closing its channel
+			if a.err != nil {
+				a.p.failed(a.err)
+				continue
+			}
+			good = append(good, a.p)
+			if late == nil {
+				late = time.After(s.o.Patience)
+			}
+		case <-late:
+			for p := range waiting {
+				p.failed(slow(p.d))
+			}
+			return good
 		}
 	}
 	return good
+}
+
+// slow is the error of a drive that holds up the others.
+func slow(d drive.Drive) error {
+	return fsapi.Errorf(fsapi.TimedOut, "drive %s is much slower than another or does not answer: it is brought up by itself", d.Info().Name)
+}
+
+// start runs fn in a goroutine; until it ends no other call is made for the
+// place. REQUIRES busy.
+func (p *place) start(jobs *sync.WaitGroup, fn func()) {
+	done := make(chan struct{})
+	p.running = done
+	jobs.Go(func() {
+		defer close(done)
+		fn()
+	})
+}
+
+// idle reports whether nothing is being done for the place. REQUIRES busy.
+func (p *place) idle() bool {
+	if p.running == nil {
+		return true
+	}
+	select {
+	case <-p.running:
+		p.running = nil
+		return true
+	default:
+		return false
+	}
 }
 
 func (p *place) failed(err error) {
@@ -78,16 +128,88 @@ func (p *place) healed() {
 	p.behind, p.err, p.pause, p.retry = false, nil, 0, time.Time{}
 }
 
-// catchUp brings places that are behind, and whose time has come, up to what
-// the log is. REQUIRES busy.
+// catchUp starts to bring places that are behind, and whose time has come, up
+// to what the log is, each by itself. It waits for them only while no other
+// place could take a group, and then Patience after the first. REQUIRES busy.
 func (s *Shipper) catchUp(ctx context.Context) {
+	s.collect()
+	wait := len(s.up()) == 0
+	var started []*place
 	for _, p := range s.sorted() {
-		if !p.behind || time.Now().Before(p.retry) {
+		if p.behind && p.idle() && !time.Now().Before(p.retry) {
+			s.launchCatchUp(p)
+			started = append(started, p)
+		}
+	}
+	if wait {
+		s.await(ctx, started)
+	}
+	s.collect()
+}
+
+// await waits for the places' jobs, or Patience after the first that went well.
+// REQUIRES busy.
+func (s *Shipper) await(ctx context.Context, list []*place) {
+	var late <-chan time.Time
+	back := make(chan *place, len(list))
+	stop := make(chan struct{})
+	defer close(stop)
+	for _, p := range list {
+		done := p.running
+		s.jobs.Go(func() {
+			select {
+			case <-done:
+				back <- p
+			case <-stop:
+			}
+		})
+	}
+	for range list {
+		select {
+		case p := <-back:
+			if late == nil && p.job.err == nil {
+				late = time.After(s.o.Patience)
+			}
+		case <-late:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// collect takes note of catch-ups that ended. A log that nobody has whole is
+// restarted. REQUIRES busy.
+func (s *Shipper) collect() {
+	for _, p := range s.sorted() {
+		if p.job == nil || !p.idle() {
 			continue
 		}
-		if err := s.reconcile(ctx, p); err != nil {
-			p.failed(err)
-			s.o.Log.Warn("metadata copy on a drive is behind", "drive", p.d.Info().Name, "err", err, "retry", p.pause)
+		j := p.job
+		p.job = nil
+		if j.keyring != nil {
+			p.keyring = string(j.keyring)
+		}
+		want := s.wanted()
+		switch {
+		case errors.Is(j.err, errLost):
+			if slices.Contains(want, j.lost) {
+				s.restart("no drive has " + j.lost.name() + " whole")
+			}
+			p.retry = time.Time{}
+		case j.err != nil:
+			p.failed(j.err)
+			if j.again {
+				p.retry = time.Time{}
+			}
+			s.o.Log.Warn("metadata copy on a drive is behind", "drive", p.d.Info().Name, "err", j.err, "retry", p.pause)
+		default:
+			p.held = j.held
+			if j.based {
+				p.seq = j.seq
+			}
+			p.healed()
+			p.behind = !slices.Equal(want, j.want)
 		}
 	}
 }
@@ -104,56 +226,103 @@ func (s *Shipper) wanted() []object {
 	return list
 }
 
-// reconcile makes a drive hold what is wanted: blobs it lacks are copied from
-// another drive; then, if there is a checkpoint, what is not wanted goes.
-// REQUIRES busy.
-func (s *Shipper) reconcile(ctx context.Context, p *place) error {
-	have := map[object]bool{}
-	if err := list(ctx, p.d, func(o object, _ int64) { have[o] = true }); err != nil {
-		return err
-	}
-	want := map[object]bool{}
-	for _, o := range s.wanted() {
-		want[o] = true
-		if have[o] {
-			continue
-		}
-		err := s.fetch(ctx, p, o)
-		if errors.Is(err, errLost) {
-			return s.reconcile(ctx, p) // nothing is wanted now
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if s.base != nil {
-		var old []string
-		for o := range have {
-			if !want[o] {
-				old = append(old, o.name())
-			}
-		}
-		if err := drive.DeleteMany(ctx, p.d, old); err != nil {
-			return err
-		}
-		p.seq = s.shipped()
-	}
-	if err := s.copyKeyring(ctx, p); err != nil {
-		return err
-	}
-	p.healed()
-	return nil
+// catchUpJob makes one drive hold what the log was when it began: blobs it lacks
+// are copied from another drive; then, if there is a checkpoint, what is
+// neither wanted nor kept of the past goes. The fields down to keyringNow are
+// set before it starts, the others while it runs.
+type catchUpJob struct {
+	key        []byte
+	d          drive.Drive
+	others     []drive.Drive
+	want       []object
+	based      bool
+	seq        kv.Seq // the newest batch in want
+	keep       retention
+	keyringWas string
+	keyringNow []byte
+
+	again   bool   // a Flush came while it ran: if it fails, it is tried again at once
+	keyring []byte // what was set or found in place
+	held    map[object]holding
+	lost    object // with errLost
+	err     error
 }
 
-// fetch copies a blob to a drive from any other that has it whole. Where none
-// has, the log is broken and a new checkpoint must be made. REQUIRES busy.
-func (s *Shipper) fetch(ctx context.Context, to *place, o object) error {
-	var errs []error
-	for _, from := range s.sorted() {
-		if from == to {
+// launchCatchUp starts the job of a place that is idle. REQUIRES busy.
+func (s *Shipper) launchCatchUp(p *place) {
+	j := &catchUpJob{
+		key: s.o.Key, d: p.d, want: s.wanted(), based: s.base != nil, seq: s.shipped(), keep: s.retention(),
+		keyringWas: p.keyring, held: maps.Clone(p.held),
+	}
+	if s.o.Keyring != nil {
+		j.keyringNow = s.o.Keyring()
+	}
+	for _, o := range s.sorted() {
+		if o != p {
+			j.others = append(j.others, o.d)
+		}
+	}
+	p.job, p.keyring = j, ""
+	p.start(&s.jobs, func() { j.err = j.run(s.ctx) })
+}
+
+func (j *catchUpJob) run(ctx context.Context) error {
+	have := map[object]int64{}
+	if err := list(ctx, j.d, func(o object, size int64) { have[o] = size }); err != nil {
+		return err
+	}
+	for _, o := range j.want {
+		if _, ok := have[o]; ok {
+			delete(have, o)
 			continue
 		}
-		err := s.copyBlob(ctx, from.d, to.d, o)
+		if err := j.fetch(ctx, o); err != nil {
+			return err
+		}
+	}
+	if j.based {
+		if err := j.tidy(ctx, have); err != nil {
+			return err
+		}
+	}
+	return j.copyKeyring(ctx)
+}
+
+// tidy removes what is neither wanted nor kept of the past. unwanted are the
+// blobs that are not wanted, with their sizes.
+func (j *catchUpJob) tidy(ctx context.Context, unwanted map[object]int64) error {
+	held := map[object]holding{}
+	for o, size := range unwanted {
+		h, known := j.held[o]
+		if !known {
+			h = holding{size: size}
+			if !j.keep.nothing() {
+				r, err := open(ctx, j.d, o, j.key)
+				if err != nil && fsapi.KindOf(err) != fsapi.Corrupt {
+					return err
+				}
+				if err == nil { // a damaged one is of no use: its stamp is 0
+					h.stamp = r.stamp
+				}
+			}
+		}
+		held[o] = h
+	}
+	var names []string
+	for _, o := range j.keep.surplus(held) {
+		names = append(names, o.name())
+		delete(held, o)
+	}
+	j.held = held
+	return drive.DeleteMany(ctx, j.d, names)
+}
+
+// fetch copies a blob to the drive from any other that has it whole. Where none
+// has, the log is broken and a new checkpoint must be made.
+func (j *catchUpJob) fetch(ctx context.Context, o object) error {
+	var errs []error
+	for _, from := range j.others {
+		err := copyBlob(ctx, from, j.d, o, j.key)
 		if err == nil {
 			return nil
 		}
@@ -162,11 +331,11 @@ func (s *Shipper) fetch(ctx context.Context, to *place, o object) error {
 	if !onlyMissing(errs) {
 		return errors.Join(errs...) // a drive that cannot be read now may have it
 	}
-	s.restart("no drive has " + o.name() + " whole")
+	j.lost = o
 	return errLost
 }
 
-// errLost says that the log was broken, and restarted.
+// errLost says that the log was broken.
 var errLost = errors.New("no drive has a blob of the log")
 
 // onlyMissing reports whether errs say that a blob is lost, and not that a
@@ -183,8 +352,8 @@ func onlyMissing(errs []error) bool {
 const copyBytes = 1 << 20
 
 // copyBlob copies a blob that verifies, and verifies the copy.
-func (s *Shipper) copyBlob(ctx context.Context, from, to drive.Drive, o object) error {
-	if err := verify(ctx, from, o, s.o.Key); err != nil {
+func copyBlob(ctx context.Context, from, to drive.Drive, o object, key []byte) error {
+	if err := verify(ctx, from, o, key); err != nil {
 		return err
 	}
 	b, err := from.Stat(ctx, o.name())
@@ -209,24 +378,21 @@ func (s *Shipper) copyBlob(ctx context.Context, from, to drive.Drive, o object) 
 	if err := w.Commit(ctx); err != nil {
 		return err
 	}
-	return verify(ctx, to, o, s.o.Key)
+	return verify(ctx, to, o, key)
 }
 
-// copyKeyring sets a drive's copy of the keyring where it is not the present
+// copyKeyring sets the drive's copy of the keyring where it is not the present
 // one.
-func (s *Shipper) copyKeyring(ctx context.Context, p *place) error {
-	if s.o.Keyring == nil {
+func (j *catchUpJob) copyKeyring(ctx context.Context) error {
+	if j.keyringNow == nil {
 		return nil
 	}
-	now := s.o.Keyring()
-	if p.keyring == string(now) {
-		return nil
+	if j.keyringWas != string(j.keyringNow) {
+		if err := j.d.Replace(ctx, nameKeyring, j.keyringNow); err != nil {
+			return err
+		}
 	}
-	p.keyring = ""
-	if err := p.d.Replace(ctx, nameKeyring, now); err != nil {
-		return err
-	}
-	p.keyring = string(now)
+	j.keyring = j.keyringNow
 	return nil
 }
 

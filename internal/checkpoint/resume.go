@@ -106,10 +106,13 @@ func (s *Shipper) pickUp(ctx context.Context, c *catalog) (why string) {
 	if !s.isHistory(ctx, end, stamp) {
 		return "the drives have another history than the engine, or one too old to go on from"
 	}
+	if s.baseStamp, err = s.stampOf(ctx, *base, c.places[*base]); err != nil {
+		return err.Error()
+	}
 	s.epoch, s.base, s.size = c.epoch, base, c.sizes[*base]
 	s.last = end
 	for _, o := range chain {
-		s.groups = append(s.groups, group{o, c.sizes[o]})
+		s.groups = append(s.groups, group{object: o, size: c.sizes[o]})
 		s.since += c.sizes[o]
 	}
 	return ""

@@ -166,6 +166,11 @@ func (s *Shipper) wake() (at time.Time) {
 	if retry := s.retryAt(); !retry.IsZero() {
 		first(retry)
 	}
+	for _, p := range s.places {
+		if p.job != nil {
+			first(time.Now().Add(time.Second))
+		}
+	}
 	switch {
 	case s.launched: // look what has become of it
 		first(time.Now().Add(time.Second))
@@ -179,7 +184,7 @@ func (s *Shipper) wake() (at time.Time) {
 // is. REQUIRES busy.
 func (s *Shipper) retryAt() (at time.Time) {
 	for _, p := range s.places {
-		if p.behind && (at.IsZero() || p.retry.Before(at)) {
+		if p.behind && p.idle() && (at.IsZero() || p.retry.Before(at)) {
 			at = p.retry
 		}
 	}

@@ -20,6 +20,7 @@ const (
 	DefaultGroupBytes      = 4 << 20
 	DefaultGroupAge        = 10 * time.Second
 	DefaultCheckpointBytes = 256 << 20
+	DefaultPatience        = 10 * time.Second
 )
 
 // Pauses after a failure, which double from the first to the last.
@@ -46,6 +47,15 @@ type Options struct {
 	GroupAge        time.Duration // age at which fewer are written; DefaultGroupAge
 	CheckpointBytes int64         // bytes of batches, or the size of the last checkpoint if that is more, after which a new one is made; DefaultCheckpointBytes
 
+	// Keep is how far back the drives can restore the metadata as of any moment:
+	// checkpoints and groups stay that long; 0: only the newest are kept.
+	Keep time.Duration
+	// KeepBytes bounds what of the past is kept on each drive; 0: no bound.
+	KeepBytes int64
+	// Patience is how long a drive may hold up the others, from when one of them
+	// is done; DefaultPatience. After it the drive is brought up by itself.
+	Patience time.Duration
+
 	Log *slog.Logger // discards
 }
 
@@ -63,6 +73,9 @@ func (o *Options) setDefaults() error {
 	if o.CheckpointBytes <= 0 {
 		o.CheckpointBytes = DefaultCheckpointBytes
 	}
+	if o.Patience <= 0 {
+		o.Patience = DefaultPatience
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -76,24 +89,31 @@ type Shipper struct {
 	making chan struct{} // holds a token while a checkpoint is made
 	busy   chan struct{} // holds a token while the fields down to makeRetry are used
 
-	resumed bool
-	epoch   uint64
-	base    *object // the newest verified checkpoint of the epoch; nil: one must be made
-	size    int64   // bytes of base
-	groups  []group // that continue base, or will continue the checkpoint being made
-	since   int64   // bytes of groups
-	open    []piece // the newest of groups, still small
-	spare   []byte  // for data of pend
-	packed  []byte  // scratch of seal
-	pend    piece   // batches in no group yet; empty where data is
-	last    kv.Seq  // the newest batch in pend or a group
-	gap     kv.Seq  // batches before and at it may be in no group
-	places  map[fsapi.DriveID]*place
-	renew   kv.Seq // a checkpoint before it is too old
+	resumed   bool
+	epoch     uint64
+	base      *object // the newest verified checkpoint of the epoch; nil: one must be made
+	size      int64   // bytes of base
+	baseStamp clock.Stamp
+	floor     *object   // nothing of the past before it is kept; nil: no such
+	expiry    time.Time // of the past that is not kept is looked for again then
+	groups    []group   // that continue base, or will continue the checkpoint being made
+	since     int64     // bytes of groups
+	open      []piece   // the newest of groups, still small
+	spare     []byte    // for data of pend
+	packed    []byte    // scratch of seal
+	pend      piece     // batches in no group yet; empty where data is
+	last      kv.Seq    // the newest batch in pend or a group
+	gap       kv.Seq    // batches before and at it may be in no group
+	places    map[fsapi.DriveID]*place
+	renew     kv.Seq // a checkpoint before it is too old
 
 	launched  bool // Run has a checkpoint being made
 	makePause time.Duration
 	makeRetry time.Time // Run starts none before
+
+	jobs sync.WaitGroup     // all goroutines that make calls of drives
+	ctx  context.Context    // of those that outlive a call of the Shipper
+	stop context.CancelFunc // ends ctx
 
 	mu     sync.Mutex
 	status Status // guarded by mu
@@ -102,7 +122,8 @@ type Shipper struct {
 // group is a group on the drives.
 type group struct {
 	object
-	size int64
+	size  int64
+	stamp clock.Stamp // of its last batch; 0: not known
 }
 
 // piece is a run of batches, encoded.
@@ -122,6 +143,10 @@ type place struct {
 	err     error  // of the last attempt
 	pause   time.Duration
 	retry   time.Time // no attempt before
+
+	running chan struct{}      // closed when what is being done for it has ended; nil: nothing is
+	job     *catchUpJob        // whose outcome was not noted yet
+	held    map[object]holding // what it has of the past
 }
 
 // Status is how far the drives are.
@@ -146,15 +171,25 @@ type DriveStatus struct {
 	Err    error // of the last attempt; nil where it went well
 }
 
-// New makes a shipper. It does no I/O.
+// New makes a shipper, to be closed. It does no I/O.
 func New(o Options) (*Shipper, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	return &Shipper{
+	s := &Shipper{
 		o: o, making: make(chan struct{}, 1), busy: make(chan struct{}, 1),
 		places: map[fsapi.DriveID]*place{},
-	}, nil
+	}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Close ends what is being done with drives and waits for it, for as long as
+// they take to return from a call whose context has ended. Run must have
+// returned, and nothing may be called after it but Status.
+func (s *Shipper) Close() {
+	s.stop()
+	s.jobs.Wait()
 }
 
 // Status says how far the drives are. It does no I/O.
@@ -175,6 +210,9 @@ func (s *Shipper) Flush(ctx context.Context) error {
 	}
 	err := s.flush(ctx)
 	unlock(s.busy)
+	if err == nil {
+		err = s.bringUp(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -185,8 +223,44 @@ func (s *Shipper) Flush(ctx context.Context) error {
 		if err := s.checkpoint(ctx); err != nil {
 			return err
 		}
+		if err := s.bringUp(ctx); err != nil {
+			return err
+		}
 	}
 	return fsapi.Errorf(fsapi.Busy, "the metadata changes faster than a checkpoint of it can be written to the drives")
+}
+
+// maxRounds is how often bringUp starts anew because the log went on.
+const maxRounds = 16
+
+// bringUp waits until the places that are behind are brought up or fail. Others
+// can do with the log what they want meanwhile.
+func (s *Shipper) bringUp(ctx context.Context) error {
+	for range maxRounds {
+		if err := lock(ctx, s.busy); err != nil {
+			return err
+		}
+		s.catchUp(ctx)
+		var running []<-chan struct{}
+		for _, p := range s.sorted() {
+			if p.job != nil {
+				running = append(running, p.running)
+			}
+		}
+		s.report(nil)
+		unlock(s.busy)
+		if len(running) == 0 {
+			return nil
+		}
+		for _, done := range running {
+			select {
+			case <-done:
+			case <-ctx.Done():
+				return fsapi.Errorf(fsapi.Interrupted, "checkpoint: %w", context.Cause(ctx))
+			}
+		}
+	}
+	return nil
 }
 
 // Renew is Flush that also puts a checkpoint of now in the place of the one
@@ -207,6 +281,9 @@ func (s *Shipper) Renew(ctx context.Context) error {
 		if err := s.checkpoint(ctx); err != nil {
 			return err
 		}
+		if err := s.bringUp(ctx); err != nil {
+			return err
+		}
 		if st := s.Status(); st.Based && st.Checkpoint >= want {
 			return s.behind()
 		}
@@ -224,8 +301,12 @@ func (s *Shipper) flush(ctx context.Context) error {
 	if err := s.resume(ctx); err != nil {
 		return err
 	}
+	s.collect()
 	for _, p := range s.places {
 		p.retry = time.Time{}
+		if p.job != nil {
+			p.job.again = true
+		}
 	}
 	err := s.pull(ctx, s.o.Engine.LastSeq())
 	if errors.Is(err, fsapi.NotExist) {
@@ -337,6 +418,8 @@ func (s *Shipper) behind() error {
 	for _, d := range s.Status().Drives {
 		if d.Err != nil {
 			errs = append(errs, fsapi.Wrap(fsapi.KindOf(d.Err), d.Err, "metadata on drive "+d.Name))
+		} else if d.Behind {
+			errs = append(errs, fsapi.Errorf(fsapi.Busy, "metadata on drive %s: it is still being brought up", d.Name))
 		}
 	}
 	return errors.Join(errs...)
