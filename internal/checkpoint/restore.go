@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"time"
 
 	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/drive"
@@ -37,7 +39,18 @@ type Restored struct {
 // Errors: fsapi.NotExist where no drive has a checkpoint, fsapi.Corrupt where
 // none verifies, fsapi.IO where drives cannot be read; an error of apply.
 func Restore(ctx context.Context, drives []drive.Drive, storeKey []byte, apply func(kv.Batch) error) (Restored, error) {
-	r := restorer{key: storeKey, apply: apply, c: catalogue(ctx, drives)}
+	return restoreTo(ctx, drives, storeKey, math.MaxUint64, apply)
+}
+
+// RestoreAt is Restore as of a moment, in milliseconds: of what drives keep of
+// the past, the newest checkpoint that is not after it and the batches up to it.
+// fsapi.NotExist where no drive reaches so far back.
+func RestoreAt(ctx context.Context, drives []drive.Drive, storeKey []byte, at time.Time, apply func(kv.Batch) error) (Restored, error) {
+	return restoreTo(ctx, drives, storeKey, stampAt(at), apply)
+}
+
+func restoreTo(ctx context.Context, drives []drive.Drive, storeKey []byte, until clock.Stamp, apply func(kv.Batch) error) (Restored, error) {
+	r := restorer{key: storeKey, until: until, apply: apply, c: catalogue(ctx, drives)}
 	if apply == nil {
 		r.apply = func(kv.Batch) error { return nil }
 	}
@@ -59,8 +72,10 @@ func Restore(ctx context.Context, drives []drive.Drive, storeKey []byte, apply f
 type restorer struct {
 	Restored
 	key   []byte
+	until clock.Stamp // nothing later is applied
 	apply func(kv.Batch) error
 	c     *catalog
+	later bool // there was a batch after until
 }
 
 func (r *restorer) problem(format string, args ...any) {
@@ -78,9 +93,17 @@ func (r *restorer) choose(ctx context.Context) (drive.Drive, object, error) {
 	slices.SortFunc(all, func(a, b object) int { // newest first
 		return cmp.Or(cmp.Compare(b.epoch, a.epoch), cmp.Compare(b.last, a.last))
 	})
+	late := 0
 	for _, o := range all {
 		for _, d := range r.c.places[o] {
-			err := verify(ctx, d, o, r.key)
+			after, err := r.after(ctx, d, o)
+			if err == nil && after {
+				late++
+				break
+			}
+			if err == nil {
+				err = verify(ctx, d, o, r.key)
+			}
 			if err == nil {
 				return d, o, nil
 			}
@@ -91,12 +114,23 @@ func (r *restorer) choose(ctx context.Context) (drive.Drive, object, error) {
 		}
 	}
 	switch {
+	case late > 0:
+		return nil, object{}, fsapi.Errorf(fsapi.NotExist, "no drive keeps the metadata as of %v: the %d checkpoints that there are come later", r.until.Time().Format(time.RFC3339), late)
 	case len(all) > 0:
 		return nil, object{}, fsapi.Errorf(fsapi.Corrupt, "none of the %d metadata checkpoints verifies: is this the right keyring? Otherwise rebuild from the segments alone", len(all))
 	case len(r.c.errs) > 0:
 		return nil, object{}, fsapi.Wrap(fsapi.IO, errors.Join(r.c.errs...), "no metadata checkpoint was found, but not every drive could be read")
 	}
 	return nil, object{}, fsapi.Errorf(fsapi.NotExist, "no drive has a metadata checkpoint: rebuild from the segments alone")
+}
+
+// after reports whether a checkpoint is of a later moment than the one wanted.
+func (r *restorer) after(ctx context.Context, d drive.Drive, o object) (bool, error) {
+	if r.until == math.MaxUint64 {
+		return false, nil
+	}
+	b, err := open(ctx, d, o, r.key)
+	return err == nil && b.stamp > r.until, err
 }
 
 // base applies the checkpoint.
@@ -118,11 +152,11 @@ func (r *restorer) follow(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !more {
+		if !more || r.later {
 			break
 		}
 	}
-	if len(groups) > 0 && groups[0].last > r.Seq {
+	if !r.later && len(groups) > 0 && groups[0].last > r.Seq {
 		r.problem("batches %d to %d are lost: no drive has batch %d whole", r.Seq+1, groups[0].last, r.Seq+1)
 	}
 	return nil
@@ -172,6 +206,10 @@ func (r *restorer) use(batches []kv.Batch) error {
 	for _, b := range batches {
 		if b.Seq <= r.Seq {
 			continue
+		}
+		if b.Stamp > r.until {
+			r.later = true
+			return nil
 		}
 		if err := r.apply(b); err != nil {
 			return err

@@ -211,6 +211,8 @@ type Backup struct {
 	Group      Size          `toml:"group" doc:"Bytes of metadata changes that are written to the drives together."`
 	Age        time.Duration `toml:"age" doc:"Age at which changes are written to the drives, however few they are. Nothing is written while nothing changes."`
 	Checkpoint Size          `toml:"checkpoint" doc:"Bytes of changes after which a new checkpoint takes their place; where the last checkpoint was larger than this, its size."`
+	Keep       time.Duration `toml:"keep" doc:"How far back the drives can restore the metadata as of any moment ('strake meta restore --at'). 0: only as of now. It does not keep the data of deleted files: gc.delay does."`
+	KeepBytes  Size          `toml:"keep_bytes" doc:"Most bytes of past metadata on each drive; beyond it the oldest goes first, before its time. 0: no bound."`
 }
 
 // Log is [log].
@@ -243,7 +245,7 @@ func Default() Config {
 		Scrub:     Scrub{Shallow: 24 * time.Hour, Deep: 30 * 24 * time.Hour},
 		Repair:    Repair{After: time.Hour},
 		Jobs:      Jobs{Running: 2, Rate: 64 << 20, Orphans: 24 * time.Hour},
-		Backup:    Backup{Group: 4 << 20, Age: 10 * time.Second, Checkpoint: 256 << 20},
+		Backup:    Backup{Group: 4 << 20, Age: 10 * time.Second, Checkpoint: 256 << 20, Keep: 7 * 24 * time.Hour, KeepBytes: 4 << 30},
 		Log:       Log{Level: "info", Format: "text"},
 	}
 }

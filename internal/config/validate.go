@@ -202,6 +202,7 @@ func (c *Config) sizes() error {
 		{"disk_cache.page", c.DiskCache.Page, 16 << 10, 4 << 20},
 		{"jobs.rate", c.Jobs.Rate, 0, 1 << 50},
 		{"backup.group", c.Backup.Group, 64 << 10, 64 << 20},
+		{"backup.keep_bytes", c.Backup.KeepBytes, 0, 1 << 50},
 		{"backup.checkpoint", c.Backup.Checkpoint, 1 << 20, 1 << 40},
 	} {
 		if s.v < s.min || s.v > s.max {
@@ -233,6 +234,7 @@ func (c *Config) times() error {
 		{"tiering.promote_window", c.Tiering.PromoteWindow, 2 * time.Second, 30 * 24 * time.Hour},
 		{"tiering.promote_apart", c.Tiering.PromoteApart, time.Second, 24 * time.Hour},
 		{"tiering.gather_age", c.Tiering.GatherAge, time.Minute, 7 * 24 * time.Hour},
+		{"backup.keep", c.Backup.Keep, 0, 10 * 365 * 24 * time.Hour},
 		{"backup.age", c.Backup.Age, 10 * time.Millisecond, 24 * time.Hour},
 	} {
 		if d.v < d.min || d.v > d.max {

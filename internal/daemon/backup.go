@@ -11,7 +11,8 @@ func (n *Node) newShipper() (*checkpoint.Shipper, error) {
 	c := &n.cfg.Backup
 	return checkpoint.New(checkpoint.Options{
 		Engine: n.engine, Drives: n.backupDrives, Key: n.keys.StoreKey(), IsCounter: meta.IsCounter, Keyring: n.keys.Bytes,
-		GroupBytes: int64(c.Group), GroupAge: c.Age, CheckpointBytes: int64(c.Checkpoint), Log: n.log,
+		GroupBytes: int64(c.Group), GroupAge: c.Age, CheckpointBytes: int64(c.Checkpoint),
+		Keep: c.Keep, KeepBytes: int64(c.KeepBytes), Log: n.log,
 	})
 }
 

@@ -246,6 +246,7 @@ func (n *Node) Close(ctx context.Context) error {
 	}
 	if n.ships != nil {
 		errs = append(errs, n.ships.Flush(ctx))
+		n.ships.Close()
 	}
 	return errors.Join(append(errs, n.closeLayers())...)
 }
