@@ -15,7 +15,7 @@ type fsckCmd struct {
 	Shallow bool     `help:"Check records and presence only; do not read every stored byte."`
 	Repair  bool     `help:"Mend what can be mended without losing anything."`
 	Rebuild bool     `help:"Make the metadata anew from the drives alone; needs no server."`
-	From    []string `help:"With --rebuild: directories of drives to read (default: those the data directory knows)." type:"path" placeholder:"DIR"`
+	Drive   []string `help:"With --rebuild: a drive to read, the path of its directory or the URL of its bucket; may be given several times (default: those inside the data directory and in the configuration)." aliases:"from" placeholder:"DIR|URL" sep:"none"`
 	Online  bool     `help:"Ask the running server instead of opening the data directory."`
 }
 
@@ -31,7 +31,7 @@ func (c *fsckCmd) Run(g *globals) error {
 		return err
 	}
 	if c.Rebuild {
-		return v.end(daemon.Rebuild(g.ctx, cfg, c.From, v.event))
+		return v.end(daemon.Rebuild(g.ctx, cfg, absolute(c.Drive), v.event))
 	}
 	return v.end(daemon.Fsck(g.ctx, cfg, req, v.event))
 }

@@ -89,6 +89,7 @@ type cli struct {
 	Job   jobCmd   `cmd:"" group:"safety" help:"Long work of upkeep: scrub, repair, evacuate, rebalance, relayout and more."`
 	GC    gcCmd    `cmd:"" name:"gc" group:"safety" help:"Pack, compact and release what nothing needs."`
 	Fsck  fsckCmd  `cmd:"" group:"safety" help:"Check every promise; works without a server."`
+	Meta  metaCmd  `cmd:"" group:"safety" help:"Dump, load and restore the metadata."`
 	Debug debugCmd `cmd:"" group:"safety" help:"Look into the formats on disk."`
 	Bench benchCmd `cmd:"" group:"safety" help:"Measure this installation."`
 

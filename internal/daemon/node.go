@@ -140,7 +140,26 @@ func (n *Node) refuseForeign() error {
 	return nil
 }
 
+// refuseLost keeps an empty store from taking the place of one whose metadata is
+// gone, on the drives as well.
+func (n *Node) refuseLost() error {
+	if len(n.keys.Volumes()) == 0 {
+		return nil
+	}
+	names, err := n.fs.ReadDir(n.at.meta())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fsapi.Wrap(fsapi.IO, err, "look into "+n.at.meta())
+	}
+	if len(names) > 0 {
+		return nil
+	}
+	return fsapi.Errorf(fsapi.NotExist, "the metadata in %s is gone, though the keyring knows volumes: make it anew with strake fsck --rebuild, load a dump with strake meta load, or move back what was moved away (meta.new, meta.before-…)", n.at.meta())
+}
+
 func (n *Node) openEngine(_ context.Context, _ openMode) error {
+	if err := n.refuseLost(); err != nil {
+		return err
+	}
 	e, err := n.pebble()
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/strakefs/strake/internal/api"
@@ -16,19 +17,23 @@ import (
 	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/config"
 	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/drive/bucket"
 	"github.com/strakefs/strake/internal/drive/dir"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/keyring"
 	"github.com/strakefs/strake/internal/kv"
+	"github.com/strakefs/strake/internal/kv/pebble"
 	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/object/provider"
+	"github.com/strakefs/strake/internal/object/url"
 	"github.com/strakefs/strake/internal/osfs"
 	"github.com/strakefs/strake/internal/telemetry"
 )
 
 // Rebuild makes the metadata anew from drives alone: the newest checkpoint with
 // the batches after it, then what segments written later say of themselves,
-// which goes to lost+found. from are directories of drives; none: those inside
-// the data directory. It ends with a check, mending counters.
+// which goes to lost+found. from are directories and URLs of drives; none:
+// those inside the data directory and in the configuration. It ends with a check, mending counters.
 func Rebuild(ctx context.Context, cfg config.Config, from []string, emit func(api.FsckEvent) error) error {
 	log, err := telemetry.NewLogger(os.Stderr, "error", cfg.Log.Format)
 	if err != nil {
@@ -78,7 +83,7 @@ func (r *rebuild) restore(ctx context.Context, from []string) error {
 	if len(names) > 0 {
 		return fsapi.Errorf(fsapi.Exist, "%s is not empty: move it away first, so that nothing is lost if it turns out to be good", r.at.meta())
 	}
-	if err := r.openDrives(from); err != nil {
+	if err := r.openDrives(ctx, from); err != nil {
 		return err
 	}
 	keys, err := r.unlock(ctx)
@@ -86,14 +91,17 @@ func (r *rebuild) restore(ctx context.Context, from []string) error {
 		return err
 	}
 	r.closers = append(r.closers, keys.Close)
-	return r.fill(ctx, keys.StoreKey())
+	_, err = r.fill(ctx, r.at.meta(), func(apply func(kv.Batch) error) (checkpoint.Restored, error) {
+		return checkpoint.Restore(ctx, r.drives, keys.StoreKey(), apply)
+	})
+	return err
 }
 
-func (r *rebuild) openDrives(from []string) error {
+func (r *rebuild) openDrives(ctx context.Context, from []string) error {
 	if len(from) == 0 {
 		names, err := r.fs.ReadDir(filepath.Dir(r.at.mainDrive()))
 		if err != nil {
-			return fsapi.Errorf(fsapi.NotExist, "the data directory has no drives inside: name their directories with --from: %w", err)
+			return fsapi.Errorf(fsapi.NotExist, "the data directory has no drives inside: name their directories and buckets with --drive: %w", err)
 		}
 		for _, name := range names {
 			from = append(from, filepath.Join(filepath.Dir(r.at.mainDrive()), name))
@@ -103,7 +111,7 @@ func (r *rebuild) openDrives(from []string) error {
 		}
 	}
 	for _, path := range from {
-		d, err := dir.Open(dir.Options{FS: r.fs, Path: path, Name: path})
+		d, err := r.openPlace(ctx, path)
 		if err != nil {
 			return fsapi.Errorf(fsapi.KindOf(err), "open drive %s: %w", path, err)
 		}
@@ -112,6 +120,43 @@ func (r *rebuild) openDrives(from []string) error {
 	}
 	return nil
 }
+
+// openPlace opens the drive in a directory or bucket, whichever it is.
+func (r *rebuild) openPlace(ctx context.Context, where string) (drive.Drive, error) {
+	if !isURL(where) {
+		return dir.Open(dir.Options{FS: r.fs, Path: where, Name: where})
+	}
+	store, err := url.All().Open(ctx, where, url.Secrets{}, provider.Options{})
+	if err != nil {
+		return nil, err
+	}
+	id, err := bucket.ReadIdentity(ctx, store)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	d, err := bucket.Open(ctx, bucket.Options{Store: store, Expect: id.ID, Name: where, Clock: clock.Real})
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return &placed{Drive: d, where: where}, nil
+}
+
+// placed is a drive that says where it is as the user did, and as its record
+// will.
+type placed struct {
+	drive.Drive
+	where string
+}
+
+// Info implements drive.Drive.
+func (p *placed) Info() drive.Info {
+	i := p.Drive.Info()
+	i.Where = p.where
+	return i
+}
+
+// isURL reports whether a place is a bucket's URL and not a path.
+func isURL(where string) bool { return strings.Contains(where, "://") }
 
 // unlock opens the keyring of the data directory, or puts a drive's copy there
 // first.
@@ -140,19 +185,19 @@ func (r *rebuild) takeKeyring(ctx context.Context) error {
 		}
 	}
 	if best == nil {
-		return fsapi.Errorf(fsapi.NotExist, "neither %s nor any drive has a keyring: name more drives with --from (%v)", r.at.dir, err)
+		return fsapi.Errorf(fsapi.NotExist, "neither %s nor any drive has a keyring: name more drives with --drive (%v)", r.at.dir, err)
 	}
 	return osfs.ReplaceFile(r.fs, r.at.keyring(), best, 0o600)
 }
 
-func (r *rebuild) fill(ctx context.Context, key []byte) error {
-	n := &Node{cfg: r.cfg, at: r.at, fs: r.fs}
-	e, err := n.pebble()
+// fill puts what a restore yields into an engine in a new directory.
+func (r *rebuild) fill(ctx context.Context, dir string, restore func(func(kv.Batch) error) (checkpoint.Restored, error)) (checkpoint.Restored, error) {
+	e, err := pebble.Open(pebble.Options{FS: r.fs, Dir: dir, CacheBytes: int64(r.cfg.Cache.Metadata), Log: r.log})
 	if err != nil {
-		return err
+		return checkpoint.Restored{}, err
 	}
 	batches := int64(0)
-	res, err := checkpoint.Restore(ctx, r.drives, key, func(b kv.Batch) error {
+	res, err := restore(func(b kv.Batch) error {
 		batches++
 		if err := r.emit(api.FsckEvent{Phase: "restore metadata", Done: batches}); err != nil {
 			return err
@@ -163,7 +208,7 @@ func (r *rebuild) fill(ctx context.Context, key []byte) error {
 	for _, p := range res.Problems {
 		err = errors.Join(err, r.emit(api.FsckEvent{Problem: fmt.Sprint(p)}))
 	}
-	return errors.Join(err, e.Close())
+	return res, errors.Join(err, e.Close())
 }
 
 // replay does a batch's operations again.
@@ -226,9 +271,11 @@ func (r *rebuild) moveDrives(ctx context.Context, n *Node) error {
 			continue
 		}
 		if !ok {
-			rec = meta.DriveRecord{ID: info.ID, Name: "rebuilt-" + info.ID.String(), Kind: "dir", Tier: "hot", Domain: info.ID.String(), State: drive.Online.String()}
+			rec = meta.DriveRecord{ID: info.ID, Name: "rebuilt-" + info.ID.String(), Kind: dirKind, Tier: "hot", Domain: info.ID.String(), State: drive.Online.String()}
 		}
-		rec.Where = info.Where
+		if rec.Where = info.Where; isURL(rec.Where) {
+			rec.Kind = bucketKind
+		}
 		if err := n.drives.start(ctx, rec); err != nil {
 			return err
 		}
