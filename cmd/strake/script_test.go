@@ -12,6 +12,7 @@ import (
 
 	"github.com/strakefs/strake/internal/config"
 	"github.com/strakefs/strake/internal/keyring/kms/kmstest"
+	"github.com/strakefs/strake/test/servers"
 )
 
 func TestMain(m *testing.M) {
@@ -37,6 +38,8 @@ func TestScripts(t *testing.T) {
 			"waitsocket": waitSocket,
 			"firstfield": firstField,
 			"kms":        startKMS,
+			"bucket":     startBucket,
+			"now":        now,
 			"waittiers":  waitTiers,
 		},
 	})
@@ -77,6 +80,25 @@ func firstField(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("no line of the output holds %q", args[1])
+}
+
+// startBucket starts an S3 server with an empty bucket and sets BUCKET to the URL
+// of a prefix in it.
+func startBucket(ts *testscript.TestScript, _ bool, _ []string) {
+	t := ts.Value("t").(testing.TB)
+	s := servers.S3(t)
+	s.Bucket(t, "bkt")
+	ts.Setenv("AWS_ACCESS_KEY_ID", s.AccessKey)
+	ts.Setenv("AWS_SECRET_ACCESS_KEY", s.SecretKey)
+	ts.Setenv("BUCKET", "s3://bkt/p?region=us-east-1&path-style=true&endpoint="+s.Endpoint)
+}
+
+// now VAR sets VAR to this moment, and returns in a later millisecond.
+func now(ts *testscript.TestScript, _ bool, args []string) {
+	at := time.Now()
+	ts.Setenv(args[0], at.UTC().Format("2006-01-02T15:04:05.000Z"))
+	for time.Now().UnixMilli() == at.UnixMilli() {
+	}
 }
 
 // services are the key services of scripts, by address.

@@ -19,8 +19,17 @@
 // # Goroutines and locks
 //
 // Run is one goroutine, the caller's. It starts one more while a checkpoint is
-// being written, and waits for it; calls that write to several drives start
-// one for each and wait for them.
+// being written, and waits for it. Calls that write to several drives start one
+// for each; once a drive is done they wait Patience for the others, whose calls
+// are cancelled then. A drive that is behind is brought up by a goroutine of its
+// own (catchUpJob), one at a time for each drive; its outcome is noted under
+// busy. Close waits for all of them.
+//
+// # The past
+//
+// Checkpoints and groups that the log does not need any more stay for
+// Options.Keep, so that RestoreAt can go back to any moment; a drive that was
+// behind is given the log, not the past that it lacks.
 //
 //	Shipper.making   one checkpoint at a time
 //	  Shipper.busy   the state of the log; held while groups are written
