@@ -221,11 +221,11 @@ func (s *Shipper) pass(seq kv.Seq) {
 			p.held = map[object]holding{}
 		}
 		if s.base != nil {
-			p.held[*s.base] = holding{s.baseStamp, s.size}
+			p.held[*s.base] = holding{stamp: s.baseStamp, size: s.size}
 		}
 		for _, g := range s.groups {
 			if g.last <= seq && g.stamp != 0 {
-				p.held[g.object] = holding{g.stamp, g.size}
+				p.held[g.object] = holding{stamp: g.stamp, size: g.size}
 			}
 		}
 	}

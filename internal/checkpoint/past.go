@@ -12,8 +12,9 @@ import (
 // holding is what is known of a blob of the past: one that a drive has and the
 // log does not need any more.
 type holding struct {
-	stamp clock.Stamp // of its last batch; 0: it cannot be read
+	stamp clock.Stamp // of its last batch; 0 before the first
 	size  int64
+	bad   bool // its header is damaged
 }
 
 // retention says which blobs of the past a drive keeps, so that the metadata can
@@ -59,7 +60,7 @@ func (r *retention) surplus(held map[object]holding) []object {
 	checkpoints := []object{*r.base}
 	total := int64(0)
 	for o, h := range held {
-		if o.kind == kindCheckpoint && h.stamp != 0 && o.epoch <= r.base.epoch {
+		if o.kind == kindCheckpoint && !h.bad && o.epoch <= r.base.epoch {
 			checkpoints = append(checkpoints, o)
 		}
 		total += h.size
@@ -91,7 +92,7 @@ func (r *retention) surplus(held map[object]holding) []object {
 func (r *retention) before(held map[object]holding, c object) (gone []object) {
 	for o, h := range held {
 		merged := o.epoch == r.base.epoch && o.last > r.base.last
-		if merged || h.stamp == 0 || o.epoch > r.base.epoch || ended(o, c) {
+		if merged || h.bad || o.epoch > r.base.epoch || ended(o, c) {
 			gone = append(gone, o)
 		}
 	}

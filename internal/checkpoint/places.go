@@ -301,7 +301,7 @@ func (j *catchUpJob) tidy(ctx context.Context, unwanted map[object]int64) error 
 				if err != nil && fsapi.KindOf(err) != fsapi.Corrupt {
 					return err
 				}
-				if err == nil { // a damaged one is of no use: its stamp is 0
+				if h.bad = err != nil; !h.bad {
 					h.stamp = r.stamp
 				}
 			}

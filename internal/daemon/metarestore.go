@@ -67,6 +67,9 @@ func (r *rebuild) restoreAt(ctx context.Context, req MetaRestoring) (out MetaRes
 	res, err := r.fill(ctx, fresh, func(apply func(kv.Batch) error) (checkpoint.Restored, error) {
 		return checkpoint.RestoreAt(ctx, r.drives, key, req.At, apply)
 	})
+	if err == nil && res.Seq == 0 {
+		err = fsapi.Errorf(fsapi.NotExist, "at %v nothing was in the store yet", req.At.UTC().Format(time.RFC3339))
+	}
 	out.As = res.Stamp.Time().UTC()
 	if err != nil || req.DryRun {
 		return out, errors.Join(err, r.fs.RemoveAll(fresh))
