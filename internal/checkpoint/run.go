@@ -142,7 +142,7 @@ func (s *Shipper) step(ctx context.Context, wg *sync.WaitGroup) (wake time.Time,
 	now := time.Now()
 	full := int64(len(s.pend.data)) >= s.o.GroupBytes
 	aged := len(s.pend.data) > 0 && now.Sub(s.pend.since) >= s.o.GroupAge
-	if retry := s.retryAt(); full || aged || (!retry.IsZero() && !now.Before(retry)) {
+	if retry, ok := s.retryAt(); full || aged || ok && !now.Before(retry) {
 		err = s.ship(ctx)
 		s.report(err)
 	}
@@ -163,11 +163,11 @@ func (s *Shipper) wake() (at time.Time) {
 	if len(s.pend.data) > 0 {
 		first(s.pend.since.Add(s.o.GroupAge))
 	}
-	if retry := s.retryAt(); !retry.IsZero() {
+	if retry, ok := s.retryAt(); ok {
 		first(retry)
 	}
 	for _, p := range s.places {
-		if p.job != nil {
+		if p.job != nil || p.behind && !p.idle() { // look whether it ended
 			first(time.Now().Add(time.Second))
 		}
 	}
@@ -180,15 +180,16 @@ func (s *Shipper) wake() (at time.Time) {
 	return at
 }
 
-// retryAt is when a drive that is behind is to be tried again; zero where none
-// is. REQUIRES busy.
-func (s *Shipper) retryAt() (at time.Time) {
+// retryAt is when a drive that is behind is to be tried again, the zero time
+// being at once; ok is false where there is none of which nothing is asked.
+// REQUIRES busy.
+func (s *Shipper) retryAt() (at time.Time, ok bool) {
 	for _, p := range s.places {
-		if p.behind && p.idle() && (at.IsZero() || p.retry.Before(at)) {
-			at = p.retry
+		if p.behind && p.idle() && (!ok || p.retry.Before(at)) {
+			at, ok = p.retry, true
 		}
 	}
-	return at
+	return at, ok
 }
 
 // launch makes a checkpoint beside the groups, unless one is being made, or
