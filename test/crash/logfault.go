@@ -12,6 +12,7 @@ import (
 
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/osfs"
+	"github.com/strakefs/strake/test/workload"
 )
 
 // logSteps is how many operations each client does before the log begins to
@@ -28,9 +29,9 @@ func failLog(ctx context.Context, seed uint64, errno syscall.Errno) error {
 	}
 	err = h.populate(ctx)
 	if err == nil {
-		err = h.each(func(c *client) error {
+		err = h.each(func(c *workload.Client) error {
 			for range logSteps {
-				if err := c.step(); err != nil {
+				if err := c.Step(); err != nil {
 					return err
 				}
 			}
@@ -51,7 +52,7 @@ func failLog(ctx context.Context, seed uint64, errno syscall.Errno) error {
 		}
 		return o
 	})
-	err = h.each(func(c *client) error { return c.untilRefused(errno) })
+	err = h.each(func(c *workload.Client) error { return untilRefused(c, errno) })
 	p := point{before: h.tickets.Load(), after: h.tickets.Load()}
 	_ = h.s.Close() // it says what could not be stored
 	if err != nil {
@@ -67,7 +68,7 @@ func failLog(ctx context.Context, seed uint64, errno syscall.Errno) error {
 }
 
 // each does something with every client at once.
-func (h *history) each(do func(*client) error) error {
+func (h *history) each(do func(*workload.Client) error) error {
 	var wg sync.WaitGroup
 	errs := make([]error, len(h.clients))
 	for i, c := range h.clients {
@@ -79,19 +80,19 @@ func (h *history) each(do func(*client) error) error {
 
 // untilRefused writes and syncs until a sync is refused, after which every other
 // must be.
-func (c *client) untilRefused(errno syscall.Errno) error {
+func untilRefused(c *workload.Client, errno syscall.Errno) error {
 	kind := fsapi.IO
 	if errno == syscall.ENOSPC {
 		kind = fsapi.NoSpace
 	}
 	refused := 0
-	c.calm = true
-	c.tolerate = func(err error) bool {
+	c.Calm = true
+	c.Tolerate = func(err error) bool {
 		refused++
 		return errors.Is(err, kind)
 	}
 	for range logSteps {
-		if err := c.step(); err != nil {
+		if err := c.Step(); err != nil {
 			return err
 		}
 		if refused > 0 {
@@ -99,15 +100,15 @@ func (c *client) untilRefused(errno syscall.Errno) error {
 		}
 	}
 	for range 3 {
-		if err := c.write(); err != nil {
+		if err := c.Write(); err != nil {
 			return err
 		}
 		was := refused
-		if err := c.syncfs(); err != nil {
+		if err := c.Syncfs(); err != nil {
 			return err
 		}
 		if refused == was {
-			return fmt.Errorf("client %d: the log fails, but syncfs succeeds", c.id)
+			return errors.New("the log fails, but a syncfs succeeds")
 		}
 	}
 	return nil
