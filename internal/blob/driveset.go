@@ -26,6 +26,7 @@ const sleepyAge = time.Hour
 // DriveSet is Drives over drives in this process. Safe for concurrent use.
 type DriveSet struct {
 	clock clock.Clock
+	luck  func(w *Wish, id fsapi.DriveID) float64
 	mu    sync.RWMutex
 	m     map[fsapi.DriveID]*member // guarded by mu
 }
@@ -44,12 +45,19 @@ var _ Drives = (*DriveSet)(nil)
 // NewDriveSet makes a set. It does not close the drives. Of drives with one id
 // the first counts.
 func NewDriveSet(drives ...drive.Drive) *DriveSet {
-	s := &DriveSet{clock: clock.Real, m: make(map[fsapi.DriveID]*member)}
+	s := &DriveSet{clock: clock.Real, luck: atRandom, m: make(map[fsapi.DriveID]*member)}
 	for _, d := range drives {
 		_ = s.Add(d)
 	}
 	return s
 }
+
+func atRandom(*Wish, fsapi.DriveID) float64 { return rand.Float64() }
+
+// SetChance replaces what decides between drives that could take the same: a
+// number of [0, 1), for each wish and drive, evenly distributed. It may be called
+// concurrently. Not once the set is in use.
+func (s *DriveSet) SetChance(luck func(w *Wish, id fsapi.DriveID) float64) { s.luck = luck }
 
 // Add puts a drive in; fsapi.Exist where its id is there.
 func (s *DriveSet) Add(d drive.Drive) error {
@@ -217,7 +225,7 @@ func (s *DriveSet) candidates(ctx context.Context, w Wish) (cands []candidate, w
 		case avail < w.Size:
 			lack = append(lack, fmt.Sprintf("%s has %d bytes left", i.Name, avail))
 		default:
-			u := 1 - rand.Float64() // not 0
+			u := 1 - s.luck(&w, i.ID) // not 0
 			cands = append(cands, candidate{m, domainOf(i), -math.Log(u) / float64(avail)})
 		}
 	}
