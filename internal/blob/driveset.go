@@ -34,10 +34,10 @@ type DriveSet struct {
 // member is a drive with its capacity, measured now and then.
 type member struct {
 	drive.Drive
-	state atomic.Uint32 // drive.State
-	mu    sync.Mutex
-	cap   drive.Capacity // guarded by mu
-	at    time.Time      // when measured; guarded by mu
+	state atomic.Uint32  // drive.State
+	turn  chan struct{}  // holds one: the turn to measure, for which callers wait no longer than their ctx
+	cap   drive.Capacity // guarded by turn
+	at    time.Time      // when measured; guarded by turn
 }
 
 var _ Drives = (*DriveSet)(nil)
@@ -67,7 +67,7 @@ func (s *DriveSet) Add(d drive.Drive) error {
 	if s.m[i.ID] != nil {
 		return fsapi.Errorf(fsapi.Exist, "drive %s (%v) is in use already", i.Name, i.ID)
 	}
-	s.m[i.ID] = &member{Drive: d}
+	s.m[i.ID] = &member{Drive: d, turn: make(chan struct{}, 1)}
 	return nil
 }
 
@@ -259,8 +259,12 @@ func (m *member) room(ctx context.Context, now time.Time, need int64) (int64, er
 // measure is the drive's capacity, not older than age. A failure is not believed
 // for a while, as a result is.
 func (m *member) measure(ctx context.Context, now time.Time, believed time.Duration) (drive.Capacity, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	select {
+	case m.turn <- struct{}{}:
+	case <-ctx.Done():
+		return drive.Capacity{}, fsapi.Wrap(fsapi.KindOf(ctx.Err()), ctx.Err(), "measure drive "+m.Info().Name)
+	}
+	defer func() { <-m.turn }()
 	if age := now.Sub(m.at); m.at.IsZero() || age > believed || age < 0 {
 		c, err := m.Capacity(ctx)
 		if err != nil {
@@ -277,8 +281,8 @@ func (m *member) took(n int64) {
 	if !m.Info().Spindown {
 		return
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.turn <- struct{}{}
+	defer func() { <-m.turn }()
 	m.cap.Avail -= n
 	m.cap.Used += n
 }
