@@ -86,6 +86,8 @@ type Client struct {
 	// Tolerate says of an error that it is none of the file system's: the
 	// operation must have done nothing then. nil: of none.
 	Tolerate func(error) bool
+	// MustRead: an error of a read is a failure whatever Tolerate says.
+	MustRead bool
 	// Calm clients change no names.
 	Calm bool
 

@@ -602,6 +602,9 @@ func (c *Client) check() error {
 			}
 		}
 		c.end(o, false)
+		if err != nil && c.MustRead {
+			return fmt.Errorf("client %d: %s: %w", c.id, o.text, err)
+		}
 		return c.fail(o, err)
 	})
 }

@@ -248,8 +248,7 @@ func (c *Client) Found(ctx context.Context, fs *vfs.Local) (map[string]string, e
 	if err := walk(ctx, fs, a.Ino, "", func(string) bool { return true }, m); err != nil {
 		return nil, err
 	}
-	mine := func(name string) bool { return strings.HasPrefix(name, c.prefix()+"-") }
-	if err := walk(ctx, fs, c.shared.ino, "shared:", mine, m); err != nil {
+	if err := walk(ctx, fs, c.shared.ino, "shared:", c.owns, m); err != nil {
 		return nil, err
 	}
 	known := map[fsapi.Ino]bool{}
@@ -266,6 +265,9 @@ func (c *Client) Found(ctx context.Context, fs *vfs.Local) (map[string]string, e
 	}
 	return m, err
 }
+
+// owns reports whether a name in the shared directory is the client's.
+func (c *Client) owns(name string) bool { return strings.HasPrefix(name, c.prefix()+"-") }
 
 // walk describes what lies in a directory and below.
 func walk(ctx context.Context, fs *vfs.Local, dir fsapi.Ino, at string, want func(name string) bool, m map[string]string) error {
@@ -313,21 +315,30 @@ func describeStored(ctx context.Context, fs *vfs.Local, at string, a fsapi.Attr,
 			return err
 		}
 	}
-	names, err := fs.Listxattr(ctx, fsapi.Root, a.Ino)
+	xattrs, err := xattrsOf(ctx, fs, a.Ino)
 	if err != nil {
 		return err
+	}
+	m[at] = describe(a.Ino, a.Type, a.Mode&0o7777, target, xattrs)
+	return nil
+}
+
+// xattrsOf are the extended attributes that clients set.
+func xattrsOf(ctx context.Context, fs *vfs.Local, ino fsapi.Ino) (map[string]string, error) {
+	names, err := fs.Listxattr(ctx, fsapi.Root, ino)
+	if err != nil {
+		return nil, err
 	}
 	xattrs := map[string]string{}
 	for _, name := range names {
 		if !strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "user.strake.") {
 			continue
 		}
-		value, err := fs.Getxattr(ctx, fsapi.Root, a.Ino, name)
+		value, err := fs.Getxattr(ctx, fsapi.Root, ino, name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		xattrs[name] = string(value)
 	}
-	m[at] = describe(a.Ino, a.Type, a.Mode&0o7777, target, xattrs)
-	return nil
+	return xattrs, nil
 }
