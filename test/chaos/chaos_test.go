@@ -14,42 +14,53 @@ import (
 
 var (
 	flagSeed  = flag.Uint64("seed", 0, "the only seed to live through; 0: those there is time for")
-	flagSteps = flag.Int("steps", 200, "steps of each life")
+	flagSteps = flag.Int("steps", 0, "steps of each life; 0: as many as there is time for")
 	flagStory = flag.Bool("story", false, "print what happened, of lives that end well too")
 )
 
-// seeds is how many lives there is time for.
-func seeds(t *testing.T) int {
-	if os.Getenv("STRAKE_LONG") == "" {
-		return 12
+// extent is how many lives there is time for, and of how many steps.
+func extent(t *testing.T) (seeds uint64, steps int) {
+	seeds, steps = 6, 60
+	if os.Getenv("STRAKE_LONG") != "" {
+		seeds, steps = uint64(number(t, "STRAKE_CHAOS_SEEDS", 500)), number(t, "STRAKE_CHAOS_STEPS", 200)
 	}
-	if text := os.Getenv("STRAKE_CHAOS_SEEDS"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
+	if *flagSteps != 0 {
+		steps = *flagSteps
 	}
-	return 500
+	return seeds, steps
+}
+
+// number is what the environment says, if it does.
+func number(t *testing.T, name string, otherwise int) int {
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("%s=%s is not a number of 1 or more", name, text)
+	}
+	return n
 }
 
 // TestChaos lives through lives.
 func TestChaos(t *testing.T) {
-	from, to := uint64(1), uint64(seeds(t))
+	to, steps := extent(t)
+	from := uint64(1)
 	if *flagSeed != 0 {
 		from, to = *flagSeed, *flagSeed
 	}
 	for seed := from; seed <= to; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			trace, err := live(t, seed, *flagSteps)
+			trace, err := live(t, seed, steps)
 			if *flagStory {
 				t.Log("\n" + strings.Join(trace, "\n"))
 			}
 			if err == nil {
 				return
 			}
-			steps := shrink(t, seed, *flagSteps)
-			t.Errorf("%v\n\nWhat went before:\n%s\n\nrepeat with\n\tgo test ./test/chaos -run '^TestChaos$' -seed %d -steps %d -story", err, tail(trace, 40), seed, steps)
+			fewer := shrink(t, seed, steps)
+			t.Errorf("%v\n\nWhat went before:\n%s\n\nrepeat with\n\tgo test ./test/chaos -run '^TestChaos$' -seed %d -steps %d -story", err, tail(trace, 40), seed, fewer)
 		})
 	}
 }

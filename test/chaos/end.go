@@ -74,7 +74,33 @@ func (w *world) calm() error {
 	for _, b := range r.Bad {
 		err = errors.Join(err, fmt.Errorf("segment %v on drive %s, after a scrub that repairs: %w (%v)", b.Segment, w.place(b.Drive), b.Err, b.Repair))
 	}
-	return err
+	return errors.Join(err, w.sound())
+}
+
+// sound checks every byte of every part that is on record.
+func (w *world) sound() error {
+	list, err := w.segments()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i := range list {
+		s := &list[i]
+		if !s.Condemned.IsZero() {
+			continue
+		}
+		for c := range s.Copies {
+			for n, d := range s.Copies[c].Drives {
+				if d == 0 {
+					continue
+				}
+				if err := w.s.Blob.VerifyPart(w.ctx, &s.Segment, &s.Copies[c], n); err != nil {
+					errs = append(errs, fmt.Errorf("segment %v, part %d of tier %s on drive %v: %w", s.ID, n, s.Copies[c].Tier, d, err))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // owed is what upkeep has left to do: jobs, copies, parts on drives that are gone.
