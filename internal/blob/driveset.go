@@ -26,6 +26,7 @@ const sleepyAge = time.Hour
 // DriveSet is Drives over drives in this process. Safe for concurrent use.
 type DriveSet struct {
 	clock clock.Clock
+	luck  func(w *Wish, id fsapi.DriveID) float64
 	mu    sync.RWMutex
 	m     map[fsapi.DriveID]*member // guarded by mu
 }
@@ -33,10 +34,10 @@ type DriveSet struct {
 // member is a drive with its capacity, measured now and then.
 type member struct {
 	drive.Drive
-	state atomic.Uint32 // drive.State
-	mu    sync.Mutex
-	cap   drive.Capacity // guarded by mu
-	at    time.Time      // when measured; guarded by mu
+	state atomic.Uint32  // drive.State
+	turn  chan struct{}  // holds one: the turn to measure, for which callers wait no longer than their ctx
+	cap   drive.Capacity // guarded by turn
+	at    time.Time      // when measured; guarded by turn
 }
 
 var _ Drives = (*DriveSet)(nil)
@@ -44,12 +45,19 @@ var _ Drives = (*DriveSet)(nil)
 // NewDriveSet makes a set. It does not close the drives. Of drives with one id
 // the first counts.
 func NewDriveSet(drives ...drive.Drive) *DriveSet {
-	s := &DriveSet{clock: clock.Real, m: make(map[fsapi.DriveID]*member)}
+	s := &DriveSet{clock: clock.Real, luck: atRandom, m: make(map[fsapi.DriveID]*member)}
 	for _, d := range drives {
 		_ = s.Add(d)
 	}
 	return s
 }
+
+func atRandom(*Wish, fsapi.DriveID) float64 { return rand.Float64() }
+
+// SetChance replaces what decides between drives that could take the same: a
+// number of [0, 1), for each wish and drive, evenly distributed. It may be called
+// concurrently. Not once the set is in use.
+func (s *DriveSet) SetChance(luck func(w *Wish, id fsapi.DriveID) float64) { s.luck = luck }
 
 // Add puts a drive in; fsapi.Exist where its id is there.
 func (s *DriveSet) Add(d drive.Drive) error {
@@ -59,7 +67,7 @@ func (s *DriveSet) Add(d drive.Drive) error {
 	if s.m[i.ID] != nil {
 		return fsapi.Errorf(fsapi.Exist, "drive %s (%v) is in use already", i.Name, i.ID)
 	}
-	s.m[i.ID] = &member{Drive: d}
+	s.m[i.ID] = &member{Drive: d, turn: make(chan struct{}, 1)}
 	return nil
 }
 
@@ -217,7 +225,7 @@ func (s *DriveSet) candidates(ctx context.Context, w Wish) (cands []candidate, w
 		case avail < w.Size:
 			lack = append(lack, fmt.Sprintf("%s has %d bytes left", i.Name, avail))
 		default:
-			u := 1 - rand.Float64() // not 0
+			u := 1 - s.luck(&w, i.ID) // not 0
 			cands = append(cands, candidate{m, domainOf(i), -math.Log(u) / float64(avail)})
 		}
 	}
@@ -251,8 +259,12 @@ func (m *member) room(ctx context.Context, now time.Time, need int64) (int64, er
 // measure is the drive's capacity, not older than age. A failure is not believed
 // for a while, as a result is.
 func (m *member) measure(ctx context.Context, now time.Time, believed time.Duration) (drive.Capacity, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	select {
+	case m.turn <- struct{}{}:
+	case <-ctx.Done():
+		return drive.Capacity{}, fsapi.Wrap(fsapi.KindOf(ctx.Err()), ctx.Err(), "measure drive "+m.Info().Name)
+	}
+	defer func() { <-m.turn }()
 	if age := now.Sub(m.at); m.at.IsZero() || age > believed || age < 0 {
 		c, err := m.Capacity(ctx)
 		if err != nil {
@@ -269,8 +281,8 @@ func (m *member) took(n int64) {
 	if !m.Info().Spindown {
 		return
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.turn <- struct{}{}
+	defer func() { <-m.turn }()
 	m.cap.Avail -= n
 	m.cap.Used += n
 }

@@ -1,11 +1,9 @@
 package crash
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"path"
 	"strings"
@@ -179,10 +177,8 @@ func (h *history) settle(ctx context.Context) error {
 		return fmt.Errorf("after the faults: %w", err)
 	}
 	for _, c := range h.clients {
-		for len(c.handles) > 0 {
-			if err := c.closeHandle(0); err != nil {
-				return err
-			}
+		if err := c.CloseAll(); err != nil {
+			return err
 		}
 	}
 	if err := h.s.Restart(); err != nil {
@@ -227,22 +223,8 @@ func heal(ctx context.Context, s *stack.Stack) error {
 // exact compares names and contents with what clients did.
 func (h *history) exact(ctx context.Context) error {
 	for _, c := range h.clients {
-		found, err := c.found(ctx, h.s.Local)
-		if err != nil {
+		if err := c.Exact(ctx, h.s.Local); err != nil {
 			return err
-		}
-		if want := c.namesNow(); !maps.Equal(want, found) {
-			return fmt.Errorf("client %d: names:\n%s", c.id, difference(want, found))
-		}
-		for _, p := range c.places(isFile) {
-			got, err := readAll(ctx, h.s.Local, p.n.ino)
-			if err != nil {
-				return err
-			}
-			if want := p.n.now(); !bytes.Equal(got, want.bytes(0, want.size)) {
-				v := &verdict{c: c}
-				return fmt.Errorf("client %d: %s, ino %d: content is not what was written\n%s", c.id, c.path(p), p.n.ino, v.story(p.n, 0, len(p.n.versions)-1))
-			}
 		}
 	}
 	return nil

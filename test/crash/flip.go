@@ -15,6 +15,7 @@ import (
 	"github.com/strakefs/strake/internal/osfs"
 	"github.com/strakefs/strake/internal/policy"
 	"github.com/strakefs/strake/test/stack"
+	"github.com/strakefs/strake/test/workload"
 )
 
 // bitStore is a small store at rest, with files in every place they can be:
@@ -106,7 +107,7 @@ func (b *bitStore) flipped(name string, bit int64) (*osfs.Mem, error) {
 // read compares all files. wrong is that one is not what it was; err is what
 // kept one from being read.
 func (b *bitStore) read(ctx context.Context, s *stack.Stack) (wrong, err error) {
-	entries, err := list(ctx, s.Local, fsapi.RootIno)
+	entries, err := workload.List(ctx, s.Local, fsapi.RootIno)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +122,7 @@ func (b *bitStore) read(ctx context.Context, s *stack.Stack) (wrong, err error) 
 		}
 		var got []byte
 		if e == nil {
-			got, e = readAll(ctx, s.Local, a.Ino)
+			got, e = workload.ReadAll(ctx, s.Local, a.Ino)
 		}
 		switch {
 		case e != nil:

@@ -19,6 +19,7 @@ import (
 	"github.com/strakefs/strake/internal/policy"
 	"github.com/strakefs/strake/internal/vfs"
 	"github.com/strakefs/strake/test/stack"
+	"github.com/strakefs/strake/test/workload"
 )
 
 // configure chooses how the store of a history is built: every bound so small
@@ -74,7 +75,7 @@ type history struct {
 	s       *stack.Stack
 	ships   *checkpoint.Shipper
 	faults  *faults // nil: none
-	clients []*client
+	clients []*workload.Client
 	tickets atomic.Int64
 	kick    chan struct{} // a client has done something
 	full    chan struct{} // closed when all points are taken
@@ -87,6 +88,8 @@ type history struct {
 	stride int
 	points []point
 }
+
+func pick[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
 
 // clientsOf is how many clients a history has: mostly one, whose names can be
 // told exactly.
@@ -153,17 +156,18 @@ func shipper(s *stack.Stack) (*checkpoint.Shipper, error) {
 
 // populate makes the clients and their directories.
 func (h *history) populate(ctx context.Context) error {
-	a, err := h.s.Local.Mknod(ctx, fsapi.Root, fsapi.RootIno, sharedName, vfs.NewNode{Type: fsapi.TypeDirectory, Mode: 0o755})
+	a, err := h.s.Local.Mknod(ctx, fsapi.Root, fsapi.RootIno, workload.SharedName, vfs.NewNode{Type: fsapi.TypeDirectory, Mode: 0o755})
 	if err != nil {
 		return err
 	}
 	for id := range clientsOf(h.seed) {
-		c, err := newClient(ctx, h.s.Local, id, h.seed, a.Ino, &h.tickets, h.options.Policy.Trash > 0)
+		o := workload.Options{ID: id, Seed: h.seed, Shared: a.Ino, Tickets: &h.tickets, Trash: h.options.Policy.Trash > 0}
+		c, err := workload.New(ctx, h.s.Local, o)
 		if err != nil {
 			return err
 		}
 		if h.faults != nil {
-			c.tolerate = h.faults.caused
+			c.Tolerate = h.faults.caused
 		}
 		h.clients = append(h.clients, c)
 	}
@@ -210,7 +214,7 @@ func (h *history) run(ctx context.Context) error {
 					return
 				default:
 				}
-				if errs[i] = c.step(); errs[i] != nil {
+				if errs[i] = c.Step(); errs[i] != nil {
 					return
 				}
 				select {

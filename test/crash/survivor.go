@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/drive"
@@ -14,6 +15,7 @@ import (
 	"github.com/strakefs/strake/internal/osfs"
 	"github.com/strakefs/strake/internal/vfs"
 	"github.com/strakefs/strake/test/stack"
+	"github.com/strakefs/strake/test/workload"
 )
 
 // judge opens what a crash left and checks all that was promised. A second
@@ -74,19 +76,19 @@ func (h *history) again(ctx context.Context, r *rand.Rand, disk *osfs.Mem) (seco
 // examine compares what is there with what clients did, checks all invariants,
 // reclaims all space that can be, and compares again.
 func (h *history) examine(ctx context.Context, s *stack.Stack, p *point) error {
-	var verdicts []*verdict
+	var verdicts []*workload.Verdict
 	for _, c := range h.clients {
-		v := h.verdict(c, p)
-		found, err := c.found(ctx, s.Local)
+		v := workload.Judge(h.clients, c, p.before, p.after)
+		found, err := c.Found(ctx, s.Local)
 		if err != nil {
 			return err
 		}
-		if err := v.names(found); err != nil {
+		if err := v.Names(found); err != nil {
 			return err
 		}
 		verdicts = append(verdicts, v)
 	}
-	if err := order(verdicts); err != nil {
+	if err := workload.Order(verdicts); err != nil {
 		return err
 	}
 	if h.faults != nil {
@@ -96,7 +98,7 @@ func (h *history) examine(ctx context.Context, s *stack.Stack, p *point) error {
 	}
 	for range 2 {
 		for _, v := range verdicts {
-			if err := v.contents(ctx, s.Local); err != nil {
+			if err := v.Contents(ctx, s.Local); err != nil {
 				return err
 			}
 		}
@@ -111,44 +113,6 @@ func (h *history) examine(ctx context.Context, s *stack.Stack, p *point) error {
 		}
 	}
 	return nil
-}
-
-// contents checks every file that is there.
-func (v *verdict) contents(ctx context.Context, fs *vfs.Local) error {
-	for _, n := range v.c.nodes {
-		if n.typ != fsapi.TypeRegular {
-			continue
-		}
-		got, err := readAll(ctx, fs, n.ino)
-		if k := fsapi.KindOf(err); err != nil && (k == fsapi.Stale || k == fsapi.NotExist) {
-			continue // names has it that this is right
-		}
-		if err == nil {
-			err = v.content(n, got)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func readAll(ctx context.Context, fs *vfs.Local, ino fsapi.Ino) (p []byte, err error) {
-	f, err := fs.Open(ctx, fsapi.Root, ino, vfs.OpenRead|vfs.OpenNoTime)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	a, err := f.Attr(ctx)
-	if err != nil {
-		return nil, err
-	}
-	p = make([]byte, a.Size)
-	n, err := f.ReadAt(ctx, p, 0)
-	if err == nil && int64(n) != a.Size {
-		err = fmt.Errorf("ino %d: %d bytes read of %d", ino, n, a.Size)
-	}
-	return p, err
 }
 
 // goOn works with what is there: new files, a crash, everything deleted.
@@ -202,7 +166,7 @@ func deleteAll(ctx context.Context, s *stack.Stack, want map[string][]byte) erro
 		if err != nil {
 			return fmt.Errorf("%s after another crash: %w", name, err)
 		}
-		got, err := readAll(ctx, s.Local, a.Ino)
+		got, err := workload.ReadAll(ctx, s.Local, a.Ino)
 		if err != nil || !bytes.Equal(got, data) {
 			return errors.Join(fmt.Errorf("%s is not what it was before another crash", name), err)
 		}
@@ -210,7 +174,7 @@ func deleteAll(ctx context.Context, s *stack.Stack, want map[string][]byte) erro
 	if err := removeBelow(ctx, s.Local, fsapi.RootIno); err != nil {
 		return err
 	}
-	if _, err := s.Local.EmptyTrash(ctx, 0, timeZero); err != nil {
+	if _, err := s.Local.EmptyTrash(ctx, 0, time.Time{}); err != nil {
 		return err
 	}
 	if err := s.CheckSpace(ctx); err != nil {
@@ -223,7 +187,7 @@ func deleteAll(ctx context.Context, s *stack.Stack, want map[string][]byte) erro
 }
 
 func removeBelow(ctx context.Context, fs *vfs.Local, dir fsapi.Ino) error {
-	entries, err := list(ctx, fs, dir)
+	entries, err := workload.List(ctx, fs, dir)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,11 @@ import (
 // password opens the keyrings of tests.
 const password = "test"
 
-func (s *Stack) openKeys() error {
+func (s *Stack) openKeys() (err error) {
+	if s.NewKeys != nil {
+		s.Keys, err = s.NewKeys(s.FS)
+		return err
+	}
 	if !s.Keyring {
 		s.Keys = fixed{s.Cipher}
 		return nil

@@ -62,6 +62,11 @@ type Options struct {
 
 	// Drive wraps each drive, to make it fail.
 	Drive func(drive.Drive) drive.Drive
+	// OpenDrives, where set, fills the set instead, with drives of which it
+	// remains the owner. Drives and Drive mean nothing then.
+	OpenDrives func(*blob.DriveSet) error
+	// NewKeys, where set, makes the keys instead.
+	NewKeys func(osfs.FS) (blob.Keys, error)
 	// Index wraps the metadata that blobs are looked up in.
 	Index func(blob.Index) blob.Index
 	// These change a layer's options before it is made.
@@ -240,6 +245,9 @@ func (s *Stack) DrivePath(i int) string { return path.Join(s.Dir, fmt.Sprint("dr
 
 func (s *Stack) openDrives() error {
 	s.Set = blob.NewDriveSet()
+	if s.OpenDrives != nil {
+		return s.OpenDrives(s.Set)
+	}
 	for i := range s.Drives {
 		if err := s.openDrive(i); err != nil {
 			return err

@@ -1,4 +1,4 @@
-package crash
+package workload
 
 import (
 	"context"
@@ -11,10 +11,10 @@ import (
 	"github.com/strakefs/strake/internal/vfs"
 )
 
-// verdict is what may be left of one client's work in a clone taken between two
+// Verdict is what may be left of one client's work in a clone taken between two
 // tickets.
-type verdict struct {
-	c             *client
+type Verdict struct {
+	c             *Client
 	before, after int64
 	syncs         []barrier
 	low, high     int // of its operations, low at least and high at most may have happened
@@ -29,8 +29,8 @@ type barrier struct {
 }
 
 // barriers are all syncs that had returned.
-func (h *history) barriers(before int64) (list []barrier) {
-	for _, c := range h.clients {
+func barriers(clients []*Client, before int64) (list []barrier) {
+	for _, c := range clients {
 		for _, o := range c.ops {
 			if o.sync != syncNone && o.done != 0 && o.done <= before {
 				list = append(list, barrier{o.issued, o.sync, o.syncIno})
@@ -40,8 +40,10 @@ func (h *history) barriers(before int64) (list []barrier) {
 	return list
 }
 
-func (h *history) verdict(c *client, p *point) *verdict {
-	v := &verdict{c: c, before: p.before, after: p.after, syncs: h.barriers(p.before)}
+// Judge says what may be left of the work of c, one of all clients of a store, in
+// a clone that was taken between two tickets.
+func Judge(clients []*Client, c *Client, before, after int64) *Verdict {
+	v := &Verdict{c: c, before: before, after: after, syncs: barriers(clients, before)}
 	var covered int64
 	for _, b := range v.syncs {
 		covered = max(covered, b.from)
@@ -50,7 +52,7 @@ func (h *history) verdict(c *client, p *point) *verdict {
 		if o.done != 0 && o.done <= covered {
 			v.low++
 		}
-		if o.issued <= p.after {
+		if o.issued <= after {
 			v.high++
 		}
 	}
@@ -58,7 +60,7 @@ func (h *history) verdict(c *client, p *point) *verdict {
 }
 
 // state is the names after the first n operations.
-func (c *client) state(n int) map[string]string {
+func (c *Client) state(n int) map[string]string {
 	for _, o := range slices.Backward(c.ops[:n]) {
 		if o.names != nil {
 			return o.names
@@ -67,8 +69,9 @@ func (c *client) state(n int) map[string]string {
 	return c.first
 }
 
-// names finds the prefixes of the operations that explain the names found.
-func (v *verdict) names(found map[string]string) error {
+// Names finds the prefixes of the operations that explain the names found, by
+// Client.Found.
+func (v *Verdict) Names(found map[string]string) error {
 	v.least = -1
 	var last map[string]string
 	same := false
@@ -111,7 +114,7 @@ func difference(want, got map[string]string) string {
 }
 
 // tail lists operations.
-func (v *verdict) tail(from, to int) string {
+func (v *Verdict) tail(from, to int) string {
 	var b strings.Builder
 	for i := max(from, 0); i < min(to, len(v.c.ops)); i++ {
 		o := v.c.ops[i]
@@ -122,7 +125,7 @@ func (v *verdict) tail(from, to int) string {
 }
 
 // covered reports whether a sync that had returned covers a version of a file.
-func (v *verdict) covered(n *node, ver *version) bool {
+func (v *Verdict) covered(n *node, ver *version) bool {
 	o := v.c.ops[ver.op]
 	for _, b := range v.syncs {
 		switch {
@@ -137,7 +140,7 @@ func (v *verdict) covered(n *node, ver *version) bool {
 }
 
 // range of the versions that a file may hold parts of.
-func (v *verdict) versions(n *node) (low, high int) {
+func (v *Verdict) versions(n *node) (low, high int) {
 	high = -1
 	for i := range n.versions {
 		ver := &n.versions[i]
@@ -162,7 +165,7 @@ func (v *verdict) versions(n *node) (low, high int) {
 }
 
 // content checks what a file holds.
-func (v *verdict) content(n *node, got []byte) error {
+func (v *Verdict) content(n *node, got []byte) error {
 	low, high := v.versions(n)
 	if low > high {
 		return fmt.Errorf("client %d: ino %d: version %d is durable, but only %d could be", v.c.id, n.ino, low, high)
@@ -200,7 +203,7 @@ func checkSize(size int64, list []*content) error {
 }
 
 // story tells what happened to a file.
-func (v *verdict) story(n *node, low, high int) string {
+func (v *Verdict) story(n *node, low, high int) string {
 	var b strings.Builder
 	for i := max(low-2, 0); i < min(high+3, len(n.versions)); i++ {
 		ver := &n.versions[i]
@@ -216,9 +219,9 @@ func (v *verdict) story(n *node, low, high int) string {
 	return b.String()
 }
 
-// order checks that names of one client have not happened before those of
+// Order checks that names of one client have not happened before those of
 // another that were done when they began.
-func order(list []*verdict) error {
+func Order(list []*Verdict) error {
 	for _, b := range list {
 		if b.least == 0 || b.least == b.low {
 			continue
@@ -235,8 +238,8 @@ func order(list []*verdict) error {
 	return nil
 }
 
-// found is the names of a client in a volume, as namesNow has them.
-func (c *client) found(ctx context.Context, fs *vfs.Local) (map[string]string, error) {
+// Found is the names of a client in a volume, as Names has them.
+func (c *Client) Found(ctx context.Context, fs *vfs.Local) (map[string]string, error) {
 	m := map[string]string{}
 	a, err := fs.Lookup(ctx, fsapi.Root, fsapi.RootIno, c.prefix())
 	if err != nil {
@@ -245,8 +248,7 @@ func (c *client) found(ctx context.Context, fs *vfs.Local) (map[string]string, e
 	if err := walk(ctx, fs, a.Ino, "", func(string) bool { return true }, m); err != nil {
 		return nil, err
 	}
-	mine := func(name string) bool { return strings.HasPrefix(name, c.prefix()+"-") }
-	if err := walk(ctx, fs, c.shared.ino, "shared:", mine, m); err != nil {
+	if err := walk(ctx, fs, c.shared.ino, "shared:", c.owns, m); err != nil {
 		return nil, err
 	}
 	known := map[fsapi.Ino]bool{}
@@ -264,9 +266,12 @@ func (c *client) found(ctx context.Context, fs *vfs.Local) (map[string]string, e
 	return m, err
 }
 
+// owns reports whether a name in the shared directory is the client's.
+func (c *Client) owns(name string) bool { return strings.HasPrefix(name, c.prefix()+"-") }
+
 // walk describes what lies in a directory and below.
 func walk(ctx context.Context, fs *vfs.Local, dir fsapi.Ino, at string, want func(name string) bool, m map[string]string) error {
-	list, err := list(ctx, fs, dir)
+	list, err := List(ctx, fs, dir)
 	if err != nil {
 		return err
 	}
@@ -286,8 +291,8 @@ func walk(ctx context.Context, fs *vfs.Local, dir fsapi.Ino, at string, want fun
 	return nil
 }
 
-// list is the entries of a directory.
-func list(ctx context.Context, fs *vfs.Local, dir fsapi.Ino) (list []fsapi.Dirent, err error) {
+// List is the entries of a directory, without virtual ones.
+func List(ctx context.Context, fs *vfs.Local, dir fsapi.Ino) (list []fsapi.Dirent, err error) {
 	h, err := fs.OpenDir(ctx, fsapi.Root, dir)
 	if err != nil {
 		return nil, err
@@ -310,21 +315,30 @@ func describeStored(ctx context.Context, fs *vfs.Local, at string, a fsapi.Attr,
 			return err
 		}
 	}
-	names, err := fs.Listxattr(ctx, fsapi.Root, a.Ino)
+	xattrs, err := xattrsOf(ctx, fs, a.Ino)
 	if err != nil {
 		return err
+	}
+	m[at] = describe(a.Ino, a.Type, a.Mode&0o7777, target, xattrs)
+	return nil
+}
+
+// xattrsOf are the extended attributes that clients set.
+func xattrsOf(ctx context.Context, fs *vfs.Local, ino fsapi.Ino) (map[string]string, error) {
+	names, err := fs.Listxattr(ctx, fsapi.Root, ino)
+	if err != nil {
+		return nil, err
 	}
 	xattrs := map[string]string{}
 	for _, name := range names {
 		if !strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "user.strake.") {
 			continue
 		}
-		value, err := fs.Getxattr(ctx, fsapi.Root, a.Ino, name)
+		value, err := fs.Getxattr(ctx, fsapi.Root, ino, name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		xattrs[name] = string(value)
 	}
-	m[at] = describe(a.Ino, a.Type, a.Mode&0o7777, target, xattrs)
-	return nil
+	return xattrs, nil
 }

@@ -1,4 +1,4 @@
-package crash
+package workload
 
 import (
 	"time"
@@ -11,7 +11,7 @@ var timeZero time.Time
 
 // batch does up to four changes in one step. Each is of names that no other of
 // them concerns.
-func (c *client) batch() error {
+func (c *Client) batch() error {
 	o := c.begin("batch")
 	var ops []vfs.Op
 	var after []func(a fsapi.Attr)
@@ -46,7 +46,7 @@ func (c *client) batch() error {
 
 // batchOp chooses one change, and how the model takes it over. Operations are
 // chosen by the names of before the batch, so none may touch what another does.
-func (c *client) batchOp(o *operation, used map[*node]bool, taken map[string]bool) (vfs.Op, func(fsapi.Attr)) {
+func (c *Client) batchOp(o *operation, used map[*node]bool, taken map[string]bool) (vfs.Op, func(fsapi.Attr)) {
 	free := c.free()
 	freePath := c.path(free)
 	if taken[freePath] || used[free.dir] {

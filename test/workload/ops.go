@@ -1,4 +1,4 @@
-package crash
+package workload
 
 import (
 	"fmt"
@@ -16,15 +16,18 @@ const (
 	maxBig     = 2 // big writes of a history
 )
 
-// step does one operation, chosen by chance.
-func (c *client) step() error {
+// Step does one operation, chosen by chance.
+func (c *Client) Step() error {
+	if c.Calm {
+		return pick(c.rng, []func() error{c.Write, c.Write, c.appendTo, c.truncate, c.fsync, c.fsync, c.Syncfs, c.check})()
+	}
 	full := len(c.places(anything)) >= maxNames
 	type choice struct {
 		weight int
 		do     func() error
 	}
 	choices := []choice{
-		{30, c.write}, {6, c.appendTo}, {5, c.truncate}, {5, c.allocate}, {4, c.copyRange}, {12, c.fsync}, {2, c.syncfs}, {3, c.syncDir},
+		{30, c.Write}, {6, c.appendTo}, {5, c.truncate}, {5, c.allocate}, {4, c.copyRange}, {12, c.fsync}, {2, c.Syncfs}, {3, c.syncDir},
 		{7, c.rename}, {2, c.exchange}, {7, c.unlink}, {2, c.rmdir}, {4, c.xattr}, {2, c.chmod}, {4, c.batch}, {5, c.closeSome}, {3, c.check},
 		{2, c.restore}, {1, c.emptyTrash}, {1, c.bigWrite},
 	}
@@ -45,11 +48,11 @@ func (c *client) step() error {
 }
 
 // fail ends an operation that failed, if it did.
-func (c *client) fail(o *operation, err error) error {
+func (c *Client) fail(o *operation, err error) error {
 	if err == nil {
 		return nil
 	}
-	if c.tolerate != nil && c.tolerate(err) {
+	if c.Tolerate != nil && c.Tolerate(err) {
 		o.text += " = " + fsapi.KindOf(err).Error()
 		o.sync, o.commits = syncNone, nil
 		if o.done == 0 {
@@ -61,7 +64,7 @@ func (c *client) fail(o *operation, err error) error {
 }
 
 // made takes a new inode into the model.
-func (c *client) made(p place, n *node) {
+func (c *Client) made(p place, n *node) {
 	n.nlink = 1
 	if n.typ == fsapi.TypeDirectory {
 		n.entries = map[string]*node{}
@@ -70,7 +73,7 @@ func (c *client) made(p place, n *node) {
 	c.put(p, n)
 }
 
-func (c *client) put(p place, n *node) {
+func (c *Client) put(p place, n *node) {
 	p.dir.entries[p.name] = n
 	if n.typ == fsapi.TypeDirectory {
 		n.parent, n.name = p.dir, p.name
@@ -78,14 +81,14 @@ func (c *client) put(p place, n *node) {
 }
 
 // dropped takes a name away from what has it.
-func (c *client) dropped(n *node) {
+func (c *Client) dropped(n *node) {
 	n.nlink--
-	if n.nlink == 0 && c.trash {
+	if n.nlink == 0 && c.o.Trash {
 		n.trashed = true
 	}
 }
 
-func (c *client) create() error {
+func (c *Client) create() error {
 	p := c.free()
 	flags := vfs.OpenRead | vfs.OpenWrite
 	if c.chance(8) {
@@ -108,7 +111,7 @@ func (c *client) create() error {
 	return c.keepHandle(&handle{n, f, flags})
 }
 
-func (c *client) keepHandle(h *handle) error {
+func (c *Client) keepHandle(h *handle) error {
 	h.n.opens++
 	c.handles = append(c.handles, h)
 	if len(c.handles) > maxHandles {
@@ -117,7 +120,7 @@ func (c *client) keepHandle(h *handle) error {
 	return nil
 }
 
-func (c *client) closeHandle(i int) error {
+func (c *Client) closeHandle(i int) error {
 	h := c.handles[i]
 	c.handles = append(c.handles[:i:i], c.handles[i+1:]...)
 	h.n.opens--
@@ -126,7 +129,7 @@ func (c *client) closeHandle(i int) error {
 	return c.fail(o, h.f.Close())
 }
 
-func (c *client) closeSome() error {
+func (c *Client) closeSome() error {
 	if len(c.handles) == 0 {
 		return nil
 	}
@@ -134,7 +137,7 @@ func (c *client) closeSome() error {
 }
 
 // opened chooses an open file, or opens one; nil where there is none.
-func (c *client) opened() (*handle, error) {
+func (c *Client) opened() (*handle, error) {
 	files := c.places(isFile)
 	if len(c.handles) > 0 && (len(files) == 0 || !c.chance(3)) {
 		return pick(c.rng, c.handles), nil
@@ -166,7 +169,7 @@ func (c *client) opened() (*handle, error) {
 }
 
 // on does something with an open file.
-func (c *client) on(do func(h *handle) error) error {
+func (c *Client) on(do func(h *handle) error) error {
 	h, err := c.opened()
 	if err != nil || h == nil {
 		return err
@@ -174,7 +177,8 @@ func (c *client) on(do func(h *handle) error) error {
 	return do(h)
 }
 
-func (c *client) write() error {
+// Write writes somewhere into some file.
+func (c *Client) Write() error {
 	return c.on(func(h *handle) error {
 		off := c.offset(h.n.now().size)
 		if h.flags&vfs.OpenAppend != 0 {
@@ -184,7 +188,7 @@ func (c *client) write() error {
 	})
 }
 
-func (c *client) appendTo() error {
+func (c *Client) appendTo() error {
 	return c.on(func(h *handle) error {
 		if h.n.now().size > maxOffset {
 			return c.truncateTo(h, c.rng.Int64N(maxOffset))
@@ -193,7 +197,7 @@ func (c *client) appendTo() error {
 	})
 }
 
-func (c *client) writeAt(h *handle, off int64, p []byte) error {
+func (c *Client) writeAt(h *handle, off int64, p []byte) error {
 	o := c.begin("write ino %d %d+%d flags %#x", h.n.ino, off, len(p), uint32(h.flags))
 	c.wrote(h.n, h.n.now().write(off, p))
 	if h.flags&vfs.OpenSync != 0 {
@@ -214,7 +218,7 @@ func (c *client) writeAt(h *handle, off int64, p []byte) error {
 }
 
 // bigWrite writes so much that it is stored before anybody asks.
-func (c *client) bigWrite() error {
+func (c *Client) bigWrite() error {
 	if c.big >= maxBig {
 		return nil
 	}
@@ -237,11 +241,11 @@ func (c *client) bigWrite() error {
 	})
 }
 
-func (c *client) truncate() error {
+func (c *Client) truncate() error {
 	return c.on(func(h *handle) error { return c.truncateTo(h, c.offset(h.n.now().size)) })
 }
 
-func (c *client) truncateTo(h *handle, size int64) error {
+func (c *Client) truncateTo(h *handle, size int64) error {
 	o := c.begin("truncate ino %d to %d", h.n.ino, size)
 	c.wrote(h.n, h.n.now().resize(size))
 	err := h.f.Truncate(c.ctx, size)
@@ -252,7 +256,7 @@ func (c *client) truncateTo(h *handle, size int64) error {
 	return c.fail(o, err)
 }
 
-func (c *client) allocate() error {
+func (c *Client) allocate() error {
 	return c.on(func(h *handle) error {
 		now := h.n.now()
 		off, n := c.offset(now.size), int64(c.length())
@@ -291,7 +295,7 @@ func (c *client) allocate() error {
 	})
 }
 
-func (c *client) copyRange() error {
+func (c *Client) copyRange() error {
 	return c.on(func(h *handle) error {
 		to, err := c.opened()
 		if err != nil || to == nil || to.flags&vfs.OpenAppend != 0 || !slices.Contains(c.handles, h) {
@@ -320,9 +324,9 @@ func (c *client) copyRange() error {
 	})
 }
 
-func (c *client) fsync() error { return c.on(c.syncHandle) }
+func (c *Client) fsync() error { return c.on(c.syncHandle) }
 
-func (c *client) syncHandle(h *handle) error {
+func (c *Client) syncHandle(h *handle) error {
 	data := c.chance(2)
 	o := c.begin("fsync ino %d data only %v", h.n.ino, data)
 	o.sync, o.syncIno = syncFile, h.n.ino
@@ -332,7 +336,8 @@ func (c *client) syncHandle(h *handle) error {
 	return c.fail(o, err)
 }
 
-func (c *client) syncfs() error {
+// Syncfs makes everything durable.
+func (c *Client) Syncfs() error {
 	o := c.begin("syncfs")
 	o.sync = syncAll
 	err := c.fs.Syncfs(c.ctx)
@@ -340,7 +345,7 @@ func (c *client) syncfs() error {
 	return c.fail(o, err)
 }
 
-func (c *client) syncDir() error {
+func (c *Client) syncDir() error {
 	d := pick(c.rng, c.dirs())
 	h, err := c.fs.OpenDir(c.ctx, fsapi.Root, d.ino)
 	if err != nil {
@@ -354,7 +359,7 @@ func (c *client) syncDir() error {
 	return c.fail(o, err)
 }
 
-func (c *client) mkdir() error {
+func (c *Client) mkdir() error {
 	p := c.free()
 	if len(c.dirs()) > 9 || p.dir == c.shared {
 		return nil
@@ -369,7 +374,7 @@ func (c *client) mkdir() error {
 	return nil
 }
 
-func (c *client) symlink() error {
+func (c *Client) symlink() error {
 	p := c.free()
 	target := fmt.Sprint("to/", c.rng.IntN(1000))
 	o := c.begin("symlink %s", c.path(p))
@@ -382,7 +387,7 @@ func (c *client) symlink() error {
 	return nil
 }
 
-func (c *client) link() error {
+func (c *Client) link() error {
 	from, p := pick(c.rng, c.places(notDir)), c.free()
 	if from.n == nil {
 		return nil
@@ -397,7 +402,7 @@ func (c *client) link() error {
 	return nil
 }
 
-func (c *client) unlink() error {
+func (c *Client) unlink() error {
 	p := pick(c.rng, c.places(notDir))
 	if p.n == nil {
 		return nil
@@ -412,7 +417,7 @@ func (c *client) unlink() error {
 	return nil
 }
 
-func (c *client) rmdir() error {
+func (c *Client) rmdir() error {
 	p := pick(c.rng, c.places(func(n *node) bool { return isDir(n) && len(n.entries) == 0 }))
 	if p.n == nil {
 		return nil
@@ -438,7 +443,7 @@ func below(n, d *node) bool {
 }
 
 // target chooses where something can be renamed to.
-func (c *client) target(from place) (to place, ok bool) {
+func (c *Client) target(from place) (to place, ok bool) {
 	to = c.somewhere()
 	switch {
 	case to.n == from.n, isDir(from.n) && (below(to.dir, from.n) || to.dir == c.shared):
@@ -451,7 +456,7 @@ func (c *client) target(from place) (to place, ok bool) {
 	return to, notDir(to.n)
 }
 
-func (c *client) rename() error {
+func (c *Client) rename() error {
 	from := pick(c.rng, c.places(anything))
 	if from.n == nil {
 		return nil
@@ -471,7 +476,7 @@ func (c *client) rename() error {
 
 // renamed is a rename in the model. What replaced another file was stored
 // before (D2).
-func (c *client) renamed(o *operation, from, to place) {
+func (c *Client) renamed(o *operation, from, to place) {
 	if to.n != nil {
 		c.dropped(to.n)
 		if isFile(from.n) {
@@ -482,7 +487,7 @@ func (c *client) renamed(o *operation, from, to place) {
 	c.put(to, from.n)
 }
 
-func (c *client) exchange() error {
+func (c *Client) exchange() error {
 	list := c.places(anything)
 	a, b := pick(c.rng, list), pick(c.rng, list)
 	if a.n == nil || a.n == b.n || isDir(a.n) && (below(b.dir, a.n) || b.dir == c.shared) || isDir(b.n) && (below(a.dir, b.n) || a.dir == c.shared) {
@@ -498,7 +503,7 @@ func (c *client) exchange() error {
 	return nil
 }
 
-func (c *client) xattr() error {
+func (c *Client) xattr() error {
 	p := pick(c.rng, c.places(func(n *node) bool { return n.typ != fsapi.TypeSymlink }))
 	if p.n == nil {
 		return nil
@@ -529,7 +534,7 @@ func (c *client) xattr() error {
 	return nil
 }
 
-func (c *client) chmod() error {
+func (c *Client) chmod() error {
 	p := pick(c.rng, c.places(func(n *node) bool { return n.typ != fsapi.TypeSymlink }))
 	if p.n == nil {
 		return nil
@@ -544,7 +549,7 @@ func (c *client) chmod() error {
 	return nil
 }
 
-func (c *client) restore() error {
+func (c *Client) restore() error {
 	var list []*node
 	for _, n := range c.nodes {
 		if n.trashed {
@@ -566,7 +571,7 @@ func (c *client) restore() error {
 }
 
 // emptyTrash drops one entry.
-func (c *client) emptyTrash() error {
+func (c *Client) emptyTrash() error {
 	for _, n := range c.nodes {
 		if !n.trashed || n.opens > 0 {
 			continue
@@ -583,7 +588,7 @@ func (c *client) emptyTrash() error {
 }
 
 // check reads a file and compares it with what was written.
-func (c *client) check() error {
+func (c *Client) check() error {
 	return c.on(func(h *handle) error {
 		want := h.n.now()
 		o := c.begin("read ino %d", h.n.ino)
@@ -598,6 +603,9 @@ func (c *client) check() error {
 			}
 		}
 		c.end(o, false)
+		if err != nil && c.MustRead {
+			return fmt.Errorf("client %d: %s: %w", c.id, o.text, err)
+		}
 		return c.fail(o, err)
 	})
 }

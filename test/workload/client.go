@@ -1,4 +1,4 @@
-package crash
+package workload
 
 import (
 	"bytes"
@@ -73,19 +73,23 @@ type handle struct {
 	flags vfs.OpenFlags
 }
 
-// client does operations, one after another, on files of its own: those below
+// Client does operations, one after another, on files of its own: those below
 // its directory, and names that start with its own in one directory that all
 // share. Only valid operations: an error is a failure.
-type client struct {
+type Client struct {
 	ctx     context.Context
 	fs      *vfs.Local
 	id      int
 	rng     *rand.Rand
 	tickets *atomic.Int64
-	trash   bool
-	// tolerate says of an error that it is none of the file system's: the
+	o       Options
+	// Tolerate says of an error that it is none of the file system's: the
 	// operation must have done nothing then. nil: of none.
-	tolerate func(error) bool
+	Tolerate func(error) bool
+	// MustRead: an error of a read is a failure whatever Tolerate says.
+	MustRead bool
+	// Calm clients change no names.
+	Calm bool
 
 	root, shared *node
 	nodes        []*node // all ever made
@@ -95,43 +99,54 @@ type client struct {
 	big          int
 }
 
-// newClient makes a client with an empty directory.
-func newClient(ctx context.Context, fs *vfs.Local, id int, seed uint64, shared fsapi.Ino, tickets *atomic.Int64, trash bool) (*client, error) {
-	c := &client{ctx: ctx, fs: fs, id: id, rng: rand.New(rand.NewPCG(seed, uint64(id))), tickets: tickets, trash: trash}
+// Options of New.
+type Options struct {
+	ID   int // of the client, from 0 on
+	Seed uint64
+	// Shared is the directory SharedName in the root, which clients have in
+	// common.
+	Shared  fsapi.Ino
+	Tickets *atomic.Int64 // those of all clients of a store
+	Trash   bool          // the volume keeps what is deleted
+}
+
+// New makes a client with an empty directory. It works until ctx ends.
+func New(ctx context.Context, fs *vfs.Local, o Options) (*Client, error) {
+	c := &Client{ctx: ctx, fs: fs, id: o.ID, rng: rand.New(rand.NewPCG(o.Seed, uint64(o.ID))), tickets: o.Tickets, o: o}
 	a, err := fs.Mknod(ctx, fsapi.Root, fsapi.RootIno, c.prefix(), vfs.NewNode{Type: fsapi.TypeDirectory, Mode: 0o755})
 	if err != nil {
 		return nil, err
 	}
 	c.root = &node{ino: a.Ino, typ: fsapi.TypeDirectory, entries: map[string]*node{}, nlink: 1}
-	c.shared = &node{ino: shared, typ: fsapi.TypeDirectory, entries: map[string]*node{}, nlink: 1}
+	c.shared = &node{ino: o.Shared, typ: fsapi.TypeDirectory, entries: map[string]*node{}, nlink: 1}
 	c.first = map[string]string{}
 	return c, nil
 }
 
-func (c *client) prefix() string { return fmt.Sprint("c", c.id) }
+func (c *Client) prefix() string { return fmt.Sprint("c", c.id) }
 
 // begin starts an operation.
-func (c *client) begin(format string, args ...any) *operation {
+func (c *Client) begin(format string, args ...any) *operation {
 	o := &operation{text: fmt.Sprintf(format, args...), issued: c.tickets.Add(1)}
 	c.ops = append(c.ops, o)
 	return o
 }
 
 // end ends it; changed says that names may have.
-func (c *client) end(o *operation, changed bool) {
+func (c *Client) end(o *operation, changed bool) {
 	if changed {
-		o.names = c.namesNow()
+		o.names = c.Names()
 	}
 	o.done = c.tickets.Add(1)
 }
 
 // wrote adds a version of a file, written by the operation that was begun last.
-func (c *client) wrote(n *node, v *content) {
+func (c *Client) wrote(n *node, v *content) {
 	n.versions = append(n.versions, version{op: len(c.ops) - 1, c: v})
 }
 
 // unwrite takes back versions that did not come to be.
-func (c *client) unwrite(n *node, count int) { n.versions = n.versions[:len(n.versions)-count] }
+func (c *Client) unwrite(n *node, count int) { n.versions = n.versions[:len(n.versions)-count] }
 
 func (o *operation) commit(n *node) {
 	if o.commits == nil {
@@ -140,8 +155,8 @@ func (o *operation) commit(n *node) {
 	o.commits[n.ino] = len(n.versions) - 1
 }
 
-// namesNow describes everything that has a name, and the trash.
-func (c *client) namesNow() map[string]string {
+// Names describes everything of the client's that has a name, and the trash.
+func (c *Client) Names() map[string]string {
 	m := map[string]string{}
 	describeTree(m, "", c.root)
 	describeTree(m, "shared:", c.shared)
@@ -176,7 +191,7 @@ func describe(ino fsapi.Ino, typ fsapi.FileType, mode uint32, target string, xat
 
 // Choices.
 
-func (c *client) chance(oneIn int) bool { return c.rng.IntN(oneIn) == 0 }
+func (c *Client) chance(oneIn int) bool { return c.rng.IntN(oneIn) == 0 }
 
 func pick[T any](r *rand.Rand, list []T) (v T) {
 	if len(list) > 0 {
@@ -186,7 +201,7 @@ func pick[T any](r *rand.Rand, list []T) (v T) {
 }
 
 // dirs are the directories there are.
-func (c *client) dirs() []*node {
+func (c *Client) dirs() []*node {
 	list := []*node{c.root, c.shared}
 	var walk func(d *node)
 	walk = func(d *node) {
@@ -210,7 +225,7 @@ type place struct {
 }
 
 // places are all names of nodes that want accepts.
-func (c *client) places(want func(*node) bool) []place {
+func (c *Client) places(want func(*node) bool) []place {
 	var list []place
 	for _, d := range c.dirs() {
 		for _, name := range slices.Sorted(maps.Keys(d.entries)) {
@@ -228,7 +243,7 @@ func notDir(n *node) bool { return n.typ != fsapi.TypeDirectory }
 func anything(*node) bool { return true }
 
 // somewhere chooses a name, in use or not.
-func (c *client) somewhere() place {
+func (c *Client) somewhere() place {
 	d := pick(c.rng, c.dirs())
 	name := fmt.Sprint("n", c.rng.IntN(8))
 	if d == c.shared {
@@ -238,7 +253,7 @@ func (c *client) somewhere() place {
 }
 
 // free chooses a name that nobody has.
-func (c *client) free() place {
+func (c *Client) free() place {
 	for {
 		p := c.somewhere()
 		if p.n == nil {
@@ -253,21 +268,21 @@ func (c *client) free() place {
 }
 
 // path is a place from the volume's root.
-func (c *client) path(p place) string {
+func (c *Client) path(p place) string {
 	parts := []string{p.name}
 	for d := p.dir; ; d = d.parent {
 		switch d {
 		case c.root:
 			return path.Join(append([]string{"/", c.prefix()}, parts...)...)
 		case c.shared:
-			return path.Join(append([]string{"/", sharedName}, parts...)...)
+			return path.Join(append([]string{"/", SharedName}, parts...)...)
 		}
 		parts = append([]string{d.name}, parts...)
 	}
 }
 
-// sharedName is the directory of all clients.
-const sharedName = "shared"
+// SharedName is the directory of all clients, in the root.
+const SharedName = "shared"
 
 // pool is bytes that clients have in common.
 var pool = func() []byte {
@@ -280,7 +295,7 @@ var pool = func() []byte {
 }()
 
 // data makes n bytes: random, or repeating, or shared with others, or zeros.
-func (c *client) data(n int) []byte {
+func (c *Client) data(n int) []byte {
 	switch c.rng.IntN(10) {
 	case 0:
 		return make([]byte, n)
@@ -303,7 +318,7 @@ func (c *client) data(n int) []byte {
 }
 
 // length chooses how many bytes: mostly few.
-func (c *client) length() int {
+func (c *Client) length() int {
 	switch c.rng.IntN(8) {
 	case 0, 1:
 		return 1 + c.rng.IntN(100)
@@ -318,7 +333,7 @@ func (c *client) length() int {
 const maxOffset = 400_000
 
 // offset chooses where in a file.
-func (c *client) offset(size int64) int64 {
+func (c *Client) offset(size int64) int64 {
 	size = min(size, maxOffset)
 	switch c.rng.IntN(6) {
 	case 0:

@@ -1,0 +1,184 @@
+package chaos
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/drive/watch"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/meta"
+)
+
+// state is what may be done with a drive: what was observed of it where it is
+// away, else what an administrator wants.
+func (p *place) state() drive.State {
+	switch {
+	case p.wanted == drive.Retired:
+		return p.wanted
+	case p.watch == nil || p.watch.Status().State == watch.Offline:
+		return drive.Offline
+	case p.watch.Status().State == watch.Suspect && p.wanted == drive.Online:
+		return drive.Suspect
+	}
+	return p.wanted
+}
+
+// reachable reports whether what a drive holds can be read from it, surely.
+func (p *place) reachable() bool {
+	i := p.illness()
+	return !p.gone && p.wanted != drive.Retired && p.watch != nil && (i == well || i == full) && p.watch.Status().State == watch.Online
+}
+
+// segments are all on record, by id.
+func (w *world) segments() (list []meta.SegmentUse, err error) {
+	err = w.s.Meta.Segments(w.ctx, fsapi.SegmentID{}, func(u meta.SegmentUse) bool {
+		list = append(list, u)
+		return true
+	})
+	return list, err
+}
+
+// good reports whether a part that is on record is there, right and readable.
+func (w *world) good(on fsapi.DriveID, name string) bool {
+	p := w.place(on)
+	_, bad := w.bad[part{on, name}]
+	return p != nil && p.reachable() && !bad
+}
+
+// bearable reports whether every segment can be read still, whatever upkeep does
+// next, when the parts that hit says are lost too.
+func (w *world) bearable(hit func(part) bool) (bool, error) {
+	if err := w.mended(); err != nil {
+		return false, err
+	}
+	list, err := w.segments()
+	if err != nil {
+		return false, err
+	}
+	for i := range list {
+		if !w.survives(&list[i].Segment, hit) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// survives is bearable for one segment. A copy that is wanted and pinned counts
+// for what it is. Another one may be taken away as soon as a pinned one has been
+// read back, even if that rots afterwards; so it counts only where none was.
+// Of more replicas than are wanted the first ones stay.
+func (w *world) survives(s *fsapi.Segment, hit func(part) bool) bool {
+	spare, trap := false, false
+	for i := range s.Copies {
+		c := &s.Copies[i]
+		at := slices.IndexFunc(s.Want, func(want fsapi.CopySpec) bool { return c.Is(want) })
+		pinned := at >= 0 && !s.Want[at].Evictable
+		good := 0
+		for n, d := range c.Drives {
+			if d == 0 || pinned && !c.Sharded() && n >= s.Want[at].Replicas {
+				continue
+			}
+			if name := blob.PartName(s.ID, c, n); w.good(d, name) && !hit(part{d, name}) {
+				good++
+			}
+		}
+		readable := good >= max(1, c.K)
+		switch {
+		case pinned && readable:
+			return true
+		case pinned && !c.Verified.IsZero():
+			trap = true
+		case readable:
+			spare = true
+		}
+	}
+	return spare && !trap
+}
+
+// mended takes off the account what was repaired: parts that are not any more
+// what harm made of them.
+func (w *world) mended() error {
+	for k, harm := range w.bad {
+		p := w.place(k.on)
+		if p.gone {
+			delete(w.bad, k)
+			continue
+		}
+		now, err := p.raw(w.disk, k.name)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(now, harm) || (now == nil) != (harm == nil) {
+			delete(w.bad, k)
+		}
+	}
+	return nil
+}
+
+// audit checks that records tell the truth: what they say is on a drive is there,
+// but for what harm took away.
+func (w *world) audit() error {
+	if err := w.mended(); err != nil {
+		return err
+	}
+	list, err := w.segments()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i := range list {
+		s := &list[i].Segment
+		for n := range s.Copies {
+			errs = append(errs, w.auditCopy(s, &s.Copies[n]))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (w *world) auditCopy(s *fsapi.Segment, c *fsapi.CopyPlace) error {
+	for n, d := range c.Drives {
+		p := w.place(d)
+		if d == 0 || p == nil || p.gone {
+			continue
+		}
+		name := blob.PartName(s.ID, c, n)
+		if _, harmed := w.bad[part{d, name}]; harmed {
+			continue
+		}
+		there, err := p.has(w.disk, name)
+		if err != nil {
+			return err
+		}
+		if !there {
+			return fmt.Errorf("segment %v has %s of tier %s on record on drive %s, where it is not (%s)", s.ID, name, c.Tier, p, p.illness())
+		}
+	}
+	return nil
+}
+
+// born checks that segments seen for the first time have as much as the policy
+// wants before it acknowledges.
+func (w *world) born() error {
+	list, err := w.segments()
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		s := &list[i].Segment
+		if w.seen[s.ID] {
+			continue
+		}
+		w.seen[s.ID] = true
+		if !slices.ContainsFunc(s.Want, func(want fsapi.CopySpec) bool {
+			c := s.Copy(want)
+			return c != nil && c.Count() >= want.Need()
+		}) {
+			return fmt.Errorf("segment %v was acknowledged with %+v, which is less than %+v ask for", s.ID, s.Copies, s.Want)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,210 @@
+package chaos
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/meta"
+)
+
+// finish ends all trouble, has upkeep do what is left to do, and checks that
+// everything is as if nothing had happened; then it deletes everything and checks
+// that nothing is left.
+func (w *world) finish() error {
+	w.say("all is well from here on")
+	for _, p := range w.places {
+		if p.gone {
+			continue
+		}
+		p.wanted = drive.Online
+		if err := w.cure(p); err != nil {
+			return err
+		}
+	}
+	if err := w.recordDrives(); err != nil {
+		return err
+	}
+	if err := w.s.Local.Syncfs(w.ctx); err != nil {
+		return fmt.Errorf("syncfs with all drives well: %w", err)
+	}
+	if err := w.calm(); err != nil {
+		return err
+	}
+	if err := w.verify(); err != nil {
+		return fmt.Errorf("with all drives well: %w", err)
+	}
+	if err := w.remove(); err != nil {
+		return err
+	}
+	if err := w.vanish(); err != nil {
+		return fmt.Errorf("with everything deleted: %w", err)
+	}
+	return nil
+}
+
+// calm lets upkeep work until nothing is owed and every part verifies.
+func (w *world) calm() error {
+	// What rot did is found first: nothing can be copied from it.
+	if _, err := w.s.Upkeep.Scrub(w.ctx, true); err != nil {
+		return err
+	}
+	var owed error
+	for range 12 {
+		w.run(30 * time.Minute)
+		if err := w.settle(); err != nil {
+			return err
+		}
+		if owed = w.owed(); owed == nil {
+			break
+		}
+	}
+	if owed != nil {
+		return fmt.Errorf("after hours with all drives well: %w", owed)
+	}
+	if _, err := w.s.Upkeep.Scrub(w.ctx, true); err != nil {
+		return err
+	}
+	r, err := w.s.Upkeep.Scrub(w.ctx, true)
+	if err != nil {
+		return err
+	}
+	for _, b := range r.Bad {
+		err = errors.Join(err, fmt.Errorf("segment %v on drive %s, after a scrub that repairs: %w (%v)", b.Segment, w.place(b.Drive), b.Err, b.Repair))
+	}
+	return errors.Join(err, w.sound())
+}
+
+// sound checks every byte of every part that is on record.
+func (w *world) sound() error {
+	list, err := w.segments()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i := range list {
+		s := &list[i]
+		if !s.Condemned.IsZero() {
+			continue
+		}
+		for c := range s.Copies {
+			for n, d := range s.Copies[c].Drives {
+				if d == 0 {
+					continue
+				}
+				if err := w.s.Blob.VerifyPart(w.ctx, &s.Segment, &s.Copies[c], n); err != nil {
+					errs = append(errs, fmt.Errorf("segment %v, part %d of tier %s on drive %v: %w", s.ID, n, s.Copies[c].Tier, d, err))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// owed is what upkeep has left to do: jobs, copies, parts on drives that are gone.
+func (w *world) owed() error {
+	var errs []error
+	jobs, err := w.s.Upkeep.Jobs(w.ctx)
+	errs = append(errs, err)
+	for _, j := range jobs {
+		if !j.State.Ended() {
+			errs = append(errs, fmt.Errorf("job %d (%s %v) is %v", j.ID, j.Kind, j.Args, j.State))
+		}
+	}
+	errs = append(errs, w.s.Meta.Pending(w.ctx, fsapi.SegmentID{}, func(p meta.Pending) bool {
+		errs = append(errs, fmt.Errorf("segment %v is pending since %v, after %d attempts: %s", p.Segment, p.Since, p.Attempts, p.Err))
+		return len(errs) < 10
+	}))
+	list, err := w.segments()
+	errs = append(errs, err)
+	for i := range list {
+		s := &list[i]
+		if s.Condemned.IsZero() && !s.Settled() {
+			errs = append(errs, fmt.Errorf("segment %v has %+v and wants %+v", s.ID, s.Copies, s.Want))
+		}
+		for _, c := range s.Copies {
+			for _, d := range c.Drives {
+				if p := w.place(d); d != 0 && s.Condemned.IsZero() && (p == nil || p.gone) {
+					errs = append(errs, fmt.Errorf("segment %v is on drive %v, which is gone", s.ID, d))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// vanish deletes everything and checks that no byte of it is left.
+func (w *world) vanish() error {
+	if err := w.c.CloseAll(); err != nil {
+		return err
+	}
+	snaps, err := w.s.Local.Snapshots(w.ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range snaps {
+		if s.Deleting {
+			continue
+		}
+		if err := w.s.Local.DeleteSnapshot(w.ctx, fsapi.Root, s.Name); err != nil {
+			return err
+		}
+	}
+	if err := removeBelow(w.ctx, w.s.Local, fsapi.RootIno); err != nil {
+		return err
+	}
+	if _, err := w.s.Local.EmptyTrash(w.ctx, 0, time.Time{}); err != nil {
+		return err
+	}
+	if err := w.settle(); err != nil {
+		return err
+	}
+	if err := w.end(); err != nil {
+		return err
+	}
+	if err := w.open(); err != nil {
+		return err
+	}
+	if err := w.drained(); err != nil {
+		return err
+	}
+	if err := w.s.GC(w.ctx); err != nil {
+		return err
+	}
+	if err := w.s.CheckMeta(w.ctx); err != nil {
+		return fmt.Errorf("records: %w", err)
+	}
+	return w.empty()
+}
+
+// drained waits until what snapshots held is released.
+func (w *world) drained() error {
+	for range 100 {
+		snaps, err := w.s.Local.Snapshots(w.ctx)
+		if err != nil || len(snaps) == 0 {
+			return err
+		}
+		time.Sleep(time.Minute)
+	}
+	return errors.New("deleted snapshots are not released")
+}
+
+// empty checks that no segment is left, recorded or not.
+func (w *world) empty() error {
+	var errs []error
+	list, err := w.segments()
+	errs = append(errs, err)
+	for _, s := range list {
+		errs = append(errs, fmt.Errorf("segment %v is recorded, with %d live bytes", s.ID, s.Live))
+	}
+	for _, d := range w.s.Set.All() {
+		for _, prefix := range prefixes {
+			errs = append(errs, d.List(w.ctx, prefix, "", func(b drive.Blob) error {
+				return fmt.Errorf("drive %s holds %s", d.Info().Name, b.Name)
+			}))
+		}
+	}
+	return errors.Join(errs...)
+}

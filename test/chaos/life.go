@@ -1,0 +1,204 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing/synctest"
+	"time"
+
+	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/drive/watch"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/osfs"
+	"github.com/strakefs/strake/internal/vfs"
+	"github.com/strakefs/strake/test/stack"
+	"github.com/strakefs/strake/test/workload"
+)
+
+// cut is a kill: where the process ends in the middle of a step.
+type cut struct {
+	calls  int // of the file system, until then
+	mode   osfs.CrashMode
+	disk   *osfs.Mem // what is left; nil: it has not come to it yet
+	before int64     // ticket: what was done by then was done
+	after  int64     // ticket: what had not begun by then had not begun
+}
+
+// begin opens the store for the first time.
+func (w *world) begin() error {
+	if err := w.open(); err != nil {
+		return err
+	}
+	a, err := w.s.Local.Mknod(w.ctx, fsapi.Root, fsapi.RootIno, workload.SharedName, vfs.NewNode{Type: fsapi.TypeDirectory, Mode: 0o755})
+	if err != nil {
+		return err
+	}
+	w.c, err = workload.New(w.ctx, w.s.Local, workload.Options{
+		Seed: w.seed, Shared: a.Ino, Tickets: &w.tickets, Trash: w.options.Policy.Trash > 0,
+	})
+	if err != nil {
+		return err
+	}
+	w.c.Tolerate, w.c.MustRead = w.tolerate, true
+	return w.s.Local.Syncfs(w.ctx)
+}
+
+// open opens the store on the disk, for a new life.
+func (w *world) open() error {
+	w.fault = osfs.NewFault(w.disk, nil)
+	w.life = &life{calls: map[string]int{}}
+	o := w.options
+	o.FS = w.fault
+	var err error
+	if w.s, err = stack.Open(o); err != nil {
+		return err
+	}
+	for _, p := range w.places {
+		p.told = drive.Online
+	}
+	if err := w.recordDrives(); err != nil {
+		return err
+	}
+	return w.settle()
+}
+
+func (w *world) recordDrives() error {
+	for _, p := range w.places {
+		if !p.gone {
+			if err := w.s.Meta.PutDrive(w.ctx, meta.DriveRecord{ID: p.id, Name: p.String(), Kind: "dir", Where: p.dir(), Tier: p.tier, Domain: p.String(), State: p.wanted.String()}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// end closes the store and the drives, dirty or not.
+func (w *world) end() error {
+	err := w.s.Close()
+	for _, p := range w.places {
+		_ = p.close() // of a dead life, or away
+	}
+	synctest.Wait()
+	return err
+}
+
+// settle waits for what a step began, opens what answers again, and lets upkeep
+// know of the drives' states, as a daemon does.
+func (w *world) settle() error {
+	synctest.Wait()
+	for _, p := range w.places {
+		if p.watch == nil && p.answers() && !p.gone {
+			if d, err := p.open(w.fault, w.life); err == nil {
+				if err := w.s.Set.Add(d); err != nil {
+					return err
+				}
+			}
+		}
+		if p.watch != nil && p.watch.Status().State != watch.Online {
+			probe, end := context.WithTimeout(w.ctx, time.Second)
+			_ = p.watch.Probe(probe)
+			end()
+		}
+		now := p.state()
+		if now == p.told {
+			continue
+		}
+		p.told = now
+		_ = w.s.Set.SetState(p.id, now) // of one that is open
+		w.s.Upkeep.DriveChanged(p.id, now)
+	}
+	synctest.Wait()
+	return nil
+}
+
+// arm has the process killed within the step that follows.
+func (w *world) arm() {
+	c := &cut{calls: w.rng.IntN(5 << w.rng.IntN(7)), mode: osfs.AnyCrash(w.rng)}
+	w.cut = c
+	disk, r := w.disk, w.rng.Uint64()
+	fall := make(chan struct{}, 1) // of one: guards c
+	w.fault.SetRule(func(call osfs.Call) (o osfs.Outcome) {
+		fall <- struct{}{}
+		defer func() { <-fall }()
+		if c.disk != nil || strings.Contains(call.Name, "/d") && call.Op == osfs.OpRead {
+			return o
+		}
+		if c.calls--; c.calls < 0 {
+			w.take(c, disk, r)
+		}
+		return o
+	})
+}
+
+// take is the instant of a kill: from then on nothing that the process asks of a
+// bucket happens, and what it does to the disk is on one that nobody sees.
+func (w *world) take(c *cut, disk *osfs.Mem, seed uint64) {
+	c.before = w.tickets.Load()
+	c.disk = disk.CrashClone(newRand(seed), c.mode)
+	w.life.dead.Store(true)
+	c.after = w.tickets.Load()
+}
+
+// revive kills the process, unless the armed kill has come, and opens the store
+// on what is left: everything that was acknowledged must be there.
+func (w *world) revive() error {
+	w.fault.SetRule(nil)
+	c := w.cut
+	w.cut = nil
+	if c.disk == nil {
+		w.take(c, w.disk, w.rng.Uint64())
+	}
+	w.say("killed (mode %d) between tickets %d and %d", c.mode, c.before, c.after)
+	_ = w.end() // it says what could not be stored
+	w.disk = c.disk
+	if err := w.open(); err != nil {
+		return fmt.Errorf("open after a kill: %w", err)
+	}
+	v := workload.Judge([]*workload.Client{w.c}, w.c, c.before, c.after)
+	found, err := w.c.Found(w.ctx, w.s.Local)
+	if err != nil {
+		return err
+	}
+	if err := v.Names(found); err != nil {
+		return err
+	}
+	if err := v.Contents(w.ctx, w.s.Local); err != nil {
+		return err
+	}
+	return w.c.Adopt(w.ctx, w.s.Local)
+}
+
+// reopen ends the process in order and starts it again.
+func (w *world) reopen() error {
+	if err := w.s.Local.Syncfs(w.ctx); err != nil {
+		if w.tolerate(err) {
+			return nil // it would not end in order
+		}
+		return err
+	}
+	if err := w.c.CloseAll(); err != nil {
+		return err
+	}
+	if err := w.end(); err != nil && !w.tolerate(err) {
+		return fmt.Errorf("close: %w", err)
+	}
+	if err := w.open(); err != nil {
+		return fmt.Errorf("open again: %w", err)
+	}
+	if err := w.c.Exact(w.ctx, w.s.Local); err != nil {
+		return err
+	}
+	return w.c.Adopt(w.ctx, w.s.Local)
+}
+
+// fails is an error of the store's that nothing which was done to it explains.
+func (w *world) fails(what string, err error) error {
+	if err == nil || w.tolerate(err) || errors.Is(err, fsapi.Busy) {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

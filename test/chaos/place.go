@@ -1,0 +1,303 @@
+package chaos
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/strakefs/strake/internal/backoff"
+	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/drive/bucket"
+	"github.com/strakefs/strake/internal/drive/dir"
+	"github.com/strakefs/strake/internal/drive/fault"
+	"github.com/strakefs/strake/internal/drive/watch"
+	"github.com/strakefs/strake/internal/fsapi"
+	objmem "github.com/strakefs/strake/internal/object/mem"
+	"github.com/strakefs/strake/internal/object/provider"
+	"github.com/strakefs/strake/internal/osfs"
+)
+
+// illness is what is wrong with a place.
+type illness uint32
+
+const (
+	well  illness = iota
+	away          // nothing answers
+	hangs         // calls do not come back
+	full          // nothing can be written
+	lies          // what is read has a bit wrong
+	flaky         // some calls fail, some of them after they took place
+	illnesses
+)
+
+func (i illness) String() string {
+	return [...]string{"well", "away", "hangs", "full", "lies", "flaky"}[i]
+}
+
+// place is somewhere that a drive is, or was. It outlives kills.
+type place struct {
+	id     fsapi.DriveID
+	tier   string
+	seed   uint64
+	room   int64          // bytes
+	bucket *objmem.Bucket // nil: a directory
+	ill    atomic.Uint32  // illness
+	wanted drive.State    // by an administrator
+	gone   bool           // for good: another took its place
+
+	// Of the present life.
+	life  *life
+	base  drive.Drive // nil: not open
+	watch *watch.Drive
+	told  drive.State // what upkeep was told last
+}
+
+// life is from one opening of the store to its end.
+type life struct {
+	dead atomic.Bool // nothing that it asks happens any more
+
+	mu    sync.Mutex
+	calls map[string]int // by what is asked; guarded by mu
+}
+
+func (p *place) String() string       { return fmt.Sprintf("%s-%x", p.tier, uint64(p.id)) }
+func (p *place) dir() string          { return fmt.Sprintf("/strake/d%x", uint64(p.id)) }
+func (p *place) illness() illness     { return illness(p.ill.Load()) }
+func (p *place) sicken(i illness)     { p.ill.Store(uint32(i)) }
+func (p *place) answers() bool        { i := p.illness(); return i != away && i != hangs }
+func (p *place) file(n string) string { return path.Join(p.dir(), n) }
+
+// chance is a number of [0, n), which depends on what is asked, and on how often
+// it was asked in this life.
+func (p *place) chance(l *life, n int, what ...any) int {
+	key := fmt.Sprint(append(what, p.id)...)
+	l.mu.Lock()
+	l.calls[key]++
+	count := l.calls[key]
+	l.mu.Unlock()
+	h := fnv.New64a()
+	fmt.Fprint(h, p.seed, count, key)
+	return rand.New(rand.NewPCG(h.Sum64(), 0)).IntN(n)
+}
+
+// rule is what becomes of the drive's calls in a life.
+func (p *place) rule(l *life) fault.Rule {
+	return func(c fault.Call) (o fault.Outcome) {
+		if l.dead.Load() && p.bucket != nil {
+			return fault.Outcome{Err: fsapi.Errorf(fsapi.NoDevice, "the process was killed")}
+		}
+		changes := c.Op == fault.Commit || c.Op == fault.Delete || c.Op == fault.Replace
+		switch p.illness() {
+		case away:
+			o.Err = fsapi.Errorf(fsapi.NoDevice, "it is away")
+		case hangs:
+			o.Hang = true
+		case full:
+			if c.Op == fault.Write || c.Op == fault.Commit || c.Op == fault.Replace {
+				o.Err = syscall.ENOSPC
+			}
+		case lies:
+			if c.Op == fault.Read && c.Len > 0 {
+				o.FlipBit = 1 + p.chance(l, 8*c.Len, "flip", c.Name, c.Off)
+			}
+		case flaky:
+			if p.chance(l, 3, c.Op, c.Name, c.Off) == 0 {
+				o.Err, o.Late = syscall.EIO, changes && p.chance(l, 2, "late", c.Op, c.Name) == 0
+			}
+		}
+		return o
+	}
+}
+
+// requests is what becomes of a bucket's requests: one that is flaky leaves open
+// whether they took place.
+func (p *place) requests(l *life) objmem.Rule {
+	return func(r objmem.Request) (o objmem.Outcome) {
+		switch {
+		case l.dead.Load():
+			o.Err = fsapi.Errorf(fsapi.IO, "the process was killed")
+		case p.illness() == away:
+			o.Err = fsapi.Errorf(fsapi.IO, "the bucket is away")
+		case p.illness() == flaky && p.chance(l, 3, r.Op, r.Key) == 0:
+			o.Err = fsapi.Errorf(fsapi.TimedOut, "no answer in time")
+			o.Late = r.Op != objmem.Get && p.chance(l, 2, "late", r.Op, r.Key) == 0
+		}
+		return o
+	}
+}
+
+// retries are few and quick: time is what a life has little of.
+var retries = backoff.Policy{Attempts: 2, Base: 50 * time.Millisecond, Max: time.Second, Total: 10 * time.Second, Random: func() float64 { return 0.5 }}
+
+// create makes the place a drive, empty.
+func (p *place) create(disk osfs.FS) error {
+	if p.bucket == nil {
+		return dir.Init(disk, p.dir(), dir.Identity{ID: p.id, Created: time.Now().UTC().Truncate(time.Second)})
+	}
+	st, err := p.bucket.Open(provider.Options{Retry: retries})
+	if err != nil {
+		return err
+	}
+	return errors.Join(bucket.Init(context.Background(), st, bucket.Identity{ID: p.id, Created: time.Now()}), st.Close())
+}
+
+// open opens it for a life; fsapi.NoDevice while it does not answer.
+func (p *place) open(disk osfs.FS, l *life) (drive.Drive, error) {
+	p.base, p.watch = nil, nil
+	if p.bucket != nil {
+		p.bucket.SetRule(p.requests(l))
+	}
+	if !p.answers() || p.gone {
+		return nil, fsapi.Errorf(fsapi.NoDevice, "drive %s is away", p)
+	}
+	base, err := p.openBase(disk)
+	if err != nil {
+		return nil, err
+	}
+	p.base, p.life = base, l
+	p.watch = watch.New(fault.New(&sized{base, p}, p.rule(l), nil), watch.Options{
+		Failures: 3, OfflineAfter: 10 * time.Second, MaxCoolDown: 8 * time.Second, MaxStuck: 8,
+	})
+	return p.watch, nil
+}
+
+func (p *place) openBase(disk osfs.FS) (drive.Drive, error) {
+	if p.bucket == nil {
+		return dir.Open(dir.Options{
+			FS: disk, Path: p.dir(), Expect: p.id, Name: p.String(), Tier: p.tier, Domain: p.String(), Reserve: -1, Buffer: 64 << 10,
+		})
+	}
+	st, err := p.bucket.Open(provider.Options{Retry: retries})
+	if err != nil {
+		return nil, err
+	}
+	d, err := bucket.Open(context.Background(), bucket.Options{Store: st, Expect: p.id, Name: p.String(), Tier: p.tier, Domain: p.String()})
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return d, nil
+}
+
+// close ends the drive's part in a life.
+func (p *place) close() error {
+	if p.base == nil {
+		return nil
+	}
+	err := p.base.Close()
+	p.base, p.watch = nil, nil
+	return err
+}
+
+// sized is a drive of the size that its place has.
+type sized struct {
+	drive.Drive
+	p *place
+}
+
+// Capacity implements drive.Drive.
+func (s *sized) Capacity(ctx context.Context) (drive.Capacity, error) {
+	c := drive.Capacity{Total: s.p.room}
+	for _, prefix := range prefixes {
+		if err := s.List(ctx, prefix, "", func(b drive.Blob) error {
+			c.Used += b.Size
+			return nil
+		}); err != nil {
+			return c, err
+		}
+	}
+	if s.p.illness() == full {
+		c.Used = c.Total
+	}
+	c.Avail = max(0, c.Total-c.Used)
+	return c, nil
+}
+
+// What follows looks at what is there, whatever the drive would say.
+
+// raw is the bytes of a blob; nil: there is none.
+func (p *place) raw(disk *osfs.Mem, name string) ([]byte, error) {
+	if p.bucket != nil {
+		var data []byte
+		err := p.behind(func(st *provider.Store) error {
+			o, err := st.Stat(context.Background(), name)
+			if errors.Is(err, fsapi.NotExist) {
+				return nil
+			}
+			if err == nil {
+				data = make([]byte, o.Size)
+				_, _, err = st.Get(context.Background(), name, 0, data)
+			}
+			return err
+		})
+		return data, err
+	}
+	f, err := disk.OpenFile(p.file(name), os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(f)
+	return data, errors.Join(err, f.Close())
+}
+
+// has reports whether a blob is there.
+func (p *place) has(disk *osfs.Mem, name string) (bool, error) {
+	if p.bucket != nil {
+		data, err := p.raw(disk, name)
+		return data != nil, err
+	}
+	_, err := disk.Stat(p.file(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// spoil replaces the bytes of a blob, or with nil takes it away.
+func (p *place) spoil(disk *osfs.Mem, name string, data []byte) error {
+	if p.bucket != nil {
+		return p.behind(func(st *provider.Store) error {
+			if data == nil {
+				return st.Delete(context.Background(), name)
+			}
+			_, err := st.Put(context.Background(), name, bytes.NewReader(data), int64(len(data)), objectAlways)
+			return err
+		})
+	}
+	if data == nil {
+		return errors.Join(disk.Remove(p.file(name)), disk.SyncDir(path.Dir(p.file(name))))
+	}
+	f, err := disk.OpenFile(p.file(name), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(data, 0)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// behind is a store on the bucket of which nothing fails.
+func (p *place) behind(do func(st *provider.Store) error) error {
+	st, err := p.bucket.Open(provider.Options{})
+	if err != nil {
+		return err
+	}
+	p.bucket.SetRule(nil)
+	err = do(st)
+	if p.life != nil {
+		p.bucket.SetRule(p.requests(p.life))
+	}
+	return errors.Join(err, st.Close())
+}

@@ -1,0 +1,458 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"sync"
+	"testing/synctest"
+	"time"
+
+	"github.com/strakefs/strake/internal/blob/upkeep"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/policy"
+	"github.com/strakefs/strake/internal/vfs"
+	"github.com/strakefs/strake/test/workload"
+)
+
+// step is one kind of step.
+type step struct {
+	name   string
+	weight int
+	do     func(*world) error
+	// mortal: the process may be killed within it.
+	mortal bool
+}
+
+func steps() []step {
+	return []step{
+		{"work", 60, (*world).work, true},
+		{"policy", 6, (*world).policy, true},
+		{"snapshot", 4, (*world).snapshot, false},
+		{"drop a snapshot", 2, (*world).dropSnapshot, false},
+		{"look into a snapshot", 2, (*world).lookSnapshot, false},
+		{"restore", 3, (*world).restore, false},
+		{"drop a copy", 2, (*world).dropCopy, false},
+		{"harm", 7, (*world).harm, false},
+		{"heal", 9, (*world).heal, false},
+		{"rot", 9, (*world).rot, false},
+		{"replace a drive", 1, (*world).replace, false},
+		{"leave", 4, (*world).leave, false},
+		{"remove", 1, (*world).remove, false},
+		{"rebalance", 2, job(upkeep.JobRebalance), true},
+		{"scrub deep", 2, job(upkeep.JobScrub, "deep"), true},
+		{"scrub", 1, job(upkeep.JobScrub, "shallow"), true},
+		{"job gc", 1, job(upkeep.JobGC), true},
+		{"job orphans", 1, job(upkeep.JobOrphans), true},
+		{"job compact", 1, job(upkeep.JobCompact), true},
+		{"rescue", 1, job(upkeep.JobRescue), true},
+		{"upkeep", 8, (*world).upkeepAWhile, true},
+		{"pending", 6, (*world).pending, true},
+		{"pack", 3, (*world).pack, true},
+		{"gc", 4, (*world).gc, true},
+		{"orphans", 2, (*world).orphans, true},
+		{"evict", 5, (*world).evict, true},
+		{"promote", 2, (*world).promote, true},
+		{"tier", 2, (*world).tier, true},
+		{"rotate the key", 1, (*world).rotate, false},
+		{"re-encrypt", 2, (*world).reencrypt, true},
+		{"time", 6, (*world).pass, false},
+		{"verify", 2, (*world).verify, false},
+		{"drop caches", 2, func(w *world) error { return w.s.Local.DropCaches(w.ctx) }, false},
+		{"reopen", 2, (*world).reopen, false},
+		{"kill", 6, (*world).kill, false},
+	}
+}
+
+// next does a step chosen by chance.
+func (w *world) next() error {
+	w.steps++
+	all := steps()
+	sum := 0
+	for _, s := range all {
+		sum += s.weight
+	}
+	r := w.rng.IntN(sum)
+	for _, s := range all {
+		if r -= s.weight; r < 0 {
+			return w.do(s)
+		}
+	}
+	return nil
+}
+
+func (w *world) do(s step) error {
+	if err := s.do(w); err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	if w.cut == nil {
+		if s.name == "work" {
+			if err := w.born(); err != nil {
+				return err
+			}
+		}
+		if err := w.settle(); err != nil {
+			return err
+		}
+	}
+	w.say("%s", s.name)
+	return nil
+}
+
+// kill does a step within which, or after which, the process is killed.
+func (w *world) kill() error {
+	var mortal []step
+	for _, s := range steps() {
+		if s.mortal {
+			for range s.weight {
+				mortal = append(mortal, s)
+			}
+		}
+	}
+	s := pick(w.rng, mortal)
+	w.arm()
+	if err := w.do(s); err != nil && w.cut.disk == nil {
+		return err // what fails after the kill, fails because of it
+	}
+	synctest.Wait()
+	if err := w.revive(); err != nil {
+		return fmt.Errorf("killed within %s: %w", s.name, err)
+	}
+	return w.audit()
+}
+
+// work has the client do some operations.
+func (w *world) work() error {
+	for range 1 + w.rng.IntN(6) {
+		if err := w.c.Step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// policy sets one, and has what is stored follow.
+func (w *world) policy() error {
+	inos := []fsapi.Ino{fsapi.RootIno, w.c.Some(w.rng), w.c.Some(w.rng)}
+	ino := pick(w.rng, inos)
+	p := policy.Policy{Copies: pick(w.rng, w.policies)}
+	if err := w.s.Local.SetPolicy(w.ctx, fsapi.Root, ino, p); err != nil {
+		return w.fails("set a policy", err)
+	}
+	w.say("ino %d: copies=%v", ino, policy.Copies(p.Copies))
+	if w.chance(2) {
+		if _, err := w.s.Upkeep.Relayout(w.ctx, w.s.Volume, ino); err != nil {
+			return w.fails("relayout", err)
+		}
+	}
+	return nil
+}
+
+func (w *world) snapshot() error {
+	if len(w.snaps) >= 4 {
+		return nil
+	}
+	w.made++
+	name := fmt.Sprint("s", w.made)
+	if _, err := w.s.Local.CreateSnapshot(w.ctx, fsapi.Root, vfs.Snapshot{Name: name}); err != nil {
+		return w.fails("take a snapshot", err)
+	}
+	w.snaps[name] = w.c.Tree()
+	return w.durable()
+}
+
+// durable makes everything durable, or at least all names.
+func (w *world) durable() error {
+	return w.s.Meta.Sync(w.ctx)
+}
+
+// chosen is one of a set by name, "" of none.
+func (w *world) chosen(set map[string]workload.Tree) string {
+	if len(set) == 0 {
+		return ""
+	}
+	return pick(w.rng, slices.Sorted(maps.Keys(set)))
+}
+
+func (w *world) dropSnapshot() error {
+	name := w.chosen(w.snaps)
+	if name == "" {
+		return nil
+	}
+	if err := w.s.Local.DeleteSnapshot(w.ctx, fsapi.Root, name); err != nil {
+		return w.fails("delete a snapshot", err)
+	}
+	delete(w.snaps, name)
+	return w.durable()
+}
+
+func (w *world) lookSnapshot() error {
+	name := w.chosen(w.snaps)
+	if name == "" {
+		return nil
+	}
+	return w.checkSnapshot(name)
+}
+
+func (w *world) checkSnapshot(name string) error {
+	at, err := w.s.Local.Resolve(w.ctx, fsapi.Root, path.Join("/", vfs.VirtualName, "snapshots", name, w.c.Top()), false)
+	if err == nil {
+		err = w.snaps[name].Check(w.ctx, w.s.Local, at.Ino)
+	}
+	if err != nil {
+		return fmt.Errorf("snapshot %s: %w", name, err)
+	}
+	return nil
+}
+
+// restore makes a copy of what a snapshot has, or puts it back.
+func (w *world) restore() error {
+	name := w.chosen(w.snaps)
+	if name == "" || len(w.copies) >= 3 {
+		return nil
+	}
+	r := vfs.RestoreSnapshot{Snapshot: name, Path: "/" + w.c.Top()}
+	if w.chance(3) {
+		return w.putBack(r)
+	}
+	w.made++
+	copied := fmt.Sprint("copy", w.made)
+	r.To = "/" + copied
+	if _, err := w.s.Local.RestoreSnapshot(w.ctx, fsapi.Root, r, nil); err != nil {
+		return w.fails("restore from a snapshot", errors.Join(err, w.removed(copied)))
+	}
+	w.copies[copied] = w.snaps[name]
+	return w.fails("sync", w.s.Local.Syncfs(w.ctx))
+}
+
+func (w *world) putBack(r vfs.RestoreSnapshot) error {
+	if err := w.c.CloseAll(); err != nil {
+		return err
+	}
+	w.say("put back %s", r.Snapshot)
+	before, err := w.s.Local.RestoreSnapshot(w.ctx, fsapi.Root, r, nil)
+	if err != nil {
+		if w.fails("", err) != nil {
+			return err
+		}
+		return w.c.Adopt(w.ctx, w.s.Local) // some of it
+	}
+	if err := w.s.Local.DeleteSnapshot(w.ctx, fsapi.Root, before.Before); err != nil {
+		return err
+	}
+	at, err := w.s.Local.Lookup(w.ctx, fsapi.Root, fsapi.RootIno, w.c.Top())
+	if err == nil {
+		err = w.snaps[r.Snapshot].Check(w.ctx, w.s.Local, at.Ino)
+	}
+	if err != nil {
+		return fmt.Errorf("put back snapshot %s: %w", r.Snapshot, err)
+	}
+	if err := w.durable(); err != nil {
+		return err
+	}
+	return w.c.Adopt(w.ctx, w.s.Local)
+}
+
+func (w *world) dropCopy() error {
+	name := w.chosen(w.copies)
+	if name == "" {
+		return nil
+	}
+	delete(w.copies, name)
+	if err := w.removed(name); err != nil {
+		return err
+	}
+	return w.durable()
+}
+
+// removed removes a tree in the root, if it is there.
+func (w *world) removed(name string) error {
+	a, err := w.s.Local.Lookup(w.ctx, fsapi.Root, fsapi.RootIno, name)
+	if errors.Is(err, fsapi.NotExist) {
+		return nil
+	}
+	if err == nil {
+		err = removeBelow(w.ctx, w.s.Local, a.Ino)
+	}
+	if err != nil {
+		return err
+	}
+	return w.s.Local.Rmdir(w.ctx, fsapi.Root, fsapi.RootIno, name)
+}
+
+func removeBelow(ctx context.Context, fs *vfs.Local, dir fsapi.Ino) error {
+	entries, err := workload.List(ctx, fs, dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Type != fsapi.TypeDirectory {
+			err = fs.Unlink(ctx, fsapi.Root, dir, e.Name)
+		} else if err = removeBelow(ctx, fs, e.Ino); err == nil {
+			err = fs.Rmdir(ctx, fsapi.Root, dir, e.Name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// job starts one and lets upkeep run for a while.
+func job(kind string, args ...string) func(*world) error {
+	return func(w *world) error {
+		if _, err := w.s.Upkeep.StartJob(w.ctx, kind, args...); err != nil {
+			return w.fails("start a job", err)
+		}
+		w.run(time.Minute)
+		return nil
+	}
+}
+
+func (w *world) upkeepAWhile() error {
+	w.run(time.Duration(1+w.rng.IntN(20)) * time.Minute)
+	return nil
+}
+
+// run lets upkeep run for a time. What it cannot do it says in its log, and does
+// later.
+func (w *world) run(d time.Duration) {
+	ctx, end := context.WithCancel(w.ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { w.s.Upkeep.Run(ctx) })
+	time.Sleep(d)
+	synctest.Wait()
+	end()
+	wg.Wait()
+}
+
+// pending tries each pending copy once.
+func (w *world) pending() error {
+	var list []meta.Pending
+	if err := w.s.Meta.Pending(w.ctx, fsapi.SegmentID{}, func(p meta.Pending) bool {
+		list = append(list, p)
+		return true
+	}); err != nil {
+		return err
+	}
+	for _, p := range list {
+		if err := w.s.Upkeep.Attempt(w.ctx, p); err != nil && !w.tolerate(err) && !errors.Is(err, fsapi.NoSpace) && !errors.Is(err, fsapi.Busy) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *world) pack() error {
+	_, err := w.s.Upkeep.Pack(w.ctx)
+	return w.fails("pack", err)
+}
+
+func (w *world) gc() error {
+	r, err := w.s.Upkeep.GC(w.ctx, upkeep.GCOptions{Now: w.chance(2)})
+	if d := r.Doubts(); err == nil && len(d) > 0 && !w.hurt() {
+		err = fmt.Errorf("it has doubts: %+v", d)
+	}
+	return w.fails("gc", err)
+}
+
+func (w *world) orphans() error {
+	_, err := w.s.Upkeep.SweepOrphans(w.ctx, upkeep.GCOptions{Now: w.chance(2)})
+	return w.fails("sweep orphans", err)
+}
+
+// evictable chooses a segment with a wanted copy that is evictable.
+func (w *world) evictable() (id fsapi.SegmentID, tier string, err error) {
+	list, err := w.segments()
+	if err != nil {
+		return id, "", err
+	}
+	type candidate struct {
+		id   fsapi.SegmentID
+		tier string
+	}
+	var all []candidate
+	for _, s := range list {
+		for _, want := range s.Want {
+			if want.Evictable {
+				all = append(all, candidate{s.ID, want.Tier})
+			}
+		}
+	}
+	if len(all) == 0 {
+		return id, "", nil
+	}
+	c := pick(w.rng, all)
+	return c.id, c.tier, nil
+}
+
+func (w *world) evict() error {
+	for range 3 {
+		id, tier, err := w.evictable()
+		if err != nil || tier == "" {
+			return err
+		}
+		if err := w.fails("evict", w.s.Upkeep.Evict(w.ctx, id, tier)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *world) promote() error {
+	id, tier, err := w.evictable()
+	if err != nil || tier == "" {
+		return err
+	}
+	return w.fails("promote", w.s.Upkeep.Promote(w.ctx, id, tier))
+}
+
+func (w *world) tier() error {
+	_, err := w.s.Upkeep.TierOnce(w.ctx)
+	return w.fails("tier", err)
+}
+
+func (w *world) rotate() error {
+	w.keys.rotate()
+	return nil
+}
+
+func (w *world) reencrypt() error {
+	return w.fails("re-encrypt", w.s.Upkeep.Reencrypt(w.ctx, 1<<40, w.chance(2)))
+}
+
+// pass lets time pass.
+func (w *world) pass() error {
+	time.Sleep(time.Duration(1+w.rng.IntN(100)) * pick(w.rng, []time.Duration{time.Second, time.Minute}))
+	return nil
+}
+
+// verify compares everything there is with what should be, and checks all
+// records.
+func (w *world) verify() error {
+	if err := w.c.Exact(w.ctx, w.s.Local); err != nil {
+		return err
+	}
+	for name, tree := range w.copies {
+		at, err := w.s.Local.Lookup(w.ctx, fsapi.Root, fsapi.RootIno, name)
+		if err == nil {
+			err = tree.Check(w.ctx, w.s.Local, at.Ino)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.snaps)) {
+		if err := w.checkSnapshot(name); err != nil {
+			return err
+		}
+	}
+	if err := w.s.CheckMeta(w.ctx); err != nil {
+		return fmt.Errorf("records: %w", err)
+	}
+	return w.audit()
+}
