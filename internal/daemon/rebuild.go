@@ -125,7 +125,7 @@ func (r *rebuild) unlock(ctx context.Context) (*keyring.Keyring, error) {
 			return nil, err
 		}
 	}
-	n := &Node{cfg: r.cfg, at: r.at, fs: r.fs, log: r.log, clock: clock.Real}
+	n := &Node{cfg: r.cfg, at: r.at, fs: r.fs, keyFS: r.fs, log: r.log, clock: clock.Real}
 	return n.unlock(ctx)
 }
 
@@ -147,7 +147,7 @@ func (r *rebuild) takeKeyring(ctx context.Context) error {
 
 func (r *rebuild) fill(ctx context.Context, key []byte) error {
 	n := &Node{cfg: r.cfg, at: r.at, fs: r.fs}
-	e, err := n.pebble()
+	e, err := n.pebble(ctx)
 	if err != nil {
 		return err
 	}
