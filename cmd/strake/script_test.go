@@ -40,6 +40,7 @@ func TestScripts(t *testing.T) {
 			"kms":        startKMS,
 			"bucket":     startBucket,
 			"now":        now,
+			"s3":         startS3,
 			"waittiers":  waitTiers,
 		},
 	})
@@ -116,6 +117,17 @@ func startKMS(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	s, _ := services.Load(ts.Getenv("KMS_ADDR"))
 	s.(*kmstest.Service).Down(map[string]int{"down": -1, "up": 0}[args[0]])
+}
+
+// startS3 BUCKET starts a server that speaks S3, makes a bucket in it and sets
+// BUCKET_URL, with the credentials for it.
+func startS3(ts *testscript.TestScript, _ bool, args []string) {
+	t := ts.Value("t").(testing.TB)
+	s := servers.S3(t)
+	s.Bucket(t, args[0])
+	ts.Setenv("BUCKET_URL", "s3://"+args[0]+"/all?endpoint="+s.Endpoint+"&path-style=true&region=us-east-1")
+	ts.Setenv("AWS_ACCESS_KEY_ID", s.AccessKey)
+	ts.Setenv("AWS_SECRET_ACCESS_KEY", s.SecretKey)
 }
 
 // The committed reference is the one that the code makes.

@@ -15,6 +15,8 @@ import (
 type configFlags struct {
 	Config       string `help:"Configuration file (TOML)." type:"path" placeholder:"FILE"`
 	PasswordFile string `help:"File that holds the password (default: the generated one in the data directory)." type:"path" placeholder:"FILE" env:"STRAKE_PASSWORD_FILE"`
+	Bucket       string `help:"Keep everything in this bucket ('s3://BUCKET/PREFIX'); --data is then only a cache." placeholder:"URL"`
+	Lease        bool   `name:"single-writer-lease" help:"Let a lease stand in for a bucket that does not keep conditions: weaker, see bucket.md."`
 }
 
 // load reads the configuration; flags win over the file.
@@ -26,6 +28,10 @@ func (f configFlags) load(g *globals) (config.Config, error) {
 	if cfg.Data.Dir == "" || g.Data != defaultData() {
 		cfg.Data.Dir = g.Data
 	}
+	if f.Bucket != "" {
+		cfg.Engine.Kind, cfg.Engine.URL = "bucket", f.Bucket
+	}
+	cfg.Engine.Lease = cfg.Engine.Lease || f.Lease
 	if f.PasswordFile != "" {
 		cfg.Data.PasswordFile = f.PasswordFile
 	}

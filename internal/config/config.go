@@ -15,6 +15,7 @@ type Size int64
 // Reference prints them.
 type Config struct {
 	Data      Data      `toml:"data" doc:"Where Strake keeps what is its own, and the password that opens it."`
+	Engine    Engine    `toml:"engine" doc:"Where the metadata is kept: on this machine, or in a bucket that any machine can take over. See bucket.md."`
 	Keys      Keys      `toml:"keys" doc:"What opens the keyring, which holds the keys of all data. See keys.md."`
 	KMS       []KMS     `toml:"kms" doc:"Services that hold keys which may wrap the keyring. One that is listed is used once 'strake key wrap NAME' or keys.wrap says so."`
 	Volume    Volume    `toml:"volume" doc:"What new volumes start from. A volume keeps what it was made with; change it with 'strake volume set'."`
@@ -44,6 +45,17 @@ type Data struct {
 	PasswordFile string `toml:"password_file" doc:"File that holds the password of the keyring. Empty: the environment variable named by password_env if it is set, else the file 'password' in the data directory, which is made with a generated password on first use."`
 	PasswordEnv  string `toml:"password_env" doc:"Name of the environment variable that may hold the password."`
 }
+
+// Engine is [engine].
+type Engine struct {
+	Kind  string `toml:"kind" doc:"pebble: in data.dir. bucket: in the bucket at url, with the data; data.dir is a cache then."`
+	URL   string `toml:"url" doc:"Of kind bucket: its URL, as in 's3://BUCKET/PREFIX'. The flag --bucket sets it, and the kind."`
+	Cache Size   `toml:"cache" doc:"Of kind bucket: metadata kept on the disk of this machine, encrypted."`
+	Lease bool   `toml:"single_writer_lease" doc:"Of kind bucket: keep a second machine out by a lease that is renewed, where the store does not keep conditions. Weaker: see bucket.md."`
+}
+
+// Bucket says that all state is in a bucket.
+func (e *Engine) Bucket() bool { return e.Kind == "bucket" }
 
 // Keys is [keys].
 type Keys struct {
@@ -225,6 +237,7 @@ type Log struct {
 func Default() Config {
 	return Config{
 		Data:    Data{PasswordEnv: "STRAKE_PASSWORD"},
+		Engine:  Engine{Kind: "pebble", Cache: 4 << 30},
 		Keys:    Keys{Wrap: "password", Wait: time.Minute},
 		Volume:  Volume{Name: "main", Cipher: "aes-256-gcm"},
 		Fuse:    Fuse{AllowOther: true, EntryTimeout: 5 * time.Minute, AttrTimeout: 5 * time.Minute, ReadAhead: 4 << 20},

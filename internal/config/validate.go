@@ -21,6 +21,7 @@ const working Size = 128 << 20
 func (c *Config) Validate() error {
 	for _, err := range []error{
 		c.Volume.validate(),
+		c.Engine.validate(),
 		c.validateKeys(),
 		c.Discovery.validate(),
 		validateDrives(c.Drives),
@@ -93,6 +94,22 @@ func (v *Volume) validate() error {
 	}
 	if _, err := fsapi.ParseCipher(v.Cipher); err != nil {
 		return fsapi.Wrap(fsapi.Invalid, err, "volume.cipher")
+	}
+	return nil
+}
+
+func (e *Engine) validate() error {
+	switch {
+	case oneOf("engine.kind", e.Kind, "pebble", "bucket") != nil:
+		return oneOf("engine.kind", e.Kind, "pebble", "bucket")
+	case e.Bucket() && e.URL == "":
+		return refuse("engine.url", "is empty: want the URL of a bucket, as in s3://BUCKET/PREFIX")
+	case !e.Bucket() && e.URL != "":
+		return refuse("engine.url", "is set, but engine.kind is %s", e.Kind)
+	case e.Lease && !e.Bucket():
+		return refuse("engine.single_writer_lease", "is set, but engine.kind is %s", e.Kind)
+	case e.Cache < 16<<20:
+		return refuse("engine.cache", "is %v: want at least 16MiB", e.Cache)
 	}
 	return nil
 }

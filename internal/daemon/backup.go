@@ -1,13 +1,28 @@
 package daemon
 
 import (
+	"context"
+
 	"github.com/strakefs/strake/internal/checkpoint"
 	"github.com/strakefs/strake/internal/meta"
 )
 
+// metaCopies keeps copies of the metadata and of the keyring where the machine's
+// loss does not reach them: on the drives, or, with an engine that has all in a
+// bucket, there.
+type metaCopies interface {
+	Run(ctx context.Context) error
+	Flush(ctx context.Context) error
+	Renew(ctx context.Context) error
+	Status() checkpoint.Status
+}
+
 // newShipper makes what keeps the drives' copies of the metadata and keyring up
 // to date.
-func (n *Node) newShipper() (*checkpoint.Shipper, error) {
+func (n *Node) newShipper() (metaCopies, error) {
+	if n.state != nil {
+		return n.state, nil
+	}
 	c := &n.cfg.Backup
 	return checkpoint.New(checkpoint.Options{
 		Engine: n.engine, Drives: n.backupDrives, Key: n.keys.StoreKey(), IsCounter: meta.IsCounter, Keyring: n.keys.Bytes,

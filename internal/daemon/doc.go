@@ -12,6 +12,7 @@
 //	password       the generated password, mode 0600; absent where one was given
 //	keyring        data keys, wrapped by a password, a key file, services
 //	meta/          the metadata engine
+//	bucket/        instead of it, what is cached of the bucket that has everything
 //	drives/main/   the first drive
 //	run/           the administration socket, mode 0700
 //	token          the first bearer token, mode 0600

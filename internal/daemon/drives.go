@@ -51,7 +51,7 @@ func (n *Node) openDrives(ctx context.Context, mode openMode) error {
 		return nil
 	}
 	if len(recs) == 0 && len(n.cfg.Drives) == 0 {
-		_, err := n.drives.add(ctx, api.DriveAdd{Name: mainDrive, Path: n.at.mainDrive(), Tier: "hot"})
+		_, err := n.drives.add(ctx, api.DriveAdd{Name: mainDrive, Path: n.firstDrive(), Tier: "hot"})
 		return err
 	}
 	for _, c := range n.cfg.Drives {

@@ -43,7 +43,7 @@ func (n *Node) newKeyring(ctx context.Context) (*keyring.Keyring, error) {
 		}
 		keks = append(keks, kek)
 	}
-	return keyring.CreateWith(ctx, n.fs, n.at.keyring(), keks...)
+	return keyring.CreateWith(ctx, n.keyFS, n.at.keyring(), keks...)
 }
 
 // freshKEK is the key of a name to wrap with. Of a password, text is it; empty:
@@ -104,7 +104,7 @@ func (n *Node) unlock(ctx context.Context) (*keyring.Keyring, error) {
 	if err != nil {
 		return nil, err
 	}
-	return keyring.OpenWith(ctx, n.fs, n.at.keyring(), keks...)
+	return keyring.OpenWith(ctx, n.keyFS, n.at.keyring(), keks...)
 }
 
 // keks are the keys that the configuration gives. decorate wraps services.
@@ -154,7 +154,7 @@ func (n *Node) passwd(ctx context.Context, req api.Passwd) (api.Empty, error) {
 		return api.Empty{}, err
 	}
 	if given == nil {
-		err = n.keys.ChangePasswordFile(n.fs, n.at.password(), old, fresh, keyring.DefaultParams())
+		err = n.keys.ChangePasswordFile(n.keyFS, n.at.password(), old, fresh, keyring.DefaultParams())
 	} else {
 		err = n.keys.ChangePassword(old, fresh, keyring.DefaultParams())
 	}

@@ -20,6 +20,7 @@ func (l layout) password() string  { return filepath.Join(l.dir, "password") }
 func (l layout) keyring() string   { return filepath.Join(l.dir, "keyring") }
 func (l layout) meta() string      { return filepath.Join(l.dir, "meta") }
 func (l layout) cache() string     { return filepath.Join(l.dir, "cache") }
+func (l layout) bucket() string    { return filepath.Join(l.dir, "bucket") }
 func (l layout) mainDrive() string { return filepath.Join(l.dir, "drives", "main") }
 func (l layout) run() string       { return filepath.Join(l.dir, "run") }
 func (l layout) socket() string    { return client.Socket(l.dir) }

@@ -13,7 +13,6 @@ import (
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/blob/heat"
 	"github.com/strakefs/strake/internal/blob/upkeep"
-	"github.com/strakefs/strake/internal/checkpoint"
 	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/config"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -45,7 +44,9 @@ type Node struct {
 	blob    *blob.Store
 	upkeep  *upkeep.Upkeep
 	volumes *volumes
-	ships   *checkpoint.Shipper
+	ships   metaCopies
+	state   *bucketState // nil: the metadata is on this machine
+	keyFS   osfs.FS      // for the keyring's file
 	tokens  *tokens
 	trace   *trace.Log
 	metrics *telemetry.Registry
@@ -75,7 +76,7 @@ func openNode(ctx context.Context, cfg config.Config, log *slog.Logger, mode ope
 		cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, log: log, clock: clock.Real, started: time.Now(),
 		trace: trace.NewLog(), metrics: telemetry.NewRegistry(), budget: vfs.NewBudget(int64(cfg.Write.Dirty)),
 	}
-	n.remote.n = n
+	n.remote.n, n.keyFS = n, n.fs
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.closeLayers())
@@ -104,10 +105,16 @@ func (n *Node) closeLayers() error {
 	return errors.Join(errs...)
 }
 
-func (n *Node) openDir(_ context.Context, mode openMode) error {
+func (n *Node) openDir(ctx context.Context, mode openMode) error {
 	made, err := n.at.exists(n.fs)
 	if err != nil {
 		return fsapi.Wrap(fsapi.IO, err, "look into data directory "+n.at.dir)
+	}
+	if n.cfg.Engine.Bucket() {
+		return n.openBucketDir(ctx, mode)
+	}
+	if err := n.refuseCache(); err != nil {
+		return err
 	}
 	if !made && mode == openExisting {
 		return fsapi.Errorf(fsapi.NotExist, "%s is not a Strake data directory: it has no keyring (make one with strake init or strake serve)", n.at.dir)
@@ -156,11 +163,14 @@ func (n *Node) refuseLost() error {
 	return fsapi.Errorf(fsapi.NotExist, "the metadata in %s is gone, though the keyring knows volumes: make it anew with strake fsck --rebuild, load a dump with strake meta load, or move back what was moved away (meta.new, meta.before-…)", n.at.meta())
 }
 
-func (n *Node) openEngine(_ context.Context, _ openMode) error {
-	if err := n.refuseLost(); err != nil {
+func (n *Node) openEngine(ctx context.Context, _ openMode) error {
+	open := n.pebble
+	if n.state != nil {
+		open = n.bucketEngine
+	} else if err := n.refuseLost(); err != nil {
 		return err
 	}
-	e, err := n.pebble()
+	e, err := open(ctx)
 	if err != nil {
 		return err
 	}
@@ -170,7 +180,7 @@ func (n *Node) openEngine(_ context.Context, _ openMode) error {
 }
 
 // pebble opens the embedded engine.
-func (n *Node) pebble() (kv.Engine, error) {
+func (n *Node) pebble(context.Context) (kv.Engine, error) {
 	return pebble.Open(pebble.Options{FS: n.fs, Dir: n.at.meta(), CacheBytes: int64(n.cfg.Cache.Metadata), Log: n.log})
 }
 
@@ -229,15 +239,22 @@ func (n *Node) startBackground(ctx context.Context) error {
 // nobody synced stays in memory of the operating system only.
 const logFlushEvery = time.Second
 
+// bucketFlushEvery is the same where the log is in a bucket, which is paid by the
+// request: of this process's memory.
+const bucketFlushEvery = 5 * time.Second
+
 // flushLog makes the log durable now and then, for those who do not fsync. Where
 // that fails it says so once, and when it has ended.
 func (n *Node) flushLog(ctx context.Context) error {
-	failing := false
+	failing, every := false, logFlushEvery
+	if n.state != nil {
+		every = bucketFlushEvery
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-n.clock.After(logFlushEvery):
+		case <-n.clock.After(every):
 		}
 		err := n.engine.Stats().Failure
 		if n.engine.DurableSeq() < n.engine.LastSeq() {

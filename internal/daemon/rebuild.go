@@ -170,7 +170,7 @@ func (r *rebuild) unlock(ctx context.Context) (*keyring.Keyring, error) {
 			return nil, err
 		}
 	}
-	n := &Node{cfg: r.cfg, at: r.at, fs: r.fs, log: r.log, clock: clock.Real}
+	n := &Node{cfg: r.cfg, at: r.at, fs: r.fs, keyFS: r.fs, log: r.log, clock: clock.Real}
 	return n.unlock(ctx)
 }
 

@@ -98,6 +98,9 @@ func (n *Node) toBucket(ctx context.Context) error {
 
 // inBucket reports whether a bucket has the metadata up to a batch.
 func (n *Node) inBucket(seq kv.Seq) bool {
+	if n.state != nil {
+		return n.engine.DurableSeq() >= seq
+	}
 	st := n.ships.Status()
 	for _, d := range st.Drives {
 		if st.Based && !d.Behind && d.Seq >= seq && n.drives.kind(d.ID) == bucketKind {

@@ -167,6 +167,9 @@ func (s *server) isReady() error {
 func (s *server) announce(out io.Writer, secret string) error {
 	p := &printer{out: out}
 	p.line("data    %s", s.n.at.dir)
+	if s.n.state != nil {
+		p.line("bucket  %s holds everything; the data directory is a cache", s.n.cfg.Engine.URL)
+	}
 	if _, err := os.Stat(s.n.at.password()); err == nil {
 		p.line("password in %s: keep a copy elsewhere, nothing can be read without it", s.n.at.password())
 	}
@@ -225,7 +228,7 @@ func Init(ctx context.Context, cfg config.Config, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if made, err := (layout{cfg.Data.Dir}).exists(osfs.OS{}); err != nil || made {
+	if made, err := (layout{cfg.Data.Dir}).exists(osfs.OS{}); !cfg.Engine.Bucket() && (err != nil || made) {
 		if err == nil {
 			err = fsapi.Errorf(fsapi.Exist, "%s is a Strake data directory already", cfg.Data.Dir)
 		}

@@ -17,7 +17,7 @@ func (s *server) status(ctx context.Context, _ api.Empty) (api.Status, error) {
 	kv := n.engine.Stats()
 	out := api.Status{
 		Version: Version(), Started: n.started, DataDir: n.at.dir, Rest: s.listen, Problems: []string{},
-		Metadata: api.Metadata{Engine: "pebble", LastSeq: uint64(n.engine.LastSeq()), DurableSeq: uint64(n.engine.DurableSeq()), DiskBytes: kv.DiskBytes, BackupSeq: n.backupSeq()},
+		Metadata: api.Metadata{Engine: n.cfg.Engine.Kind, LastSeq: uint64(n.engine.LastSeq()), DurableSeq: uint64(n.engine.DurableSeq()), DiskBytes: kv.DiskBytes, BackupSeq: n.backupSeq()},
 	}
 	for _, m := range s.mounts.list() {
 		out.Mount = strings.TrimPrefix(out.Mount+", "+m.dir, ", ")

@@ -94,6 +94,24 @@ func (h *history) settled(e *entry) {
 // unsettled is the bytes of the batches that are not durable.
 func (h *history) unsettled() int64 { return h.head.Load().upto - h.durable.Load().upto }
 
+// jump makes p the newest position without the batches before it: what there was
+// is cut off.
+func (h *history) jump(p Position) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before := h.head.Load()
+	e := &entry{Position: p, upto: before.upto}
+	h.head.Store(e)
+	h.durable.Store(e)
+	before.cut.Store(true)
+	h.oldest = e
+	h.bytes.Store(0)
+	if h.waiting != nil {
+		close(h.waiting)
+		h.waiting = nil
+	}
+}
+
 // trimLocked forgets the oldest batches beyond the limit, but never the newest
 // nor what is to be kept. REQUIRES h.mu.
 func (h *history) trimLocked() {
