@@ -130,8 +130,8 @@ func (c *client) wrote(n *node, v *content) {
 	n.versions = append(n.versions, version{op: len(c.ops) - 1, c: v})
 }
 
-// unwrite takes back versions that did not come to be.
-func (c *client) unwrite(n *node, count int) { n.versions = n.versions[:len(n.versions)-count] }
+// unwrite takes back a version that did not come to be.
+func (c *client) unwrite(n *node) { n.versions = n.versions[:len(n.versions)-1] }
 
 func (o *operation) commit(n *node) {
 	if o.commits == nil {
