@@ -107,6 +107,12 @@ func (q *queue) full(limit int64) <-chan struct{} {
 	return q.room
 }
 
+func (q *queue) size() int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.bytes
+}
+
 // failure is why this store never writes again, or nil.
 func (s *store) failure() error {
 	if p := s.failed.Load(); p != nil {
