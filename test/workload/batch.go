@@ -32,7 +32,7 @@ func (c *Client) batch() error {
 	if err != nil {
 		for n := range used {
 			if k := len(n.versions); k > 0 && n.versions[k-1].tied && n.versions[k-1].op == len(c.ops)-1 {
-				c.unwrite(n, 1)
+				c.unwrite(n)
 			}
 		}
 		return c.fail(o, err)

@@ -159,7 +159,7 @@ func (c *Client) opened() (*handle, error) {
 	f, err := c.fs.Open(c.ctx, fsapi.Root, p.n.ino, flags)
 	if err != nil {
 		if trunc {
-			c.unwrite(p.n, 1)
+			c.unwrite(p.n)
 		}
 		return nil, c.fail(o, err)
 	}
@@ -208,7 +208,7 @@ func (c *Client) writeAt(h *handle, off int64, p []byte) error {
 	case err == nil && n != len(p):
 		err = fmt.Errorf("%d bytes written of %d", n, len(p))
 	case err != nil && n == 0:
-		c.unwrite(h.n, 1)
+		c.unwrite(h.n)
 	case err != nil && n < len(p):
 		// Not wrapped: no fault excuses half a write.
 		err = fmt.Errorf("%d bytes written of %d, and then: %s", n, len(p), err.Error())
@@ -250,7 +250,7 @@ func (c *Client) truncateTo(h *handle, size int64) error {
 	c.wrote(h.n, h.n.now().resize(size))
 	err := h.f.Truncate(c.ctx, size)
 	if err != nil {
-		c.unwrite(h.n, 1)
+		c.unwrite(h.n)
 	}
 	c.end(o, false)
 	return c.fail(o, err)
@@ -314,7 +314,7 @@ func (c *Client) copyRange() error {
 			err = fmt.Errorf("%d bytes copied of %d", got, n)
 		}
 		if err != nil {
-			c.unwrite(to.n, 1)
+			c.unwrite(to.n)
 			if got > 0 {
 				c.wrote(to.n, to.n.now().write(dst, src.bytes(off, off+got)))
 			}
