@@ -15,6 +15,8 @@ type metaCopies interface {
 	Flush(ctx context.Context) error
 	Renew(ctx context.Context) error
 	Status() checkpoint.Status
+	// Close ends what Run and Flush have left behind; after both.
+	Close()
 }
 
 // newShipper makes what keeps the drives' copies of the metadata and keyring up

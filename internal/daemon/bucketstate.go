@@ -190,6 +190,9 @@ func (s *bucketState) Flush(ctx context.Context) error { return s.engine.Sync(ct
 // Renew implements metaCopies: no start reads older metadata any more.
 func (s *bucketState) Renew(ctx context.Context) error { return s.engine.Checkpoint(ctx) }
 
+// Close has nothing to end: the engine is closed with the node.
+func (s *bucketState) Close() {}
+
 // Status implements metaCopies.
 func (s *bucketState) Status() checkpoint.Status {
 	st := s.engine.Status()

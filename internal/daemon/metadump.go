@@ -53,7 +53,7 @@ func MetaLoad(ctx context.Context, cfg config.Config, in io.Reader) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
-	e, err := n.pebble()
+	e, err := n.pebble(ctx)
 	if err != nil {
 		return err
 	}

@@ -112,7 +112,7 @@ func (r *rebuild) enter(ctx context.Context, drives []string) ([]byte, error) {
 // recorded are the places of the drives that the present metadata knows.
 func (r *rebuild) recorded(ctx context.Context) (places []string, err error) {
 	n := &Node{cfg: r.cfg, at: r.at, fs: r.fs, log: r.log}
-	e, err := n.pebble()
+	e, err := n.pebble(ctx)
 	if err != nil {
 		return nil, fsapi.Errorf(fsapi.KindOf(err), "the present metadata does not say which drives there are: name them with --drive: %w", err)
 	}

@@ -145,13 +145,8 @@ func (c *Client) wrote(n *node, v *content) {
 	n.versions = append(n.versions, version{op: len(c.ops) - 1, c: v})
 }
 
-<<<<<<< HEAD:test/workload/client.go
-// unwrite takes back versions that did not come to be.
-func (c *Client) unwrite(n *node, count int) { n.versions = n.versions[:len(n.versions)-count] }
-=======
 // unwrite takes back a version that did not come to be.
-func (c *client) unwrite(n *node) { n.versions = n.versions[:len(n.versions)-1] }
->>>>>>> kvlog:test/crash/client.go
+func (c *Client) unwrite(n *node) { n.versions = n.versions[:len(n.versions)-1] }
 
 func (o *operation) commit(n *node) {
 	if o.commits == nil {
