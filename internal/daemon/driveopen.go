@@ -218,7 +218,11 @@ func (ds *drives) open(ctx context.Context, rec meta.DriveRecord) (opened, error
 	}
 	id := rec.ID
 	o := opened{watch: watch.New(base, patience(rec, func(watch.Change) { ds.observed(id) }))}
-	o.top = limit.New(o.watch, limit.Options{Read: rec.Rate, Write: rec.Rate, Calls: calls(rec)})
+	below := drive.Drive(o.watch)
+	if ds.n.state != nil {
+		below = lawful{o.watch, ds.n.state.engine.CheckFence}
+	}
+	o.top = limit.New(below, limit.Options{Read: rec.Rate, Write: rec.Rate, Calls: calls(rec)})
 	o.top = ds.n.cached(rec, o.top)
 	return o, nil
 }

@@ -263,6 +263,8 @@ func (n *Node) flushLog(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case errors.Is(err, fsapi.Fenced):
+			return err // for good
 		case err != nil && !failing:
 			n.log.Error("the metadata log cannot be written: changes are refused until it can", "err", err)
 		case err == nil && failing:

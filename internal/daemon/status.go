@@ -2,12 +2,14 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/blob/upkeep/job"
+	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/telemetry"
 	"github.com/strakefs/strake/internal/vfs"
 )
@@ -40,7 +42,10 @@ func (s *server) status(ctx context.Context, _ api.Empty) (api.Status, error) {
 			out.Problems = append(out.Problems, fmt.Sprintf("drive %s: %s", d.Name, d.Error))
 		}
 	}
-	if kv.Failure != nil {
+	switch {
+	case errors.Is(kv.Failure, fsapi.Fenced):
+		out.Problems = append(out.Problems, fmt.Sprintf("this server writes no more: %v", kv.Failure))
+	case kv.Failure != nil:
 		out.Problems = append(out.Problems, fmt.Sprintf("metadata in %s: changes are refused until its log can be written: %v", n.at.dir, kv.Failure))
 	}
 	out.Problems = append(out.Problems, n.upkeepProblems()...)

@@ -44,3 +44,15 @@ func (e *Engine) Status() Status {
 // Checkpoint puts everything that is in the journal into tables in the bucket now,
 // so that the next start has nothing to replay.
 func (e *Engine) Checkpoint(ctx context.Context) error { return e.s.checkpoint(ctx) }
+
+// CheckFence asks the bucket, with one request, whether another writer has taken
+// over: fsapi.Fenced. Nil: nobody had when it was called. Concurrent.
+func (e *Engine) CheckFence(ctx context.Context) error {
+	if err := e.s.failure(); err != nil {
+		return err
+	}
+	if err := e.s.checkFence(ctx); err != nil {
+		return err
+	}
+	return e.s.failure()
+}
