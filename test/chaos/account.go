@@ -160,9 +160,10 @@ func (w *world) auditCopy(s *fsapi.Segment, c *fsapi.CopyPlace) error {
 	return nil
 }
 
-// born checks that segments seen for the first time have as much as the policy
-// wants before it acknowledges.
-func (w *world) born() error {
+// born notes the segments that are there for the first time, and with check that
+// they have as much as the policy wants before it acknowledges. After a step in
+// which upkeep ran that cannot be told: what is wanted may have changed since.
+func (w *world) born(check bool) error {
 	list, err := w.segments()
 	if err != nil {
 		return err
@@ -173,7 +174,7 @@ func (w *world) born() error {
 			continue
 		}
 		w.seen[s.ID] = true
-		if !slices.ContainsFunc(s.Want, func(want fsapi.CopySpec) bool {
+		if check && !slices.ContainsFunc(s.Want, func(want fsapi.CopySpec) bool {
 			c := s.Copy(want)
 			return c != nil && c.Count() >= want.Need()
 		}) {

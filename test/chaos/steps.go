@@ -90,12 +90,10 @@ func (w *world) do(s step) error {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
 	if w.cut == nil {
-		if s.name == "work" {
-			if err := w.born(); err != nil {
-				return err
-			}
-		}
 		if err := w.settle(); err != nil {
+			return err
+		}
+		if err := w.born(s.name == "work" || s.name == "time"); err != nil {
 			return err
 		}
 	}
