@@ -29,6 +29,8 @@ type outcome struct {
 	late bool // kill and err come after the call took effect
 	hold chan struct{}
 	held func() // called when it waits
+
+	delay time.Duration
 }
 
 var errDown = fsapi.Errorf(fsapi.IO, "injected: the store does not answer")
@@ -56,6 +58,9 @@ func (g *gate) do(ctx context.Context, op, key string, call func() error) error 
 	}
 	if o.err != nil && !o.late {
 		return o.err
+	}
+	if o.delay > 0 {
+		time.Sleep(o.delay) // the store is far away
 	}
 	// What was sent takes effect, whether or not anybody still waits for it.
 	err := call()
