@@ -72,7 +72,7 @@ func (w *world) calm() error {
 		return err
 	}
 	for _, b := range r.Bad {
-		err = errors.Join(err, fmt.Errorf("segment %v on drive %s, after a scrub that repairs: %w (%v)", b.Segment, w.place(b.Drive), b.Err, b.Repair))
+		err = errors.Join(err, fmt.Errorf("segment %v on drive %s, after a scrub that repairs: %w (repair: %w)", b.Segment, w.place(b.Drive), b.Err, b.Repair))
 	}
 	return errors.Join(err, w.sound())
 }

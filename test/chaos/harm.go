@@ -13,8 +13,6 @@ import (
 
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 4)) }
 
-func nothing(part) bool { return false }
-
 // present are the places that were not replaced.
 func (w *world) present(want func(*place) bool) (list []*place) {
 	for _, p := range w.places {

@@ -37,7 +37,7 @@ func ReadAll(ctx context.Context, fs vfs.FS, ino fsapi.Ino) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was read; ReadAt said what went wrong
 	a, err := f.Attr(ctx)
 	if err != nil {
 		return nil, err
