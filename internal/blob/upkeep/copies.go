@@ -88,8 +88,10 @@ func (u *Upkeep) gone(seg *fsapi.Segment) []fsapi.DriveID {
 
 // record adds parts that are durable to a segment's record. Those whose place is
 // taken, and all of them where the segment is gone, are removed again; where it
-// is not known whether they are on record they stay.
+// is not known whether they are on record they stay. It is done even when ctx has
+// ended: the bytes are there, and would be strays else.
 func (u *Upkeep) record(ctx context.Context, id fsapi.SegmentID, spec fsapi.CopySpec, added fsapi.CopyPlace) (fsapi.Segment, error) {
+	ctx = context.WithoutCancel(ctx)
 	var left fsapi.CopyPlace
 	now, err := u.o.Meta.ChangeSegment(ctx, id, func(seg *fsapi.Segment) error {
 		if !seg.Condemned.IsZero() {
@@ -101,7 +103,7 @@ func (u *Upkeep) record(ctx context.Context, id fsapi.SegmentID, spec fsapi.Copy
 	u.o.Store.Forget(id)
 	switch {
 	case errors.Is(err, fsapi.NotExist):
-		return now, u.removeParts(context.WithoutCancel(ctx), id, []fsapi.CopyPlace{added})
+		return now, u.removeParts(ctx, id, []fsapi.CopyPlace{added})
 	case err != nil: // it may be on record: what is not is a stray, swept later
 		return now, err
 	}

@@ -40,11 +40,16 @@ func apply(m map[string]string, b kv.Batch) {
 
 func contents(t testing.TB, e kv.Engine) map[string]string {
 	t.Helper()
-	m := map[string]string{}
-	must(t, e.View(context.Background(), func(r kv.Reader) error {
-		return r.Scan(nil, nil, func(k, v []byte) (bool, error) { m[string(k)] = string(v); return true, nil })
-	}))
+	m, err := read(e)
+	must(t, err)
 	return m
+}
+
+func read(e kv.Engine) (map[string]string, error) {
+	m := map[string]string{}
+	return m, e.View(context.Background(), func(r kv.Reader) error {
+		return r.Scan(nil, nil, func(k, v []byte) (bool, error) { m[string(k)] = string(v); return true, nil })
+	})
 }
 
 // story is every batch committed so far, and how far it was acknowledged.
