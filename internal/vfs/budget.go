@@ -13,12 +13,12 @@ import (
 type Budget struct {
 	max int64 // bytes
 
-	level atomic.Int64 // used, for reading without mu
+	level   atomic.Int64 // used, for reading without mu
+	waiting atomic.Int64 // writers in admit; changed under mu
 
 	mu      sync.Mutex
 	used    int64         // bytes of pages in use
 	wake    chan struct{} // closed and replaced when used falls or a flush fails
-	waiting int           // writers in reserve
 	fails   uint64        // failed write-backs since the start
 	failure error         // of the last of them
 	kicks   map[*Local]func()
@@ -36,11 +36,7 @@ func (b *Budget) Used() int64 { return b.level.Load() }
 func (b *Budget) pressed() bool { return b.level.Load() > b.max/2 }
 
 // short reports whether a writer waits for room.
-func (b *Budget) short() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.waiting > 0
-}
+func (b *Budget) short() bool { return b.waiting.Load() > 0 }
 
 // admit waits until there is room for n more bytes. It charges nothing: pages
 // do, when they are made, so that the bound may be passed by what the writers
@@ -53,8 +49,8 @@ func (b *Budget) admit(ctx context.Context, n int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	fails := b.fails
-	b.waiting++
-	defer func() { b.waiting-- }()
+	b.waiting.Add(1)
+	defer b.waiting.Add(-1)
 	for b.used > 0 && b.used+n > b.max {
 		if b.fails > fails {
 			return b.failure
@@ -101,7 +97,7 @@ func (b *Budget) charge(delta int64) {
 	before := b.used
 	b.used += delta
 	b.level.Store(b.used)
-	if delta < 0 && b.waiting > 0 {
+	if delta < 0 && b.short() {
 		b.wakeLocked()
 	}
 	if before <= b.max/2 && b.used > b.max/2 {
@@ -122,7 +118,7 @@ func (b *Budget) failed(err error) {
 	defer b.mu.Unlock()
 	b.fails++
 	b.failure = err
-	if b.waiting > 0 {
+	if b.short() {
 		b.wakeLocked()
 	}
 }

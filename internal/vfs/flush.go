@@ -319,7 +319,9 @@ func (fs *Local) flushGroup(group []*node) {
 	}
 	g.flush()
 	for _, n := range big {
-		fs.flushAged(n)
+		if fs.flushAged(n) {
+			fs.rest(n)
+		}
 	}
 	for _, n := range group {
 		fs.requeue(n)
@@ -335,8 +337,9 @@ func releaseAll(nodes []*node) {
 // flushAged stores a big node; where it is still being written from one end to
 // the other, its last bytes stay for the chunk that they will be part of. Not
 // where a writer waits for the room that they take, and nothing of the node is
-// on its way that would make some: the writer may be the node's own.
-func (fs *Local) flushAged(n *node) {
+// on its way that would make some: the writer may be the node's own. left says
+// that the node has nothing more to be done about until its writer goes on.
+func (fs *Local) flushAged(n *node) (left bool) {
 	n.fl.Lock()
 	defer n.fl.Unlock()
 	n.mu.RLock()
@@ -344,13 +347,28 @@ func (fs *Local) flushAged(n *node) {
 	n.mu.RUnlock()
 	if !busy || fs.o.Budget.short() && !flying(n.last) {
 		_ = fs.flushNodeLocked(n)
-		return
+		return false
 	}
 	if fs.fill(n, false) != nil {
-		return
+		return false
 	}
 	if f := n.open; f != nil && fs.now().Sub(f.begun) >= fs.o.FlushAge {
 		_ = fs.launch(n, f)
+		return false
+	}
+	if fs.o.Budget.short() && n.last != nil {
+		<-n.last.done // what is on its way makes the room that a writer waits for
+		return false
+	}
+	return true
+}
+
+// rest puts back a node that is left for its writer.
+func (fs *Local) rest(n *node) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.gone && n.dirtyLocked() {
+		fs.queue.restLocked(n, fs.now())
 	}
 }
 

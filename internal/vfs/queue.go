@@ -18,6 +18,7 @@ type queue struct {
 	tail   *node
 	stream []*node            // with much dirty data: before all others, whatever their age
 	failed []*node            // waiting for their next attempt, after an error
+	rested []*node            // left for their writers until the next tick, unless one waits for room
 	busy   map[*work]struct{} // groups that were taken and are not stored yet
 	closed bool
 }
@@ -52,6 +53,29 @@ func (q *queue) pushLocked(n *node, now time.Time) {
 		return
 	}
 	q.appendLocked(n)
+}
+
+// restLocked is pushLocked for a node that was looked at just now, to no avail
+// but that it is being written: no pressure brings it back before the next tick.
+// REQUIRES n.mu.
+func (q *queue) restLocked(n *node, now time.Time) {
+	if n.queued {
+		return
+	}
+	n.queued, n.since = true, now
+	n.hold()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.rested = append(q.rested, n)
+}
+
+// rouseLocked ends the rest of nodes.
+func (q *queue) rouseLocked() {
+	for _, n := range q.rested {
+		q.appendLocked(n)
+	}
+	clear(q.rested)
+	q.rested = q.rested[:0]
 }
 
 func (q *queue) appendLocked(n *node) {
@@ -105,6 +129,9 @@ func (q *queue) finish(w *work) {
 }
 
 func (q *queue) dueLocked() []*node {
+	if q.budget.short() {
+		q.rouseLocked()
+	}
 	if q.head == nil {
 		return nil
 	}
@@ -140,6 +167,7 @@ func (q *queue) takeAll() (w *work, busy []*node) {
 	}
 	all := q.failed
 	q.failed = nil
+	q.rouseLocked()
 	for q.head != nil {
 		all = append(all, q.popLocked())
 	}
@@ -161,6 +189,7 @@ func (q *queue) tick() {
 	}
 	clear(q.failed[len(kept):])
 	q.failed = kept
+	q.rouseLocked()
 	if q.head != nil || len(q.stream) > 0 {
 		q.cond.Broadcast()
 	}
