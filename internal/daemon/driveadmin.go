@@ -169,6 +169,9 @@ func (ds *drives) apply(ctx context.Context, old, rec meta.DriveRecord) error {
 	}
 	err := ds.start(ctx, rec)
 	ds.n.drivesChanged()
+	if wantedState(rec) == drive.Retired {
+		return nil // a drive that is given up need not be there
+	}
 	return err
 }
 

@@ -134,8 +134,8 @@ func (n *Node) system(h heldCopies, repair durability.Figure, req *api.Durabilit
 		}
 		if repair.Source == durability.Measured {
 			switch {
-			case c.Drives != nil:
-				c.Drives.Repair = repair
+			case c.Drives != nil: // jobs count segments: of one a shard is made anew
+				c.Drives.Repair = durability.Figure{Value: repair.Value / float64(c.Drives.K), Source: repair.Source}
 			default:
 				c.Bucket.Repair = repair
 			}
@@ -148,7 +148,39 @@ func (n *Node) system(h heldCopies, repair durability.Figure, req *api.Durabilit
 		}
 		s.Copies = append(s.Copies, c)
 	}
+	s.Copies = untilOthers(s.Copies, h.copies)
 	return s, nil
+}
+
+// untilOthers makes evictable copies count for as long only as one that stays is
+// pending: they may go once it is there. One that may go at any time is left out.
+func untilOthers(copies []durability.Copy, specs []fsapi.CopySpec) (list []durability.Copy) {
+	var until durability.Figure
+	for i, c := range copies {
+		if !specs[i].Evictable && c.Pending.Value > until.Value {
+			until = c.Pending
+		}
+	}
+	for i, c := range copies {
+		if specs[i].Evictable {
+			if c.Until = until; until.Value <= c.Pending.Value {
+				continue
+			}
+		}
+		list = append(list, c)
+	}
+	return list
+}
+
+// statedLoss is what the provider of a bucket states for an object and a year:
+// Amazon, Google and Microsoft eleven nines. Of another nothing is known:
+// fsapi.Invalid.
+func statedLoss(name, where string) (durability.Figure, error) {
+	scheme, _, _ := strings.Cut(where, "://")
+	if strings.Contains(where, "endpoint=") || !slices.Contains([]string{"s3", "gs", "az"}, scheme) {
+		return durability.Figure{}, fsapi.Errorf(fsapi.Invalid, "drive %s: nothing is known of its provider: say with --bucket-nines how many nines it states", name)
+	}
+	return durability.Figure{Value: 1e-11, Source: durability.Stated}, nil
 }
 
 // figure is a figure of the request; zero is not given.
@@ -177,6 +209,7 @@ func (ds *drives) copyModel(spec fsapi.CopySpec, req *api.DurabilityReq) (durabi
 	c := durability.Copy{Name: spec.Tier + ":" + policy.Layout(spec)}
 	domains := map[string]bool{}
 	count, buckets := 0, 0
+	var far meta.DriveRecord // one of the buckets
 	ds.mu.Lock()
 	for _, rec := range ds.recs {
 		if rec.Tier != spec.Tier || wantedState(rec).Leaving() {
@@ -186,13 +219,17 @@ func (ds *drives) copyModel(spec fsapi.CopySpec, req *api.DurabilityReq) (durabi
 		domains[rec.Domain] = true
 		if rec.Kind == bucketKind {
 			buckets++
+			far = rec
 		}
 	}
 	ds.mu.Unlock()
 	if buckets > 0 && buckets == count {
-		loss := durability.Figure{Value: 1e-11, Source: durability.Stated}
-		if req.BucketNines > 0 {
-			loss = durability.Figure{Value: math.Pow(10, -req.BucketNines), Source: durability.Given}
+		loss := durability.Figure{Value: math.Pow(10, -req.BucketNines), Source: durability.Given}
+		if req.BucketNines == 0 {
+			var err error
+			if loss, err = statedLoss(far.Name, far.Where); err != nil {
+				return c, err
+			}
 		}
 		c.Bucket = &durability.Bucket{ObjectLoss: loss, AccountLoss: figure(req.BucketLoss)}
 		return c, nil

@@ -102,7 +102,7 @@ type age struct {
 func (s *System) ages() (ages []age) {
 	edges := []float64{0}
 	for _, c := range s.Copies {
-		edges = append(edges, c.Pending.Value)
+		edges = append(edges, c.Pending.Value, c.Until.Value)
 	}
 	slices.Sort(edges)
 	edges = append(slices.Compact(edges), math.Inf(1))
@@ -114,7 +114,7 @@ func (s *System) ages() (ages []age) {
 		}
 		rest -= a.segments
 		for j, c := range s.Copies {
-			if c.Pending.Value <= from {
+			if c.Pending.Value <= from && (c.Until.Value == 0 || from < c.Until.Value) {
 				a.copies = append(a.copies, j)
 			}
 		}
@@ -227,6 +227,9 @@ func (s *System) inputs() []Input {
 		add := func(name, unit string, f Figure) { in = append(in, Input{c.Name, name, unit, f}) }
 		if c.Pending.Value > 0 {
 			add("pending for", "years", c.Pending)
+		}
+		if c.Until.Value > 0 {
+			add("may go after", "years", c.Until)
 		}
 		if c.Bucket != nil {
 			b := c.Bucket.filled()

@@ -263,3 +263,42 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// A copy that may go covers young data only; together the ages are all data.
+func TestACopyThatGoesCoversYoungDataOnly(t *testing.T) {
+	disk := Drives{K: 1, M: 0, Count: 1, AFR: Figure{0.1, Given}, Latent: Figure{0, Given}}
+	s := System{Bytes: 1 << 40, Segment: 64 << 20, Ingest: Figure{1 << 20, Given}, Copies: []Copy{
+		{Name: "hot", Until: Days(1, Given), Drives: &disk},
+		{Name: "cold", Pending: Days(1, Given), Bucket: &Bucket{ObjectLoss: Figure{1e-11, Stated}}},
+	}}
+	r, err := Evaluate(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	young, old := 0, 0
+	for _, term := range r.Terms {
+		if len(term.Copies) != 1 {
+			t.Errorf("a term of two copies: %+v", term)
+		}
+		if term.Copies[0] == 0 && term.Age[1] == Days(1, Given).Value {
+			young++
+		}
+		if term.Copies[0] == 1 && term.Age[0] == Days(1, Given).Value {
+			old++
+		}
+	}
+	if young == 0 || old == 0 || young+old != len(r.Terms) {
+		t.Errorf("%d terms of young data, %d of old: %+v", young, old, r.Terms)
+	}
+	for _, until := range []float64{0.5, 0} { // a gap; a copy that goes before it is there
+		bad := s
+		bad.Copies = append([]Copy(nil), s.Copies...)
+		bad.Copies[0].Until = Days(until, Given)
+		if until == 0 {
+			bad.Copies[1].Until = Days(0.5, Given)
+		}
+		if _, err := Evaluate(bad); !errors.Is(err, fsapi.Invalid) {
+			t.Errorf("%v: %v", until, err)
+		}
+	}
+}

@@ -27,6 +27,10 @@ type Copy struct {
 	// Pending is how old data is, in years, when this copy of it is written: 0
 	// where that is before the acknowledgement.
 	Pending Figure
+	// Until is how old data is, in years, when this copy of it may have gone, as
+	// one that is evictable does once a colder one is there; 0: it stays. Above
+	// Pending.
+	Until Figure
 	// Site is where the copy is: copies with one Site are lost together when it is.
 	// "" is a place of its own that is never lost as a whole.
 	Site string
@@ -97,9 +101,19 @@ func (s *System) Check() error {
 	case bad(s.Ingest, s.SiteLoss) || s.SiteLoss.Value >= 1:
 		return fsapi.Errorf(fsapi.Invalid, "durability: ingest of %v bytes a second, loss of a site with probability %v", s.Ingest.Value, s.SiteLoss.Value)
 	}
+	stays := false
 	for i := range s.Copies {
 		if err := s.Copies[i].check(); err != nil {
 			return err
+		}
+		stays = stays || s.Copies[i].Until.Value == 0
+	}
+	if !stays {
+		return fsapi.Errorf(fsapi.Invalid, "durability: every copy goes: want one that stays")
+	}
+	for _, a := range s.ages() {
+		if len(a.copies) == 0 {
+			return fsapi.Errorf(fsapi.Invalid, "durability: there is no copy of data of an age from %s to %s", span(a.from), span(a.to))
 		}
 	}
 	return nil
@@ -112,8 +126,8 @@ func (c *Copy) check() error {
 	if (c.Drives == nil) == (c.Bucket == nil) {
 		return invalid("want it either on drives or in a bucket")
 	}
-	if bad(c.Pending) {
-		return invalid("pending for %v years", c.Pending.Value)
+	if bad(c.Pending, c.Until) || c.Until.Value > 0 && c.Until.Value <= c.Pending.Value {
+		return invalid("there from an age of %v years to one of %v", c.Pending.Value, c.Until.Value)
 	}
 	if b := c.Bucket; b != nil {
 		if b.ObjectLoss == (Figure{}) {
