@@ -48,7 +48,7 @@ const startPatience = 3
 
 // newStore is a store that is not open yet.
 func newStore(o Options) *store {
-	s := &store{o: o, log: o.Log, wake: make(chan struct{}, 1)}
+	s := &store{o: o, log: o.Log, wake: make(chan struct{}, 1), spill: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.bg, s.stop = context.WithCancel(s.ctx)
 	s.remote = &remote{Store: o.Objects, key: o.Key, clock: o.Clock, random: o.Random, waits: o.waits()}
@@ -89,6 +89,7 @@ func (s *store) start(ctx context.Context) (*Engine, error) {
 	}
 	s.remote.patience = 0
 	s.background.Go(s.checkpoints)
+	s.background.Go(s.spills)
 	if s.o.FenceCheck > 0 {
 		s.background.Go(s.watchFence)
 	}

@@ -222,6 +222,22 @@ func TestIdle(t *testing.T) {
 	}
 }
 
+// TestSpill: much more than may wait is written though nobody ever syncs.
+func TestSpill(t *testing.T) {
+	o := small(opened(t, mem.New(mem.Options{})), osfs.NewMem(osfs.MemOptions{}))
+	o.PendingBytes, o.ObjectBytes = 64<<10, 16<<10
+	e, err := Open(t.Context(), o)
+	must(t, err)
+	defer func() { must(t, e.Close()) }()
+	for i := range 200 {
+		_, err := e.Update(t.Context(), kv.UpdateOptions{}, func(tx kv.Tx) error {
+			tx.Put(fmt.Appendf(nil, "f%06d", i), make([]byte, 4096))
+			return nil
+		})
+		must(t, err)
+	}
+}
+
 // TestSharedSync: callers that wait at once share objects.
 func TestSharedSync(t *testing.T) {
 	s := opened(t, mem.New(mem.Options{}))

@@ -28,6 +28,7 @@ type store struct {
 	bg         context.Context // of the background, within ctx
 	stop       context.CancelFunc
 	wake       chan struct{} // there may be enough for a checkpoint
+	spill      chan struct{} // there is enough in the queue for the journal, whoever syncs
 	unlock     func() error
 	lease      *leased // nil: the store keeps conditions
 
@@ -56,7 +57,8 @@ type piece struct {
 	last kv.Position
 }
 
-func (q *queue) add(c kv.Commit, objectBytes int64) {
+// add says how many bytes there are now.
+func (q *queue) add(c kv.Commit, objectBytes int64) int64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n := len(q.pieces)
@@ -69,6 +71,7 @@ func (q *queue) add(c kv.Commit, objectBytes int64) {
 	p.data = kv.AppendCommit(p.data, c)
 	p.last = kv.Position{Seq: c.Seq, Stamp: c.Stamp}
 	q.bytes += int64(len(p.data) - before)
+	return q.bytes
 }
 
 // take is the oldest piece; ok is false where there is none.
@@ -138,8 +141,28 @@ func (s *store) Apply(c kv.Commit) error {
 	if err := s.Tables.Apply(c); err != nil {
 		return err
 	}
-	s.queue.add(c, s.o.ObjectBytes)
+	if s.queue.add(c, s.o.ObjectBytes) >= min(s.o.ObjectBytes, s.o.PendingBytes) {
+		select {
+		case s.spill <- struct{}{}:
+		default:
+		}
+	}
 	return nil
+}
+
+// spills brings what is enough for an object into the journal, though nobody waits
+// for it, until the end.
+func (s *store) spills() {
+	for {
+		select {
+		case <-s.spill:
+			if err := s.drain(s.bg, s.Applied()); err != nil && s.failure() != nil {
+				return
+			}
+		case <-s.bg.Done():
+			return
+		}
+	}
 }
 
 // Admit implements kv.Store.
