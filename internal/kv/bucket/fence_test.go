@@ -311,7 +311,7 @@ func (s *turns) pass() {
 
 func rivals(t *testing.T, rng *rand.Rand) {
 	b := mem.New(mem.Options{})
-	order := newTurns(rng)
+	order := newTurns(rand.New(rand.NewPCG(rng.Uint64(), 19)))
 	var procs []*process
 	var wg sync.WaitGroup
 	for i := range 3 {
@@ -319,7 +319,7 @@ func rivals(t *testing.T, rng *rand.Rand) {
 		for life := range 3 {
 			p := newProcess(t, b, fmt.Sprintf("%c%d", 'a'+i, life), rng.Uint64())
 			p.o.Objects = &ordered{gate: p.gate, turns: order}
-			p.gate.set(flaky(rng))
+			p.gate.set(flaky(rand.New(rand.NewPCG(rng.Uint64(), 17))))
 			procs = append(procs, p)
 		}
 		mine := procs[len(procs)-3:]

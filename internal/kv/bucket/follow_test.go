@@ -43,7 +43,12 @@ func TestFollower(t *testing.T) {
 	if fsapi.KindOf(err) != fsapi.NotExist {
 		t.Fatalf("followed an empty bucket: %v", err)
 	}
-	w, err := Open(t.Context(), small(opened(t, b), osfs.NewMem(osfs.MemOptions{})))
+	writer := func() Options { // what it makes garbage stays while the follower may read it
+		o := small(opened(t, b), osfs.NewMem(osfs.MemOptions{}))
+		o.GarbageAge = DefaultGarbageAge
+		return o
+	}
+	w, err := Open(t.Context(), writer())
 	must(t, err)
 	o := small(opened(t, b), osfs.NewMem(osfs.MemOptions{}))
 	o.PollMin, o.PollMax = time.Millisecond, 5*time.Millisecond
@@ -61,7 +66,7 @@ func TestFollower(t *testing.T) {
 			t.Fatalf("round %d (-writer +follower):\n%.3000s", round, diff)
 		}
 		if round%5 == 4 {
-			next, err := Open(t.Context(), small(opened(t, b), osfs.NewMem(osfs.MemOptions{})))
+			next, err := Open(t.Context(), writer())
 			must(t, err)
 			_ = w.Close()
 			w = next

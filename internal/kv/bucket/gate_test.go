@@ -74,6 +74,13 @@ func (g *gate) do(ctx context.Context, op, key string, call func() error) error 
 	return err
 }
 
+// gone says whether the process has ended.
+func (g *gate) gone() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.dead
+}
+
 func (g *gate) set(rule func(n int, op, key string) outcome) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
