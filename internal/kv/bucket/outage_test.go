@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -65,19 +66,19 @@ func TestOutage(t *testing.T) {
 		t.Errorf("what is cached: %v, %v", ok, err)
 	}
 	far := uncached(t, e, 3000)
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
 	made := 0
-	for ; err == nil || made == 0; made++ {
+	for err = nil; err == nil && made < 100; made++ {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		_, err = e.Update(ctx, kv.UpdateOptions{}, func(tx kv.Tx) error {
 			tx.Put(fmt.Appendf(nil, "o%06d", made), make([]byte, 4096))
 			return nil
 		})
+		cancel()
 	}
 	if fsapi.KindOf(err) != fsapi.Interrupted || made < 10 || made > 40 {
 		t.Errorf("after %d writes: %v", made, err)
 	}
-	ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if err := e.Sync(ctx); fsapi.KindOf(err) != fsapi.Interrupted {
 		t.Errorf("Sync: %v", err)
@@ -165,24 +166,54 @@ func TestNoConditions(t *testing.T) {
 	if fsapi.KindOf(err) != fsapi.NotSupported || !strings.Contains(err.Error(), "If-None-Match") {
 		t.Fatalf("opened with %v", err)
 	}
-	o.Lease = &Lease{Term: 400 * time.Millisecond}
+	o.Lease, o.Clock = &Lease{Term: time.Hour}, &scripted{after: []func(){func() {}}}
 	e, err := Open(t.Context(), o)
 	must(t, err)
 	fill(t, e, 0, 10)
 	second := small(opened(t, b), osfs.NewMem(osfs.MemOptions{}))
 	second.Lease = o.Lease
+	second.Clock = &scripted{after: []func(){func() { must(t, e.s.lease.renew(t.Context())) }}}
 	_, err = Open(t.Context(), second)
 	if fsapi.KindOf(err) != fsapi.Busy {
 		t.Fatalf("a second writer got %v", err)
 	}
 	fill(t, e, 10, 10)
-	must(t, e.Close())
-	f, err := Open(t.Context(), second)
+	// One that does not renew any more is waited for; one that ended is not.
+	third := small(opened(t, b), osfs.NewMem(osfs.MemOptions{}))
+	third.Lease, third.Clock = o.Lease, &scripted{after: []func(){func() {}, func() {}}}
+	f, err := Open(t.Context(), third)
 	must(t, err)
 	if ok, err := get(f, "f000019"); !ok || err != nil {
 		t.Error(ok, err)
 	}
+	wantFenced(t, e.s.lease.renew(t.Context()))
+	_ = e.Close()
 	must(t, f.Close())
+	second.Clock = &scripted{after: []func(){func() {}}}
+	f, err = Open(t.Context(), second)
+	must(t, err)
+	must(t, f.Close())
+}
+
+// scripted is a clock on which the first waits end at once, after what the script
+// says, and the others never.
+type scripted struct {
+	mu    sync.Mutex
+	after []func()
+}
+
+func (*scripted) Now() time.Time { return time.Now() }
+
+func (c *scripted) After(time.Duration) <-chan time.Time {
+	ended := make(chan time.Time, 1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.after) > 0 {
+		c.after[0]()
+		c.after = c.after[1:]
+		ended <- time.Now()
+	}
+	return ended
 }
 
 // TestLeaseLost: who finds another's lease writes no more.
