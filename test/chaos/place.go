@@ -23,6 +23,7 @@ import (
 	"github.com/strakefs/strake/internal/drive/fault"
 	"github.com/strakefs/strake/internal/drive/watch"
 	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/object"
 	objmem "github.com/strakefs/strake/internal/object/mem"
 	"github.com/strakefs/strake/internal/object/provider"
 	"github.com/strakefs/strake/internal/osfs"
@@ -34,7 +35,7 @@ type illness uint32
 const (
 	well  illness = iota
 	away          // nothing answers
-	hangs         // calls do not come back
+	late          // calls do not come back within their deadline; what they ask may happen
 	full          // nothing can be written
 	lies          // what is read has a bit wrong
 	flaky         // some calls fail, some of them after they took place
@@ -42,7 +43,7 @@ const (
 )
 
 func (i illness) String() string {
-	return [...]string{"well", "away", "hangs", "full", "lies", "flaky"}[i]
+	return [...]string{"well", "away", "late", "full", "lies", "flaky"}[i]
 }
 
 // place is somewhere that a drive is, or was. It outlives kills.
@@ -50,11 +51,12 @@ type place struct {
 	id     fsapi.DriveID
 	tier   string
 	seed   uint64
-	room   int64          // bytes
-	bucket *objmem.Bucket // nil: a directory
-	ill    atomic.Uint32  // illness
-	wanted drive.State    // by an administrator
-	gone   bool           // for good: another took its place
+	room   int64                // bytes
+	bucket *objmem.Bucket       // nil: a directory
+	ill    atomic.Uint32        // illness
+	wanted drive.State          // by an administrator
+	can    *object.Capabilities // of the bucket, once probed
+	gone   bool                 // for good: another took its place
 
 	// Of the present life.
 	life  *life
@@ -75,7 +77,7 @@ func (p *place) String() string       { return fmt.Sprintf("%s-%x", p.tier, uint
 func (p *place) dir() string          { return fmt.Sprintf("/strake/d%x", uint64(p.id)) }
 func (p *place) illness() illness     { return illness(p.ill.Load()) }
 func (p *place) sicken(i illness)     { p.ill.Store(uint32(i)) }
-func (p *place) answers() bool        { i := p.illness(); return i != away && i != hangs }
+func (p *place) answers() bool        { i := p.illness(); return i != away && i != late }
 func (p *place) file(n string) string { return path.Join(p.dir(), n) }
 
 // chance is a number of [0, n), which depends on what is asked, and on how often
@@ -101,8 +103,8 @@ func (p *place) rule(l *life) fault.Rule {
 		switch p.illness() {
 		case away:
 			o.Err = fsapi.Errorf(fsapi.NoDevice, "it is away")
-		case hangs:
-			o.Hang = true
+		case late:
+			o.Err, o.Late = fsapi.Errorf(fsapi.TimedOut, "it does not answer in time"), changes && p.chance(l, 2, "late", c.Op, c.Name) == 0
 		case full:
 			if c.Op == fault.Write || c.Op == fault.Commit || c.Op == fault.Replace {
 				o.Err = syscall.ENOSPC
@@ -137,15 +139,16 @@ func (p *place) requests(l *life) objmem.Rule {
 	}
 }
 
-// retries are few and quick: time is what a life has little of.
-var retries = backoff.Policy{Attempts: 2, Base: 50 * time.Millisecond, Max: time.Second, Total: 10 * time.Second, Random: func() float64 { return 0.5 }}
+// once: requests are made one time. A wait for another attempt would be one under
+// locks, in which the time of a bubble does not pass.
+var once = provider.Options{Retry: backoff.Policy{Attempts: 1}, PartSize: 64 << 10}
 
 // create makes the place a drive, empty.
 func (p *place) create(disk osfs.FS) error {
 	if p.bucket == nil {
 		return dir.Init(disk, p.dir(), dir.Identity{ID: p.id, Created: time.Now().UTC().Truncate(time.Second)})
 	}
-	st, err := p.bucket.Open(provider.Options{Retry: retries})
+	st, err := p.bucket.Open(once)
 	if err != nil {
 		return err
 	}
@@ -178,14 +181,16 @@ func (p *place) openBase(disk osfs.FS) (drive.Drive, error) {
 			FS: disk, Path: p.dir(), Expect: p.id, Name: p.String(), Tier: p.tier, Domain: p.String(), Reserve: -1, Buffer: 64 << 10,
 		})
 	}
-	st, err := p.bucket.Open(provider.Options{Retry: retries})
+	st, err := p.bucket.Open(once)
 	if err != nil {
 		return nil, err
 	}
-	d, err := bucket.Open(context.Background(), bucket.Options{Store: st, Expect: p.id, Name: p.String(), Tier: p.tier, Domain: p.String()})
+	d, err := bucket.Open(context.Background(), bucket.Options{Store: st, Expect: p.id, Name: p.String(), Tier: p.tier, Domain: p.String(), Has: p.can})
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
+	can := d.Has()
+	p.can = &can
 	return d, nil
 }
 
