@@ -239,9 +239,12 @@ func (w *segWriter) end(commit bool) {
 
 // newGather is the image of a segment that is being gathered. Where too much is
 // gathered already the batch first waits for what it has under way itself: never
-// for other batches, which may wait for the same caller.
+// for other batches, which may wait for the same caller. What the caller itself
+// has placed is sealed before: the segments that are waited for may need it.
 func (b *Batch) newGather() *image {
 	if b.st.gathered.Load() > b.st.o.GatherBytes {
+		b.sealAll(b.out.open)
+		b.out.open = nil
 		for _, w := range b.out.segs {
 			w.wg.Wait()
 		}
