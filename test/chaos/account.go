@@ -112,7 +112,10 @@ func (w *world) mended() error {
 		if err != nil {
 			return err
 		}
-		if !bytes.Equal(now, harm) || (now == nil) != (harm == nil) {
+		switch {
+		case now == nil:
+			w.bad[k] = nil // a kill came between the end of what was bad and what was to replace it
+		case harm == nil || !bytes.Equal(now, harm):
 			delete(w.bad, k)
 		}
 	}
@@ -152,6 +155,10 @@ func (w *world) auditCopy(s *fsapi.Segment, c *fsapi.CopyPlace) error {
 		there, err := p.has(w.disk, name)
 		if err != nil {
 			return err
+		}
+		if !there && p.illness() == lies {
+			w.bad[part{d, name}] = nil // likewise: what the drive says of it was bad
+			continue
 		}
 		if !there {
 			return fmt.Errorf("segment %v has %s of tier %s on record on drive %s, where it is not (%s)", s.ID, name, c.Tier, p, p.illness())

@@ -53,7 +53,12 @@ func (w *world) heal() error {
 }
 
 func (w *world) cure(p *place) error {
-	w.say("drive %s: was %s, is well", p, p.illness())
+	if err := w.audit(); err != nil { // while it is known which drives lie
+		return err
+	}
+	if p.illness() != well {
+		w.say("drive %s: was %s, is well", p, p.illness())
+	}
 	p.sicken(well)
 	for range 8 {
 		if err := w.settle(); err != nil {
