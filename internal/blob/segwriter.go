@@ -29,6 +29,7 @@ type segWriter struct {
 	items   []*item // of the entries, to write them again
 	to      chosen
 	want    []fsapi.CopySpec // the copies it should have
+	had     []fsapi.CopySpec // those that chunks moved here should have had before
 	img     *image           // where the copy is shards
 	gather  []*block         // of img, as they were begun
 	reps    []*replica
@@ -189,6 +190,7 @@ func (w *segWriter) reserve(it *item, n int) *slot {
 	w.items = append(w.items, it)
 	if len(it.had) > 0 {
 		w.want = fsapi.JoinCopies(w.want, it.had)
+		w.had = fsapi.JoinCopies(w.had, it.had)
 	}
 	return s
 }
