@@ -38,6 +38,14 @@ func (w *world) harm() error {
 			return err
 		}
 	}
+	p.worn.set(nil)
+	if i == lies || i == flaky {
+		names, err := p.blobs(w.disk)
+		if err != nil {
+			return err
+		}
+		p.worn.set(names)
+	}
 	p.sicken(i)
 	w.say("drive %s: %s", p, i)
 	return nil
@@ -60,6 +68,7 @@ func (w *world) cure(p *place) error {
 		w.say("drive %s: was %s, is well", p, p.illness())
 	}
 	p.sicken(well)
+	p.worn.set(nil)
 	for range 8 {
 		if err := w.settle(); err != nil {
 			return err
