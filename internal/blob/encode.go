@@ -26,18 +26,32 @@ func (b *Batch) run(r run) {
 	if r.turn != nil {
 		<-r.turn
 	}
-	slots := make([]*slot, len(r.items))
-	for i, it := range r.items {
-		if b.failed() == nil {
-			slots[i] = b.out.place(it)
+	for _, it := range r.items {
+		if b.failed() != nil {
+			break
+		}
+		if s := b.out.place(it); s != nil {
+			b.out.open = append(b.out.open, sealing{s, it})
 		}
 	}
+	open := b.out.open
+	b.out.open = nil
 	close(r.next)
-	for i, it := range r.items {
-		if s := slots[i]; s != nil {
-			b.compute(func() { s.seal(it) })
-		}
+	b.sealAll(open)
+	for _, it := range r.items {
 		b.release(it)
+	}
+}
+
+// sealing is an item that has its slot.
+type sealing struct {
+	s  *slot
+	it *item
+}
+
+func (b *Batch) sealAll(list []sealing) {
+	for _, l := range list {
+		b.compute(func() { l.s.seal(l.it) })
 	}
 }
 

@@ -3,6 +3,7 @@ package blob
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/strakefs/strake/internal/fsapi"
 )
@@ -61,9 +62,61 @@ func (b *Batch) settle(mode Mode, st *fsapi.Stored) error {
 				return err
 			}
 		}
-		st.Segments = append(st.Segments, w.record())
+		seg := w.record()
+		b.honour(w, &seg)
+		st.Segments = append(st.Segments, seg)
 	}
 	return nil
+}
+
+// honour makes what was acknowledged before, and moves to a new segment since it
+// is shared now, as safe there as it was acknowledged with: what the batch itself
+// must write may be less. Where that cannot be it is owed, as the rest is: what
+// must be written for another file does not fail this one.
+func (b *Batch) honour(w *segWriter, seg *fsapi.Segment) {
+	for _, had := range w.had {
+		i := slices.IndexFunc(seg.Want, func(c fsapi.CopySpec) bool { return c.Tier == had.Tier })
+		if i < 0 || honoured(seg, w.had) {
+			return
+		}
+		added, err := b.st.FillCopy(b.ctx, seg, seg.Want[i], nil)
+		if err != nil {
+			b.st.o.Log.Warn("data that another file shares is less safe than that file asks until what is owed is written", "segment", seg.ID, "err", err)
+		}
+		if added.Count() > 0 {
+			addParts(seg, seg.Want[i], added)
+		}
+	}
+}
+
+// honoured reports whether a segment is as safe as writing one of the wanted
+// copies makes it.
+func honoured(seg *fsapi.Segment, want []fsapi.CopySpec) bool {
+	for i := range seg.Copies {
+		c := &seg.Copies[i]
+		spare := c.Count() - max(1, c.K)
+		if slices.ContainsFunc(want, func(w fsapi.CopySpec) bool { return spare >= w.Need()-max(1, w.K) }) {
+			return true
+		}
+	}
+	return len(want) == 0
+}
+
+// addParts puts what FillCopy wrote into the record that it was given.
+func addParts(seg *fsapi.Segment, spec fsapi.CopySpec, added fsapi.CopyPlace) {
+	c := seg.Copy(spec)
+	switch {
+	case c == nil:
+		seg.Copies = append(seg.Copies, added)
+	case c.Sharded():
+		for n, d := range added.Drives {
+			if d != 0 {
+				c.Drives[n] = d
+			}
+		}
+	default:
+		c.Drives = append(c.Drives, added.Drives...)
+	}
 }
 
 func (b *Batch) toJournal(st *fsapi.Stored) error {

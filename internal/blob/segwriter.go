@@ -29,6 +29,7 @@ type segWriter struct {
 	items   []*item // of the entries, to write them again
 	to      chosen
 	want    []fsapi.CopySpec // the copies it should have
+	had     []fsapi.CopySpec // those that chunks moved here should have had before
 	img     *image           // where the copy is shards
 	gather  []*block         // of img, as they were begun
 	reps    []*replica
@@ -189,6 +190,7 @@ func (w *segWriter) reserve(it *item, n int) *slot {
 	w.items = append(w.items, it)
 	if len(it.had) > 0 {
 		w.want = fsapi.JoinCopies(w.want, it.had)
+		w.had = fsapi.JoinCopies(w.had, it.had)
 	}
 	return s
 }
@@ -239,9 +241,12 @@ func (w *segWriter) end(commit bool) {
 
 // newGather is the image of a segment that is being gathered. Where too much is
 // gathered already the batch first waits for what it has under way itself: never
-// for other batches, which may wait for the same caller.
+// for other batches, which may wait for the same caller. What the caller itself
+// has placed is sealed before: the segments that are waited for may need it.
 func (b *Batch) newGather() *image {
 	if b.st.gathered.Load() > b.st.o.GatherBytes {
+		b.sealAll(b.out.open)
+		b.out.open = nil
 		for _, w := range b.out.segs {
 			w.wg.Wait()
 		}

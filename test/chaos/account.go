@@ -11,6 +11,7 @@ import (
 	"github.com/strakefs/strake/internal/drive/watch"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/policy"
 )
 
 // state is what may be done with a drive: what was observed of it where it is
@@ -30,7 +31,7 @@ func (p *place) state() drive.State {
 // reachable reports whether what a drive holds can be read from it, surely.
 func (p *place) reachable() bool {
 	i := p.illness()
-	return !p.gone && p.wanted != drive.Retired && p.watch != nil && (i == well || i == full) && p.watch.Status().State == watch.Online
+	return !p.gone && p.wanted != drive.Retired && p.watch != nil && i != away && i != late && p.watch.Status().State == watch.Online
 }
 
 // segments are all on record, by id.
@@ -45,8 +46,12 @@ func (w *world) segments() (list []meta.SegmentUse, err error) {
 // good reports whether a part that is on record is there, right and readable.
 func (w *world) good(on fsapi.DriveID, name string) bool {
 	p := w.place(on)
+	if p == nil || !p.reachable() {
+		return false
+	}
 	_, bad := w.bad[part{on, name}]
-	return p != nil && p.reachable() && !bad
+	_, worn := p.worn.has(name)
+	return !bad && !worn
 }
 
 // bearable reports whether every segment can be read still, whatever upkeep does
@@ -112,7 +117,10 @@ func (w *world) mended() error {
 		if err != nil {
 			return err
 		}
-		if !bytes.Equal(now, harm) || (now == nil) != (harm == nil) {
+		switch {
+		case now == nil:
+			w.bad[k] = nil // a kill came between the end of what was bad and what was to replace it
+		case harm == nil || !bytes.Equal(now, harm):
 			delete(w.bad, k)
 		}
 	}
@@ -153,11 +161,21 @@ func (w *world) auditCopy(s *fsapi.Segment, c *fsapi.CopyPlace) error {
 		if err != nil {
 			return err
 		}
+		if was, _ := p.worn.has(name); !there && was && p.illness() == lies {
+			w.bad[part{d, name}] = nil // likewise: what the drive says of it was bad
+			continue
+		}
 		if !there {
 			return fmt.Errorf("segment %v has %s of tier %s on record on drive %s, where it is not (%s)", s.ID, name, c.Tier, p, p.illness())
 		}
 	}
 	return nil
+}
+
+// shared reports whether a segment's wanted copies are those of several policies
+// and trouble may have kept it from having more than its writer's asks for.
+func (w *world) shared(s *fsapi.Segment) bool {
+	return w.troubled() && !slices.ContainsFunc(w.policies, func(p policy.Copies) bool { return slices.Equal(p, s.Want) })
 }
 
 // born notes the segments that are there for the first time, and with check that
@@ -174,7 +192,7 @@ func (w *world) born(check bool) error {
 			continue
 		}
 		w.seen[s.ID] = true
-		if check && !slices.ContainsFunc(s.Want, func(want fsapi.CopySpec) bool {
+		if check && !w.shared(s) && !slices.ContainsFunc(s.Want, func(want fsapi.CopySpec) bool {
 			c := s.Copy(want)
 			return c != nil && c.Count() >= want.Need()
 		}) {

@@ -10,7 +10,9 @@
 // A life is one seed: one goroutine chooses steps, in a synctest bubble, in which
 // time passes only where a step lets it pass, and in which each step is waited
 // for with all that it started. What is chosen below depends on the seed and on
-// what is asked, not on the order of goroutines.
+// what is asked, not on the order of goroutines. Nothing waits for time while it
+// holds a lock: a bubble's time stands still while anybody waits for a mutex. So
+// a drive that hangs is one that has run into its deadline at once.
 //
 // The account is exact: before harm is done it is looked up, for each segment on
 // record, what the drives physically hold of it that is good and can be reached

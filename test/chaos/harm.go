@@ -30,13 +30,21 @@ func (w *world) harm() error {
 		return nil
 	}
 	p, i := pick(w.rng, list), illness(1+w.rng.IntN(int(illnesses)-1))
-	if p.bucket != nil && (i == full || i == hangs) {
+	if p.bucket != nil && (i == full || i == late) {
 		i = away
 	}
 	if i != full {
 		if ok, err := w.bearable(func(at part) bool { return at.on == p.id }); err != nil || !ok {
 			return err
 		}
+	}
+	p.worn.set(nil)
+	if i == lies || i == flaky {
+		names, err := p.blobs(w.disk)
+		if err != nil {
+			return err
+		}
+		p.worn.set(names)
 	}
 	p.sicken(i)
 	w.say("drive %s: %s", p, i)
@@ -53,8 +61,14 @@ func (w *world) heal() error {
 }
 
 func (w *world) cure(p *place) error {
-	w.say("drive %s: was %s, is well", p, p.illness())
+	if err := w.audit(); err != nil { // while it is known which drives lie
+		return err
+	}
+	if p.illness() != well {
+		w.say("drive %s: was %s, is well", p, p.illness())
+	}
 	p.sicken(well)
+	p.worn.set(nil)
 	for range 8 {
 		if err := w.settle(); err != nil {
 			return err

@@ -23,6 +23,7 @@ import (
 	"github.com/strakefs/strake/internal/drive/fault"
 	"github.com/strakefs/strake/internal/drive/watch"
 	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/object"
 	objmem "github.com/strakefs/strake/internal/object/mem"
 	"github.com/strakefs/strake/internal/object/provider"
 	"github.com/strakefs/strake/internal/osfs"
@@ -34,33 +35,66 @@ type illness uint32
 const (
 	well  illness = iota
 	away          // nothing answers
-	hangs         // calls do not come back
+	late          // calls do not come back within their deadline; what they ask may happen
 	full          // nothing can be written
-	lies          // what is read has a bit wrong
-	flaky         // some calls fail, some of them after they took place
+	lies          // what was written before reads with a bit wrong
+	flaky         // some calls fail, some of them after they took place; reads, of what was written before
 	illnesses
 )
 
 func (i illness) String() string {
-	return [...]string{"well", "away", "hangs", "full", "lies", "flaky"}[i]
+	return [...]string{"well", "away", "late", "full", "lies", "flaky"}[i]
 }
 
 // place is somewhere that a drive is, or was. It outlives kills.
 type place struct {
-	id     fsapi.DriveID
-	tier   string
-	seed   uint64
-	room   int64          // bytes
-	bucket *objmem.Bucket // nil: a directory
-	ill    atomic.Uint32  // illness
-	wanted drive.State    // by an administrator
-	gone   bool           // for good: another took its place
+	id       fsapi.DriveID
+	tier     string
+	seed     uint64
+	room     int64                // bytes
+	bucket   *objmem.Bucket       // nil: a directory
+	ill      atomic.Uint32        // illness
+	wanted   drive.State          // by an administrator
+	can      *object.Capabilities // of the bucket, once probed
+	gone     bool                 // for good: another took its place
+	faltered atomic.Int32         // calls in a row
+	worn     worn                 // what it has of the time before it fell ill
 
 	// Of the present life.
 	life  *life
 	base  drive.Drive // nil: not open
 	watch *watch.Drive
 	told  drive.State // what upkeep was told last
+}
+
+// worn is the blobs that a drive had when it began to lie or to be flaky. What is
+// written afterwards reads: no policy with one replica outlives anything else, and
+// nobody can tell such a drive from a good one.
+type worn struct {
+	mu    sync.Mutex
+	names map[string]bool // false: written again since; guarded by mu
+}
+
+func (o *worn) set(names map[string]bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.names = names
+}
+
+// has reports whether a blob was there, and whether it is as it was.
+func (o *worn) has(name string) (was, still bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	still, was = o.names[name]
+	return was, still
+}
+
+func (o *worn) renew(name string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, ok := o.names[name]; ok {
+		o.names[name] = false
+	}
 }
 
 // life is from one opening of the store to its end.
@@ -75,7 +109,7 @@ func (p *place) String() string       { return fmt.Sprintf("%s-%x", p.tier, uint
 func (p *place) dir() string          { return fmt.Sprintf("/strake/d%x", uint64(p.id)) }
 func (p *place) illness() illness     { return illness(p.ill.Load()) }
 func (p *place) sicken(i illness)     { p.ill.Store(uint32(i)) }
-func (p *place) answers() bool        { i := p.illness(); return i != away && i != hangs }
+func (p *place) answers() bool        { i := p.illness(); return i != away && i != late }
 func (p *place) file(n string) string { return path.Join(p.dir(), n) }
 
 // chance is a number of [0, n), which depends on what is asked, and on how often
@@ -91,6 +125,19 @@ func (p *place) chance(l *life, n int, what ...any) int {
 	return rand.New(rand.NewPCG(h.Sum64(), 0)).IntN(n)
 }
 
+// falters says whether a call of a flaky drive fails: never so many in a row that
+// the drive is taken for one that is away.
+func (p *place) falters(l *life, what ...any) bool {
+	if p.chance(l, 3, what...) != 0 || p.faltered.Add(1) >= watchFailures {
+		p.faltered.Store(0)
+		return false
+	}
+	return true
+}
+
+// watchFailures is how many failures in a row make a drive suspect.
+const watchFailures = 3
+
 // rule is what becomes of the drive's calls in a life.
 func (p *place) rule(l *life) fault.Rule {
 	return func(c fault.Call) (o fault.Outcome) {
@@ -98,21 +145,25 @@ func (p *place) rule(l *life) fault.Rule {
 			return fault.Outcome{Err: fsapi.Errorf(fsapi.NoDevice, "the process was killed")}
 		}
 		changes := c.Op == fault.Commit || c.Op == fault.Delete || c.Op == fault.Replace
+		if c.Op == fault.Commit {
+			p.worn.renew(c.Name)
+		}
+		_, old := p.worn.has(c.Name)
 		switch p.illness() {
 		case away:
 			o.Err = fsapi.Errorf(fsapi.NoDevice, "it is away")
-		case hangs:
-			o.Hang = true
+		case late:
+			o.Err, o.Late = fsapi.Errorf(fsapi.TimedOut, "it does not answer in time"), changes && p.chance(l, 2, "late", c.Op, c.Name) == 0
 		case full:
 			if c.Op == fault.Write || c.Op == fault.Commit || c.Op == fault.Replace {
 				o.Err = syscall.ENOSPC
 			}
 		case lies:
-			if c.Op == fault.Read && c.Len > 0 {
+			if c.Op == fault.Read && c.Len > 0 && old {
 				o.FlipBit = 1 + p.chance(l, 8*c.Len, "flip", c.Name, c.Off)
 			}
 		case flaky:
-			if p.chance(l, 3, c.Op, c.Name, c.Off) == 0 {
+			if (c.Op != fault.Read || old) && p.falters(l, c.Op, c.Name, c.Off) {
 				o.Err, o.Late = syscall.EIO, changes && p.chance(l, 2, "late", c.Op, c.Name) == 0
 			}
 		}
@@ -129,23 +180,24 @@ func (p *place) requests(l *life) objmem.Rule {
 			o.Err = fsapi.Errorf(fsapi.IO, "the process was killed")
 		case p.illness() == away:
 			o.Err = fsapi.Errorf(fsapi.IO, "the bucket is away")
-		case p.illness() == flaky && p.chance(l, 3, r.Op, r.Key) == 0:
+		case p.illness() == flaky && r.Op != objmem.Get && p.falters(l, r.Op, r.Key):
 			o.Err = fsapi.Errorf(fsapi.TimedOut, "no answer in time")
-			o.Late = r.Op != objmem.Get && p.chance(l, 2, "late", r.Op, r.Key) == 0
+			o.Late = p.chance(l, 2, "late", r.Op, r.Key) == 0
 		}
 		return o
 	}
 }
 
-// retries are few and quick: time is what a life has little of.
-var retries = backoff.Policy{Attempts: 2, Base: 50 * time.Millisecond, Max: time.Second, Total: 10 * time.Second, Random: func() float64 { return 0.5 }}
+// once: requests are made one time. A wait for another attempt would be one under
+// locks, in which the time of a bubble does not pass.
+var once = provider.Options{Retry: backoff.Policy{Attempts: 1}, PartSize: 64 << 10}
 
 // create makes the place a drive, empty.
 func (p *place) create(disk osfs.FS) error {
 	if p.bucket == nil {
 		return dir.Init(disk, p.dir(), dir.Identity{ID: p.id, Created: time.Now().UTC().Truncate(time.Second)})
 	}
-	st, err := p.bucket.Open(provider.Options{Retry: retries})
+	st, err := p.bucket.Open(once)
 	if err != nil {
 		return err
 	}
@@ -167,7 +219,7 @@ func (p *place) open(disk osfs.FS, l *life) (drive.Drive, error) {
 	}
 	p.base, p.life = base, l
 	p.watch = watch.New(fault.New(&sized{base, p}, p.rule(l), nil), watch.Options{
-		Failures: 3, OfflineAfter: 10 * time.Second, MaxCoolDown: 8 * time.Second, MaxStuck: 8,
+		Failures: watchFailures, OfflineAfter: 10 * time.Second, MaxCoolDown: 8 * time.Second, MaxStuck: 8,
 	})
 	return p.watch, nil
 }
@@ -178,14 +230,16 @@ func (p *place) openBase(disk osfs.FS) (drive.Drive, error) {
 			FS: disk, Path: p.dir(), Expect: p.id, Name: p.String(), Tier: p.tier, Domain: p.String(), Reserve: -1, Buffer: 64 << 10,
 		})
 	}
-	st, err := p.bucket.Open(provider.Options{Retry: retries})
+	st, err := p.bucket.Open(once)
 	if err != nil {
 		return nil, err
 	}
-	d, err := bucket.Open(context.Background(), bucket.Options{Store: st, Expect: p.id, Name: p.String(), Tier: p.tier, Domain: p.String()})
+	d, err := bucket.Open(context.Background(), bucket.Options{Store: st, Expect: p.id, Name: p.String(), Tier: p.tier, Domain: p.String(), Has: p.can})
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
+	can := d.Has()
+	p.can = &can
 	return d, nil
 }
 
@@ -224,6 +278,41 @@ func (s *sized) Capacity(ctx context.Context) (drive.Capacity, error) {
 }
 
 // What follows looks at what is there, whatever the drive would say.
+
+// blobs are the names of all.
+func (p *place) blobs(disk *osfs.Mem) (map[string]bool, error) {
+	names := map[string]bool{}
+	for _, prefix := range prefixes {
+		err := p.each(disk, prefix, func(name string) { names[name] = true })
+		if err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
+func (p *place) each(disk *osfs.Mem, prefix string, fn func(name string)) error {
+	if p.bucket != nil {
+		return p.behind(func(st *provider.Store) error {
+			return st.List(context.Background(), prefix, "", func(o object.Object) error {
+				fn(o.Key)
+				return nil
+			})
+		})
+	}
+	subs, err := disk.ReadDir(p.file(prefix))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, sub := range subs {
+		names, rerr := disk.ReadDir(p.file(path.Join(prefix, sub)))
+		err = errors.Join(err, rerr)
+		for _, name := range names {
+			fn(path.Join(prefix, sub, name))
+		}
+	}
+	return err
+}
 
 // raw is the bytes of a blob; nil: there is none.
 func (p *place) raw(disk *osfs.Mem, name string) ([]byte, error) {

@@ -338,7 +338,7 @@ func (w *world) pending() error {
 		return err
 	}
 	for _, p := range list {
-		if err := w.s.Upkeep.Attempt(w.ctx, p); err != nil && !w.tolerate(err) && !errors.Is(err, fsapi.NoSpace) && !errors.Is(err, fsapi.Busy) {
+		if err := w.s.Upkeep.Attempt(w.ctx, p); err != nil && !w.tolerate(err) && !errors.Is(err, fsapi.NoSpace) && !errors.Is(err, fsapi.Exist) && !errors.Is(err, fsapi.Busy) {
 			return err
 		}
 	}

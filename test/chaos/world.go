@@ -154,7 +154,7 @@ func (w *world) choose(r *rand.Rand) {
 			o.Rand = w.ids()
 		},
 		UpkeepOptions: func(o *upkeep.Options) {
-			o.BatchBytes, o.Copiers, o.Jobs, o.Keys = batch, 1, 1, w.keys
+			o.BatchBytes, o.Copiers, o.Jobs, o.Keys, o.Rate, o.Tiering.PromoteRate = batch, 1, 1, w.keys, -1, -1
 			o.Tiering.Marks, o.Tiering.MinAge = upkeep.Watermarks{High: 0.05, Low: 0.01}, time.Minute
 			o.RepairAfter, o.GatherBytes = 10*time.Minute, 1<<20
 		},
