@@ -8,8 +8,8 @@ import (
 // that has the turn, and after the last one by Finish.
 type output struct {
 	b      *Batch
-	staged []*item // not yet placed: they may still go to the journal
-	bytes  int64   // of the staged frames
+	staged []*item   // not yet placed: they may still go to the journal
+	bytes  int64     // of the staged frames
 	open   []sealing // placed by who has the turn, and to be sealed when it is over
 	cur    *segWriter
 	segs   []*segWriter // all, cur included
