@@ -14,6 +14,7 @@ import (
 // it is away.
 type absentee struct {
 	*fakeDrive
+	slow time.Duration // until a blob that was created is written
 	mu   sync.Mutex
 	back chan struct{} // closed when it is back; guarded by mu
 }
@@ -39,6 +40,7 @@ func (h *absentee) gate() chan struct{} {
 }
 
 func (h *absentee) Create(ctx context.Context, name string, size int64) (drive.Writer, error) {
+	time.Sleep(h.slow)
 	<-h.gate()
 	w, err := h.fakeDrive.Create(ctx, name, size)
 	return &absenteeWriter{w, h}, err
@@ -161,6 +163,24 @@ func TestDriveHangs(t *testing.T) {
 		w.check(w.drives[1:2], w.last())
 		if st := s.Status(); st.Seq != w.last() || st.Drives[1].Behind {
 			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+// Bringing up a drive that is slower than batches come makes no groups: they
+// are made when they are due.
+func TestSlowDriveMakesNoGroups(t *testing.T) {
+	away(t, func(w *world, s *Shipper, h *absentee) {
+		h.slow = 300 * time.Millisecond
+		for range 100 {
+			w.commit()
+			later(100 * time.Millisecond)
+		}
+		later(time.Minute)
+		others(t, w, s)
+		w.check(w.drives[1:2], w.last())
+		if made := w.drives[0].ops["create"]; made > 20 {
+			t.Errorf("%d blobs of 100 small batches", made)
 		}
 	})
 }

@@ -21,17 +21,24 @@ func (s *Shipper) shipped() kv.Seq {
 	return s.last
 }
 
-// ship makes a group of the pending batches, on every drive that takes it, and
-// brings drives that are behind up. Without pending batches it does only the
-// latter. It fails where no drive takes the group; the batches stay pending
-// then. REQUIRES busy.
-//
-// The keyring goes first: a group may speak of a volume whose keys it holds.
-func (s *Shipper) ship(ctx context.Context) error {
+// tend looks after the drives: it brings those that are behind up, renews the
+// copies of the keyring, and removes what is too old. It makes no group: a drive
+// is brought up to a log that stands, and would be behind again with each.
+// REQUIRES busy.
+func (s *Shipper) tend(ctx context.Context) {
 	s.refresh()
 	s.catchUp(ctx)
 	s.syncKeyrings(ctx)
 	s.expire(ctx)
+}
+
+// ship tends, and makes a group of the pending batches, on every drive that takes
+// it. It fails where no drive takes the group; the batches stay pending then.
+// REQUIRES busy.
+//
+// The keyring goes first: a group may speak of a volume whose keys it holds.
+func (s *Shipper) ship(ctx context.Context) error {
+	s.tend(ctx)
 	if len(s.pend.data) == 0 {
 		return nil
 	}

@@ -142,9 +142,12 @@ func (s *Shipper) step(ctx context.Context, wg *sync.WaitGroup) (wake time.Time,
 	now := time.Now()
 	full := int64(len(s.pend.data)) >= s.o.GroupBytes
 	aged := len(s.pend.data) > 0 && now.Sub(s.pend.since) >= s.o.GroupAge
-	if retry, ok := s.retryAt(); full || aged || ok && !now.Before(retry) {
+	if full || aged {
 		err = s.ship(ctx)
 		s.report(err)
+	} else if retry, ok := s.retryAt(); ok && !now.Before(retry) {
+		s.tend(ctx)
+		s.report(nil)
 	}
 	if err == nil && s.due() {
 		s.launch(ctx, wg)
