@@ -78,8 +78,9 @@ func TestCalls(t *testing.T) {
 		if last := ends[0][11]; last > 4*time.Second {
 			t.Errorf("the last that somebody waited for ended after %v", last)
 		}
-		if last := ends[1][11]; last != 12*time.Second {
-			t.Errorf("the last of upkeep ended after %v, one at a time", last)
+		// Where nobody of upkeep was there yet, others may have all 4 for the first.
+		if last := ends[1][11]; last != 12*time.Second && last != 13*time.Second {
+			t.Errorf("the last of upkeep ended after %v, want one at a time", last)
 		}
 	})
 }

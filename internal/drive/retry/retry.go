@@ -77,7 +77,7 @@ func (d *Drive) Stat(ctx context.Context, name string) (b drive.Blob, err error)
 func (d *Drive) List(ctx context.Context, prefix, after string, fn func(drive.Blob) error) error {
 	stopped := false
 	again := func(err error) bool { return !stopped && fsapi.Transient(err) }
-	return d.policy.Do(ctx, again, func(int) error {
+	err := d.policy.Do(ctx, again, func(int) error {
 		return d.Drive.List(ctx, prefix, after, func(b drive.Blob) error {
 			after = b.Name
 			err := fn(b)
@@ -85,6 +85,10 @@ func (d *Drive) List(ctx context.Context, prefix, after string, fn func(drive.Bl
 			return err
 		})
 	})
+	if stopped {
+		return err
+	}
+	return ended(ctx, err)
 }
 
 // Delete implements drive.Drive. An attempt that failed may have removed the
