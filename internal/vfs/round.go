@@ -6,18 +6,19 @@ import (
 )
 
 // rounds lets concurrent barriers of small files share one flight, its
-// transaction and one flush of the log: while a round is served, those who come
-// gather for the next, which one of them serves for all.
+// transaction and one flush of the log: while a round is stored, those who come
+// gather for the next, which one of them serves for all. It is stored while the
+// log is flushed for the one before.
 type rounds struct {
 	mu     sync.Mutex
-	serves bool   // a round is being served, or handed to who will; guarded by mu
+	serves bool   // a round is being stored, or handed to who will; guarded by mu
 	next   *round // gathers; nil: nobody waits; guarded by mu
 }
 
 // round is the barriers that are served together.
 type round struct {
 	nodes []*node       // each once; guarded by rounds.mu until the round is served
-	lead  chan struct{} // of one: who takes the token serves the round
+	lead  chan struct{} // of one: who takes the token stores the round, and flushes the log
 	done  chan struct{} // closed when served; what follows is valid then
 	left  []*node       // whose callers must do it alone
 	err   error         // of the flush of the log
@@ -52,7 +53,7 @@ func (rs *rounds) begin(r *round) {
 	}
 }
 
-// end hands the next round to one of those in it.
+// end hands the next round to one of those in it, when the present one is stored.
 func (rs *rounds) end() {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -76,11 +77,14 @@ func (fs *Local) syncTogether(n *node) (done bool, err error) {
 		}
 	}
 	fs.rounds.begin(r)
-	defer func() {
-		close(r.done)
-		fs.rounds.end()
+	defer close(r.done)
+	func() {
+		defer fs.rounds.end()
+		fs.serve(r)
 	}()
-	fs.serve(r)
+	if len(r.left) < len(r.nodes) {
+		r.err = fs.o.Meta.Sync(fs.ctx)
+	}
 	return r.result(n)
 }
 
@@ -95,7 +99,7 @@ func (r *round) result(n *node) (done bool, err error) {
 // so that their frames are journalled as those of each alone would be.
 const roundFlight = 256 << 10
 
-// serve stores the nodes of a round and flushes the log.
+// serve stores the nodes of a round.
 func (fs *Local) serve(r *round) {
 	g := gatherer{fs: fs, max: roundFlight, alone: true, failed: func(f *flight) {
 		for _, l := range f.legs {
@@ -108,7 +112,4 @@ func (fs *Local) serve(r *round) {
 		}
 	}
 	g.flush()
-	if len(r.left) < len(r.nodes) {
-		r.err = fs.o.Meta.Sync(fs.ctx)
-	}
 }
