@@ -6,19 +6,18 @@ import (
 )
 
 // rounds lets concurrent barriers of small files share one flight, its
-// transaction and one flush of the log: while a round is stored, those who come
-// gather for the next, which one of them serves for all. It is stored while the
-// log is flushed for the one before.
+// transaction and one flush of the log: while a round is served, those who come
+// gather for the next, which one of them serves for all.
 type rounds struct {
 	mu     sync.Mutex
-	serves bool   // a round is being stored, or handed to who will; guarded by mu
+	serves bool   // a round is being served, or handed to who will; guarded by mu
 	next   *round // gathers; nil: nobody waits; guarded by mu
 }
 
 // round is the barriers that are served together.
 type round struct {
 	nodes []*node       // each once; guarded by rounds.mu until the round is served
-	lead  chan struct{} // of one: who takes the token stores the round, and flushes the log
+	lead  chan struct{} // of one: who takes the token serves the round
 	done  chan struct{} // closed when served; what follows is valid then
 	left  []*node       // whose callers must do it alone
 	err   error         // of the flush of the log
@@ -53,7 +52,7 @@ func (rs *rounds) begin(r *round) {
 	}
 }
 
-// end hands the next round to one of those in it, when the present one is stored.
+// end hands the next round to one of those in it.
 func (rs *rounds) end() {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -77,14 +76,11 @@ func (fs *Local) syncTogether(n *node) (done bool, err error) {
 		}
 	}
 	fs.rounds.begin(r)
-	defer close(r.done)
-	func() {
-		defer fs.rounds.end()
-		fs.serve(r)
+	defer func() {
+		close(r.done)
+		fs.rounds.end()
 	}()
-	if len(r.left) < len(r.nodes) {
-		r.err = fs.o.Meta.Sync(fs.ctx)
-	}
+	fs.serve(r)
 	return r.result(n)
 }
 
@@ -99,7 +95,7 @@ func (r *round) result(n *node) (done bool, err error) {
 // so that their frames are journalled as those of each alone would be.
 const roundFlight = 256 << 10
 
-// serve stores the nodes of a round.
+// serve stores the nodes of a round and flushes the log.
 func (fs *Local) serve(r *round) {
 	g := gatherer{fs: fs, max: roundFlight, alone: true, failed: func(f *flight) {
 		for _, l := range f.legs {
@@ -112,4 +108,7 @@ func (fs *Local) serve(r *round) {
 		}
 	}
 	g.flush()
+	if len(r.left) < len(r.nodes) {
+		r.err = fs.o.Meta.Sync(fs.ctx)
+	}
 }
