@@ -79,6 +79,7 @@ func (w *world) recordDrives() error {
 // end closes the store and the drives, dirty or not.
 func (w *world) end() error {
 	err := w.s.Close()
+	w.quiet()
 	for _, p := range w.places {
 		_ = p.close() // of a dead life, or away
 	}
@@ -89,7 +90,7 @@ func (w *world) end() error {
 // settle waits for what a step began, opens what answers again, and lets upkeep
 // know of the drives' states, as a daemon does.
 func (w *world) settle() error {
-	synctest.Wait()
+	w.quiet()
 	for _, p := range w.places {
 		if p.watch == nil && p.answers() && !p.gone {
 			if d, err := p.open(w.fault, w.life); err == nil {
@@ -111,8 +112,24 @@ func (w *world) settle() error {
 		_ = w.s.Set.SetState(p.id, now) // of one that is open
 		w.s.Upkeep.DriveChanged(p.id, now)
 	}
-	synctest.Wait()
+	w.quiet()
 	return nil
+}
+
+// quiet waits until nothing goes on but what waits for a time that is to come:
+// no call is under way in a drive.
+func (w *world) quiet() {
+	for {
+		synctest.Wait()
+		var calls int32
+		for _, p := range w.places {
+			calls += p.calls.Load()
+		}
+		if calls == 0 {
+			return
+		}
+		time.Sleep(time.Second)
+	}
 }
 
 // arm has the process killed within the step that follows.

@@ -35,7 +35,8 @@ type illness uint32
 const (
 	well  illness = iota
 	away          // nothing answers
-	late          // calls do not come back within their deadline; what they ask may happen
+	late          // calls come back long after their deadline; what they ask may happen then
+	slow          // calls take long, and succeed
 	full          // nothing can be written
 	lies          // what was written before reads with a bit wrong
 	flaky         // some calls fail, some of them after they took place; reads, of what was written before
@@ -43,7 +44,7 @@ const (
 )
 
 func (i illness) String() string {
-	return [...]string{"well", "away", "late", "full", "lies", "flaky"}[i]
+	return [...]string{"well", "away", "late", "slow", "full", "lies", "flaky"}[i]
 }
 
 // place is somewhere that a drive is, or was. It outlives kills.
@@ -58,6 +59,7 @@ type place struct {
 	can      *object.Capabilities // of the bucket, once probed
 	gone     bool                 // for good: another took its place
 	faltered atomic.Int32         // calls in a row
+	calls    atomic.Int32         // under way in it that take their time
 	worn     worn                 // what it has of the time before it fell ill
 
 	// Of the present life.
@@ -135,6 +137,20 @@ func (p *place) falters(l *life, what ...any) bool {
 	return true
 }
 
+// patience is how long a call may take before nobody waits for it any more;
+// tooLong is longer than anybody waits.
+const (
+	patience = 20 * time.Second
+	tooLong  = 2 * patience
+)
+
+// dawdle keeps a call for a time, whether its caller waits or not.
+func (p *place) dawdle(d time.Duration) {
+	p.calls.Add(1)
+	time.Sleep(d)
+	p.calls.Add(-1)
+}
+
 // watchFailures is how many failures in a row make a drive suspect.
 const watchFailures = 3
 
@@ -153,7 +169,10 @@ func (p *place) rule(l *life) fault.Rule {
 		case away:
 			o.Err = fsapi.Errorf(fsapi.NoDevice, "it is away")
 		case late:
-			o.Err, o.Late = fsapi.Errorf(fsapi.TimedOut, "it does not answer in time"), changes && p.chance(l, 2, "late", c.Op, c.Name) == 0
+			o.Err, o.Late = fsapi.Errorf(fsapi.IO, "it was too late"), changes && p.chance(l, 2, "late", c.Op, c.Name) == 0
+			p.dawdle(tooLong + time.Duration(p.chance(l, 100, "wait", c.Op, c.Name))*time.Second)
+		case slow:
+			p.dawdle(time.Duration(p.chance(l, int(patience/time.Millisecond)/2, "wait", c.Op, c.Name, c.Off)) * time.Millisecond)
 		case full:
 			if c.Op == fault.Write || c.Op == fault.Commit || c.Op == fault.Replace {
 				o.Err = syscall.ENOSPC
@@ -220,6 +239,7 @@ func (p *place) open(disk osfs.FS, l *life) (drive.Drive, error) {
 	p.base, p.life = base, l
 	p.watch = watch.New(fault.New(&sized{base, p}, p.rule(l), nil), watch.Options{
 		Failures: watchFailures, OfflineAfter: 10 * time.Second, MaxCoolDown: 8 * time.Second, MaxStuck: 8,
+		Read: patience, Write: patience, Commit: patience, Other: patience,
 	})
 	return p.watch, nil
 }

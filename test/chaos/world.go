@@ -159,7 +159,7 @@ func (w *world) choose(r *rand.Rand) {
 			o.RepairAfter, o.GatherBytes = 10*time.Minute, 1<<20
 		},
 		VFSOptions: func(o *vfs.Options) {
-			o.DirtyMax, o.InlineMax, o.Segment, o.Nodes = 256<<20, inline, max(segment, 128<<10), 30
+			o.DirtyMax, o.InlineMax, o.Segment, o.Nodes = 8<<20, inline, max(segment, 128<<10), 30
 		},
 	}
 	if r.IntN(4) == 0 {
