@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/drive"
@@ -200,4 +201,31 @@ func (w *world) born(check bool) error {
 		}
 	}
 	return nil
+}
+
+// explain says what is known of the segments that an error names, and of drives.
+func (w *world) explain(err error) {
+	list, _ := w.segments()
+	for i := range list {
+		s := &list[i]
+		if !strings.Contains(err.Error(), s.ID.String()) {
+			continue
+		}
+		w.say("segment %v wants %+v, live %d, condemned %v", s.ID, s.Want, s.Live, s.Condemned)
+		for n := range s.Copies {
+			c := &s.Copies[n]
+			w.say("      tier %s %d+%d, verified %v", c.Tier, c.K, c.M, c.Verified)
+			for k, d := range c.Drives {
+				if p := w.place(d); p != nil {
+					name := blob.PartName(s.ID, c, k)
+					_, bad := w.bad[part{d, name}]
+					there, err := p.has(w.disk, name)
+					w.say("         %s on %s: there %v (%v), harmed %v, good %v", name, p, there, err, bad, w.good(d, name))
+				}
+			}
+		}
+	}
+	for _, p := range w.places {
+		w.say("drive %s: %s, gone %v, %v is wanted, is %v", p, p.illness(), p.gone, p.wanted, p.state())
+	}
 }

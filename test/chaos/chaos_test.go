@@ -94,6 +94,9 @@ func lifetime(ctx context.Context, seed uint64, steps int) ([]string, error) {
 	if err == nil {
 		err = w.finish()
 	}
+	if err != nil {
+		w.explain(err)
+	}
 	if e := w.end(); err == nil {
 		err = e
 	}

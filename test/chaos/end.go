@@ -8,6 +8,7 @@ import (
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/test/workload"
 )
 
 // finish ends all trouble, has upkeep do what is left to do, and checks that
@@ -137,7 +138,7 @@ func (w *world) owed() error {
 
 // vanish deletes everything and checks that no byte of it is left.
 func (w *world) vanish() error {
-	if err := w.c.CloseAll(); err != nil {
+	if err := w.each((*workload.Client).CloseAll); err != nil {
 		return err
 	}
 	snaps, err := w.s.Local.Snapshots(w.ctx)

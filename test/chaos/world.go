@@ -48,12 +48,14 @@ type world struct {
 	s     *stack.Stack
 	cut   *cut // a kill that is due
 
+	outage atomic.Pointer[outage] // of the disk of the log, while there is one
+
 	tickets atomic.Int64
-	c       *workload.Client
-	snaps   map[string]workload.Tree
-	copies  map[string]workload.Tree // made from snapshots, by their name in the root
-	made    int                      // snapshots and copies
-	bad     map[part][]byte          // what was done to parts, until they are as they should be
+	clients []*workload.Client
+	snaps   map[string][]workload.Tree // by client
+	copies  map[string]workload.Tree   // made from snapshots, by their name in the root
+	made    int                        // snapshots and copies
+	bad     map[part][]byte            // what was done to parts, until they are as they should be
 	seen    map[fsapi.SegmentID]bool
 
 	steps int
@@ -78,7 +80,7 @@ func (w *world) say(format string, args ...any) {
 func newWorld(ctx context.Context, seed uint64) (*world, error) {
 	r := rand.New(rand.NewPCG(seed, 21))
 	w := &world{
-		ctx: ctx, seed: seed, rng: r, nextID: 0x100, snaps: map[string]workload.Tree{}, copies: map[string]workload.Tree{},
+		ctx: ctx, seed: seed, rng: r, nextID: 0x100, snaps: map[string][]workload.Tree{}, copies: map[string]workload.Tree{},
 		bad: map[part][]byte{}, seen: map[fsapi.SegmentID]bool{}, disk: osfs.NewMem(osfs.MemOptions{}),
 	}
 	w.keys = &keys{seed: seed, cipher: pick(r, []fsapi.Cipher{fsapi.CipherNone, fsapi.CipherAES256GCM, fsapi.CipherXChaCha20}), first: 1, last: 1}
@@ -235,8 +237,9 @@ func (w *world) troubled() bool {
 	return false
 }
 
-// hurt reports whether anything stored is not as it should be.
-func (w *world) hurt() bool { return len(w.bad) > 0 || w.troubled() }
+// hurt reports whether anything stored is not as it should be, or cannot be
+// stored.
+func (w *world) hurt() bool { return len(w.bad) > 0 || w.outage.Load() != nil || w.troubled() }
 
 // tolerate says of an error of a client that what was done to drives may be why.
 func (w *world) tolerate(err error) bool {

@@ -174,7 +174,7 @@ func (u *Upkeep) dropSurplus(ctx context.Context, id fsapi.SegmentID) error {
 		return err
 	}
 	_, err = u.take(ctx, id, func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error) {
-		if len(seg.Owed()) > 0 || verifiedPinned(seg, -1) == nil {
+		if len(seg.Owed()) > 0 || u.verifiedPinned(seg, -1) == nil {
 			return nil, fsapi.Errorf(fsapi.Busy, "segment %v has changed meanwhile", id)
 		}
 		return splitSurplus(seg), nil
@@ -227,27 +227,49 @@ func splitSurplus(seg *fsapi.Segment) (out []fsapi.CopyPlace) {
 }
 
 // verifiedPinned is a complete pinned copy, colder than the tier of that rank,
-// that has been read back; nil where there is none.
-func verifiedPinned(seg *fsapi.Segment, rank int) *fsapi.CopyPlace {
+// that has been read back, and that drives which answer hold enough of; nil where
+// there is none.
+func (u *Upkeep) verifiedPinned(seg *fsapi.Segment, rank int) *fsapi.CopyPlace {
 	for _, w := range seg.Want {
-		c := seg.Copy(w)
-		if !w.Evictable && c != nil && c.Complete(w) && !c.Verified.IsZero() && fsapi.TierRank(w.Tier) > rank {
+		if c := u.pinned(seg, w, rank); c != nil && !c.Verified.IsZero() {
 			return c
 		}
 	}
 	return nil
 }
 
+// pinned is the copy that is wanted by w, where it is one that may stand in for
+// one of a hotter tier: pinned, complete, and readable now.
+func (u *Upkeep) pinned(seg *fsapi.Segment, w fsapi.CopySpec, rank int) *fsapi.CopyPlace {
+	c := seg.Copy(w)
+	if w.Evictable || c == nil || !c.Complete(w) || fsapi.TierRank(w.Tier) <= rank || !u.answers(c) {
+		return nil
+	}
+	return c
+}
+
+// answers reports whether drives that are well hold enough of a copy to read it.
+// What was read back once is no help while its bucket is away.
+func (u *Upkeep) answers(c *fsapi.CopyPlace) bool {
+	n := 0
+	for _, d := range c.Drives {
+		if st := u.o.Drives.State(d); d != 0 && st.Readable() && st != drive.Suspect {
+			n++
+		}
+	}
+	return n >= max(1, c.K)
+}
+
 // verifyPinned makes sure that a pinned copy colder than a tier has been read
 // back and found right, reading one if none has.
 func (u *Upkeep) verifyPinned(ctx context.Context, seg *fsapi.Segment, rank int) error {
-	if verifiedPinned(seg, rank) != nil {
+	if u.verifiedPinned(seg, rank) != nil {
 		return nil
 	}
 	var errs []error
 	for _, w := range seg.Want {
-		c := seg.Copy(w)
-		if w.Evictable || c == nil || !c.Complete(w) || fsapi.TierRank(w.Tier) <= rank {
+		c := u.pinned(seg, w, rank)
+		if c == nil {
 			continue
 		}
 		err := u.o.Store.VerifyCopy(ctx, seg, c)
@@ -257,7 +279,7 @@ func (u *Upkeep) verifyPinned(ctx context.Context, seg *fsapi.Segment, rank int)
 		errs = append(errs, err)
 	}
 	if len(errs) == 0 {
-		return fsapi.Errorf(fsapi.Busy, "segment %v has no complete pinned copy on a colder tier", seg.ID)
+		return fsapi.Errorf(fsapi.Busy, "segment %v has no complete pinned copy on a colder tier that can be read now", seg.ID)
 	}
 	return errors.Join(errs...)
 }
@@ -280,7 +302,8 @@ func (u *Upkeep) markVerified(ctx context.Context, seg *fsapi.Segment, w fsapi.C
 }
 
 // Evict removes an evictable copy from its tier after a colder pinned one has
-// been read back (D5). fsapi.Busy where that is not so, or nothing is there.
+// been read back (D5). fsapi.Busy where that is not so, or its drives do not
+// answer now, or nothing is there.
 func (u *Upkeep) Evict(ctx context.Context, id fsapi.SegmentID, tier string) error {
 	seg, err := u.o.Meta.Segment(ctx, id)
 	if err != nil {
@@ -292,7 +315,7 @@ func (u *Upkeep) Evict(ctx context.Context, id fsapi.SegmentID, tier string) err
 	}
 	_, err = u.take(ctx, id, func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error) {
 		i := slices.IndexFunc(seg.Want, func(w fsapi.CopySpec) bool { return w.Tier == tier && w.Evictable })
-		if i < 0 || verifiedPinned(seg, rank) == nil {
+		if i < 0 || u.verifiedPinned(seg, rank) == nil {
 			return nil, fsapi.Errorf(fsapi.Busy, "segment %v has no evictable copy on tier %s beside a verified pinned one", id, tier)
 		}
 		at := slices.IndexFunc(seg.Copies, func(c fsapi.CopyPlace) bool { return c.Is(seg.Want[i]) })

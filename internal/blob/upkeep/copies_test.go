@@ -268,6 +268,53 @@ func TestEvictReadsBackFirst(t *testing.T) {
 	r.whole()
 }
 
+// What was read back once does not stand in for a hot copy while its bucket is
+// away.
+func TestNothingGoesWhileWhatStandsInIsAway(t *testing.T) {
+	r := copiesRig(t, "hot:1,cold:1", map[string]int{"hot": 1, "cold": 1, "warm": 3})
+	r.write("a", blob.Segment, random(1, 50_000))
+	id := r.segment().ID
+	r.fulfil()
+	want := func(text string) {
+		t.Helper()
+		p, err := policy.Parse("copies=" + text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.meta.ChangeSegment(t.Context(), id, func(s *fsapi.Segment) error { s.Want = p.Copies; return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want("hot:1:evictable,cold:1")
+	if err := r.up.Evict(t.Context(), id, "hot"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.up.Promote(t.Context(), id, "hot"); err != nil {
+		t.Fatal(err)
+	}
+	cold := r.segment().Copies[0].Drives[0]
+	for _, st := range []drive.State{drive.Offline, drive.Suspect} {
+		if err := r.set.SetState(cold, st); err != nil {
+			t.Fatal(err)
+		}
+		want("hot:1:evictable,cold:1")
+		if err := r.up.Evict(t.Context(), id, "hot"); !errors.Is(err, fsapi.Busy) || len(r.drives[0].Names()) != 1 {
+			t.Errorf("evicted while the cold copy is %v: %v", st, err)
+		}
+		want("cold:1") // the hot one is surplus
+		if err := r.up.Fulfil(t.Context(), id); !errors.Is(err, fsapi.Busy) || len(r.drives[0].Names()) != 1 {
+			t.Errorf("dropped while the cold copy is %v: %v", st, err)
+		}
+	}
+	if err := r.set.SetState(cold, drive.Online); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.up.Fulfil(t.Context(), id); err != nil || len(r.drives[0].Names()) != 0 {
+		t.Errorf("not dropped though the cold copy is back: %v", err)
+	}
+	r.whole()
+}
+
 // Another policy: the new copies are there before the old ones go.
 func TestSegmentsTakeAnotherLayout(t *testing.T) {
 	r := copiesRig(t, "warm:3", map[string]int{"warm": 6})
