@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/blob/upkeep"
+	"github.com/strakefs/strake/internal/blob/upkeep/job"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/drive/watch"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -56,8 +58,12 @@ func (w *world) good(on fsapi.DriveID, name string) bool {
 }
 
 // bearable reports whether every segment can be read still, whatever upkeep does
-// next, when the parts that hit says are lost too.
+// next, when the parts that hit says are lost too. Records count that a kill
+// cannot take back.
 func (w *world) bearable(hit func(part) bool) (bool, error) {
+	if err := w.durable(); err != nil {
+		return false, err
+	}
 	if err := w.mended(); err != nil {
 		return false, err
 	}
@@ -65,20 +71,34 @@ func (w *world) bearable(hit func(part) bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	moving, err := w.moving()
+	if err != nil {
+		return false, err
+	}
 	for i := range list {
-		if !w.survives(&list[i].Segment, hit) {
+		if ok, sure := w.survives(&list[i].Segment, hit); !ok || moving && !sure {
 			return false, nil
 		}
 	}
 	return true, nil
 }
 
+// moving reports whether what segments should have may be another before the next
+// step ends.
+func (w *world) moving() (bool, error) {
+	jobs, err := w.s.Upkeep.Jobs(w.ctx)
+	return slices.ContainsFunc(jobs, func(j job.Job) bool { return j.Kind == upkeep.JobRelayout && !j.State.Ended() }), err
+}
+
 // survives is bearable for one segment. A copy that is wanted and pinned counts
 // for what it is. Another one may be taken away as soon as a pinned one has been
 // read back, even if that rots afterwards; so it counts only where none was.
-// Of more replicas than are wanted the first ones stay.
-func (w *world) survives(s *fsapi.Segment, hit func(part) bool) bool {
-	spare, trap := false, false
+// Of more replicas than are wanted the first ones stay. sure says that no copy was
+// read back that has become bad: any might be the one to rely on by another
+// policy.
+func (w *world) survives(s *fsapi.Segment, hit func(part) bool) (ok, sure bool) {
+	pin, spare, trap := false, false, false
+	sure = true
 	for i := range s.Copies {
 		c := &s.Copies[i]
 		at := slices.IndexFunc(s.Want, func(want fsapi.CopySpec) bool { return c.Is(want) })
@@ -95,14 +115,25 @@ func (w *world) survives(s *fsapi.Segment, hit func(part) bool) bool {
 		readable := good >= max(1, c.K)
 		switch {
 		case pinned && readable:
-			return true
-		case pinned && !c.Verified.IsZero():
-			trap = true
+			pin = true
 		case readable:
 			spare = true
+		case !c.Verified.IsZero():
+			trap, sure = trap || pinned, false
 		}
 	}
-	return spare && !trap
+	return pin || spare && !trap, sure
+}
+
+// sure reports whether segments may be given other copies.
+func (w *world) sure() (bool, error) {
+	list, err := w.segments()
+	for i := range list {
+		if _, sure := w.survives(&list[i].Segment, func(part) bool { return false }); !sure {
+			return false, err
+		}
+	}
+	return true, err
 }
 
 // mended takes off the account what was repaired: parts that are not any more

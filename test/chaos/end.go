@@ -171,6 +171,9 @@ func (w *world) vanish() error {
 	if err := w.drained(); err != nil {
 		return err
 	}
+	if err := w.purge(); err != nil {
+		return err
+	}
 	if err := w.s.GC(w.ctx); err != nil {
 		return err
 	}
@@ -178,6 +181,22 @@ func (w *world) vanish() error {
 		return fmt.Errorf("records: %w", err)
 	}
 	return w.empty()
+}
+
+// purge takes away what rotted when no record named it any more: nothing proves
+// that it may go, and so it stays until somebody who knows better removes it (D4).
+func (w *world) purge() error {
+	if err := w.mended(); err != nil {
+		return err
+	}
+	for at, harm := range w.bad {
+		if p := w.place(at.on); harm != nil {
+			if err := p.spoil(w.disk, at.name, nil); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // drained waits until what snapshots held is released.

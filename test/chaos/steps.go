@@ -42,13 +42,13 @@ func steps() []step {
 		{"replace a drive", 1, (*world).replace, false},
 		{"leave", 4, (*world).leave, false},
 		{"remove", 1, (*world).remove, false},
-		{"rebalance", 2, job(upkeep.JobRebalance), true},
-		{"scrub deep", 2, job(upkeep.JobScrub, "deep"), true},
-		{"scrub", 1, job(upkeep.JobScrub, "shallow"), true},
-		{"job gc", 1, job(upkeep.JobGC), true},
-		{"job orphans", 1, job(upkeep.JobOrphans), true},
-		{"job compact", 1, job(upkeep.JobCompact), true},
-		{"rescue", 1, job(upkeep.JobRescue), true},
+		{"rebalance", 2, start(upkeep.JobRebalance), true},
+		{"scrub deep", 2, start(upkeep.JobScrub, "deep"), true},
+		{"scrub", 1, start(upkeep.JobScrub, "shallow"), true},
+		{"job gc", 1, start(upkeep.JobGC), true},
+		{"job orphans", 1, start(upkeep.JobOrphans), true},
+		{"job compact", 1, start(upkeep.JobCompact), true},
+		{"rescue", 1, start(upkeep.JobRescue), true},
 		{"upkeep", 8, (*world).upkeepAWhile, true},
 		{"work beside upkeep", 4, (*world).busy, true},
 		{"the log's disk fails", 4, (*world).logFails, true},
@@ -163,6 +163,9 @@ func (w *world) busy() (err error) {
 
 // policy sets one, and has what is stored follow.
 func (w *world) policy() error {
+	if ok, err := w.sure(); err != nil || !ok {
+		return err
+	}
 	c := pick(w.rng, w.clients)
 	inos := []fsapi.Ino{fsapi.RootIno, c.Some(w.rng), c.Some(w.rng)}
 	ino := pick(w.rng, inos)
@@ -355,8 +358,8 @@ func removeBelow(ctx context.Context, fs *vfs.Local, dir fsapi.Ino) error {
 	return nil
 }
 
-// job starts one and lets upkeep run for a while.
-func job(kind string, args ...string) func(*world) error {
+// start starts a job and lets upkeep run for a while.
+func start(kind string, args ...string) func(*world) error {
 	return func(w *world) error {
 		if _, err := w.s.Upkeep.StartJob(w.ctx, kind, args...); err != nil {
 			return w.fails("start a job", err)
