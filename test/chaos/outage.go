@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/strakefs/strake/internal/osfs"
 	"github.com/strakefs/strake/test/workload"
@@ -73,6 +74,7 @@ func (w *world) logFails() error {
 	o.left = 0
 	o.mu.Unlock()
 	w.say("      %d calls failed with %v", o.hits, o.errno)
+	time.Sleep(time.Minute) // in which the log is begun anew
 	// Each handle says once that it could not be stored.
 	if err := w.each((*workload.Client).SyncHandles); err != nil {
 		return err

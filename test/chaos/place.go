@@ -237,7 +237,7 @@ func (p *place) open(disk osfs.FS, l *life) (drive.Drive, error) {
 		return nil, err
 	}
 	p.base, p.life = base, l
-	p.watch = watch.New(fault.New(&sized{base, p}, p.rule(l), nil), watch.Options{
+	p.watch = watch.New(fault.New(&sized{Drive: base, p: p}, p.rule(l), nil), watch.Options{
 		Failures: watchFailures, OfflineAfter: 10 * time.Second, MaxCoolDown: 8 * time.Second, MaxStuck: 8,
 		Read: patience, Write: patience, Commit: patience, Other: patience,
 	})
@@ -277,19 +277,45 @@ func (p *place) close() error {
 type sized struct {
 	drive.Drive
 	p *place
+
+	mu      sync.Mutex
+	used    int64     // bytes, when they were last counted; guarded by mu
+	counted time.Time // guarded by mu
+}
+
+// countEvery is how long a count of the bytes on a drive is good for.
+const countEvery = 20 * time.Second
+
+// bytes counts what is on the drive, now and then.
+func (s *sized) bytes(ctx context.Context) (n int64, err error) {
+	s.mu.Lock()
+	n, counted := s.used, s.counted
+	s.mu.Unlock()
+	if time.Since(counted) < countEvery {
+		return n, nil
+	}
+	n = 0
+	for _, prefix := range prefixes {
+		if err := s.List(ctx, prefix, "", func(b drive.Blob) error {
+			n += b.Size
+			return nil
+		}); err != nil {
+			return 0, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used, s.counted = n, time.Now()
+	return n, nil
 }
 
 // Capacity implements drive.Drive.
 func (s *sized) Capacity(ctx context.Context) (drive.Capacity, error) {
-	c := drive.Capacity{Total: s.p.room}
-	for _, prefix := range prefixes {
-		if err := s.List(ctx, prefix, "", func(b drive.Blob) error {
-			c.Used += b.Size
-			return nil
-		}); err != nil {
-			return c, err
-		}
+	n, err := s.bytes(ctx)
+	if err != nil {
+		return drive.Capacity{}, err
 	}
+	c := drive.Capacity{Total: s.p.room, Used: n}
 	if s.p.illness() == full {
 		c.Used = c.Total
 	}
