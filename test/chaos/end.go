@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/strakefs/strake/internal/blob/upkeep"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
@@ -28,10 +29,14 @@ func (w *world) finish() error {
 	if err := w.recordDrives(); err != nil {
 		return err
 	}
+	uploads := w.uploads()
 	if err := w.s.Local.Syncfs(w.ctx); err != nil {
 		return fmt.Errorf("syncfs with all drives well: %w", err)
 	}
 	if err := w.calm(); err != nil {
+		return err
+	}
+	if err := w.oneKey(); err != nil {
 		return err
 	}
 	if err := w.verify(); err != nil {
@@ -43,7 +48,44 @@ func (w *world) finish() error {
 	if err := w.vanish(); err != nil {
 		return fmt.Errorf("with everything deleted: %w", err)
 	}
+	if n := w.uploads(); n > uploads {
+		return fmt.Errorf("%d uploads in parts were neither completed nor given up since all is well", n-uploads)
+	}
 	return nil
+}
+
+// uploads is how many in parts are open in all buckets. Those that a kill broke
+// off are left to the buckets' own rules.
+func (w *world) uploads() (n int) {
+	for _, p := range w.places {
+		if p.bucket != nil {
+			n += p.bucket.Uploads()
+		}
+	}
+	return n
+}
+
+// oneKey changes the key once more and has everything encrypted anew, until all
+// older keys are gone for good: what is read afterwards is sealed with the last.
+func (w *world) oneKey() error {
+	if w.keys.cipher == fsapi.CipherNone {
+		return nil
+	}
+	w.keys.rotate()
+	for range 12 {
+		if err := w.s.Upkeep.Reencrypt(w.ctx, 1<<40, true); err != nil {
+			return fmt.Errorf("re-encrypt with all drives well: %w", err)
+		}
+		if w.keys.one() {
+			return nil
+		}
+		if _, err := w.s.Upkeep.GC(w.ctx, upkeep.GCOptions{Now: true}); err != nil {
+			return fmt.Errorf("gc with all drives well: %w", err)
+		}
+		w.run(10 * time.Minute)
+	}
+	c, err := w.s.Upkeep.Reencrypting(w.ctx, w.s.Volume)
+	return errors.Join(fmt.Errorf("after hours with all drives well old keys are still needed: %+v", c), err)
 }
 
 // calm lets upkeep work until nothing is owed and every part verifies.
@@ -53,8 +95,8 @@ func (w *world) calm() error {
 		return err
 	}
 	var owed error
-	for range 12 {
-		w.run(30 * time.Minute)
+	for range 36 {
+		w.run(10 * time.Minute)
 		if err := w.settle(); err != nil {
 			return err
 		}

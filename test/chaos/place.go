@@ -284,7 +284,7 @@ type sized struct {
 }
 
 // countEvery is how long a count of the bytes on a drive is good for.
-const countEvery = 20 * time.Second
+const countEvery = 2 * time.Minute
 
 // bytes counts what is on the drive, now and then.
 func (s *sized) bytes(ctx context.Context) (n int64, err error) {

@@ -159,6 +159,7 @@ func (w *world) choose(r *rand.Rand) {
 			o.BatchBytes, o.Copiers, o.Jobs, o.Keys, o.Rate, o.Tiering.PromoteRate = batch, 1, 1, w.keys, -1, -1
 			o.Tiering.Marks, o.Tiering.MinAge = upkeep.Watermarks{High: 0.05, Low: 0.01}, time.Minute
 			o.RepairAfter, o.GatherBytes = 10*time.Minute, 1<<20
+			o.Clock = lazy{}
 		},
 		VFSOptions: func(o *vfs.Options) {
 			o.DirtyMax, o.InlineMax, o.Segment, o.Nodes = 8<<20, inline, max(segment, 128<<10), 30
@@ -168,6 +169,14 @@ func (w *world) choose(r *rand.Rand) {
 		w.options.Policy.Trash = 24 * time.Hour
 	}
 }
+
+// lazy is the clock of a bubble on which nothing is looked at several times a
+// second: that nothing happened costs a campaign most of its time.
+type lazy struct{}
+
+func (lazy) Now() time.Time { return time.Now() }
+
+func (lazy) After(d time.Duration) <-chan time.Time { return time.After(max(d, 2*time.Second)) }
 
 // ids is where segments' ids come from: another stream in each life.
 func (w *world) ids() io.Reader {
