@@ -150,7 +150,7 @@ func (w *world) choose(r *rand.Rand) {
 		Policy:        policy.Policy{Chunking: chunking, Compression: pick(r, []policy.Compression{"auto", "none", "s2"}), Copies: pick(r, w.policies)},
 		NewKeys:       func(osfs.FS) (blob.Keys, error) { return w.keys, nil },
 		OpenDrives:    w.openDrives,
-		PebbleOptions: func(o *pebble.Options) { o.MemTableBytes = memtable },
+		PebbleOptions: func(o *pebble.Options) { o.MemTableBytes, o.Rand = memtable, w.jitter },
 		BlobOptions: func(o *blob.Options) {
 			o.SegmentBytes, o.JournalMax, o.CacheBytes, o.Workers, o.Prefetch = segment, journal, 128<<10, 1, -1
 			o.Rand = w.ids()
@@ -159,7 +159,7 @@ func (w *world) choose(r *rand.Rand) {
 			o.BatchBytes, o.Copiers, o.Jobs, o.Keys, o.Rate, o.Tiering.PromoteRate = batch, 1, 1, w.keys, -1, -1
 			o.Tiering.Marks, o.Tiering.MinAge = upkeep.Watermarks{High: 0.05, Low: 0.01}, time.Minute
 			o.RepairAfter, o.GatherBytes = 10*time.Minute, 1<<20
-			o.Clock = lazy{}
+			o.Clock, o.Rand = lazy{}, w.jitter
 		},
 		VFSOptions: func(o *vfs.Options) {
 			o.DirtyMax, o.InlineMax, o.Segment, o.Nodes = 8<<20, inline, max(segment, 128<<10), 30
@@ -168,6 +168,11 @@ func (w *world) choose(r *rand.Rand) {
 	if r.IntN(4) == 0 {
 		w.options.Policy.Trash = 24 * time.Hour
 	}
+}
+
+// jitter is chance for retries, by when they are made.
+func (w *world) jitter(n int64) int64 {
+	return rand.New(rand.NewPCG(w.seed, uint64(time.Now().UnixNano()))).Int64N(n)
 }
 
 // lazy is the clock of a bubble on which nothing is looked at several times a
