@@ -36,6 +36,9 @@ func (w *world) finish() error {
 	if err := w.calm(); err != nil {
 		return err
 	}
+	if err := w.purge(); err != nil {
+		return err
+	}
 	if err := w.oneKey(); err != nil {
 		return err
 	}
@@ -226,7 +229,8 @@ func (w *world) vanish() error {
 }
 
 // purge takes away what rotted when no record named it any more: nothing proves
-// that it may go, and so it stays until somebody who knows better removes it (D4).
+// that it may go, or which key it is sealed with, and so it and the keys stay until
+// somebody who knows better removes it (D4).
 func (w *world) purge() error {
 	if err := w.mended(); err != nil {
 		return err

@@ -423,6 +423,18 @@ func (w *world) orphans() error {
 	return w.fails("sweep orphans", err)
 }
 
+// reasons checks that whatever is pending says why.
+func (w *world) reasons() error {
+	var errs []error
+	err := w.s.Meta.Pending(w.ctx, fsapi.SegmentID{}, func(p meta.Pending) bool {
+		if why := w.s.Upkeep.Waits(p); why == "" || p.Attempts > 0 && p.Err == "" {
+			errs = append(errs, fmt.Errorf("segment %v is pending after %d attempts, waits for %q and failed because of %q", p.Segment, p.Attempts, why, p.Err))
+		}
+		return len(errs) < 10
+	})
+	return errors.Join(append(errs, err)...)
+}
+
 // evictable chooses a segment with a wanted copy that is evictable.
 func (w *world) evictable() (id fsapi.SegmentID, tier string, err error) {
 	list, err := w.segments()
@@ -511,6 +523,9 @@ func (w *world) verify() error {
 	}
 	if err := w.s.CheckMeta(w.ctx); err != nil {
 		return fmt.Errorf("records: %w", err)
+	}
+	if err := w.reasons(); err != nil {
+		return err
 	}
 	return w.audit()
 }
