@@ -185,6 +185,9 @@ func (w *world) auditCopy(s *fsapi.Segment, c *fsapi.CopyPlace) error {
 		if d == 0 || p == nil || p.gone {
 			continue
 		}
+		if slices.Contains(c.Drives[:n], d) {
+			return fmt.Errorf("segment %v has two parts of tier %s on drive %s", s.ID, c.Tier, p)
+		}
 		name := blob.PartName(s.ID, c, n)
 		if _, harmed := w.bad[part{d, name}]; harmed {
 			continue

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/blob/upkeep"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -123,8 +124,12 @@ func (w *world) calm() error {
 	return errors.Join(err, w.sound())
 }
 
-// sound checks every byte of every part that is on record.
+// sound checks every byte of every part that is on record, and that whatever rotted
+// of them was made whole.
 func (w *world) sound() error {
+	if err := w.mended(); err != nil {
+		return err
+	}
 	list, err := w.segments()
 	if err != nil {
 		return err
@@ -139,6 +144,9 @@ func (w *world) sound() error {
 			for n, d := range s.Copies[c].Drives {
 				if d == 0 {
 					continue
+				}
+				if _, bad := w.bad[part{d, blob.PartName(s.ID, &s.Copies[c], n)}]; bad {
+					errs = append(errs, fmt.Errorf("segment %v, part %d of tier %s on drive %v is as bad as it was made", s.ID, n, s.Copies[c].Tier, d))
 				}
 				if err := w.s.Blob.VerifyPart(w.ctx, &s.Segment, &s.Copies[c], n); err != nil {
 					errs = append(errs, fmt.Errorf("segment %v, part %d of tier %s on drive %v: %w", s.ID, n, s.Copies[c].Tier, d, err))
