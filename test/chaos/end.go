@@ -18,16 +18,7 @@ import (
 // that nothing is left.
 func (w *world) finish() error {
 	w.say("all is well from here on")
-	for _, p := range w.places {
-		if p.gone {
-			continue
-		}
-		p.wanted = drive.Online
-		if err := w.cure(p); err != nil {
-			return err
-		}
-	}
-	if err := w.recordDrives(); err != nil {
+	if err := w.cureAll(); err != nil {
 		return err
 	}
 	uploads := w.uploads()
@@ -56,6 +47,17 @@ func (w *world) finish() error {
 		return fmt.Errorf("%d uploads in parts were neither completed nor given up since all is well", n-uploads)
 	}
 	return nil
+}
+
+// cureAll makes all drives well, and has an administrator want them so.
+func (w *world) cureAll() error {
+	for _, p := range w.present(func(*place) bool { return true }) {
+		p.wanted = drive.Online
+		if err := w.cure(p); err != nil {
+			return err
+		}
+	}
+	return w.recordDrives()
 }
 
 // uploads is how many in parts are open in all buckets. Those that a kill broke

@@ -60,6 +60,7 @@ type place struct {
 	gone     bool                 // for good: another took its place
 	faltered atomic.Int32         // calls in a row
 	calls    atomic.Int32         // under way in it that take their time
+	births   atomic.Pointer[births]
 	worn     worn                 // what it has of the time before it fell ill
 
 	// Of the present life.
@@ -307,6 +308,15 @@ func (s *sized) bytes(ctx context.Context) (n int64, err error) {
 	defer s.mu.Unlock()
 	s.used, s.counted = n, time.Now()
 	return n, nil
+}
+
+// Create implements drive.Drive.
+func (s *sized) Create(ctx context.Context, name string, size int64) (drive.Writer, error) {
+	w, err := s.Drive.Create(ctx, name, size)
+	if err != nil {
+		return nil, err
+	}
+	return &born{w, s.p, name}, nil
 }
 
 // Capacity implements drive.Drive.

@@ -53,6 +53,7 @@ func steps() []step {
 		{"work beside upkeep", 4, (*world).busy, true},
 		{"the log's disk fails", 4, (*world).logFails, true},
 		{"pending", 6, (*world).pending, true},
+		{"bad at birth", 4, (*world).birth, false},
 		{"pack", 3, (*world).pack, true},
 		{"gc", 4, (*world).gc, true},
 		{"orphans", 2, (*world).orphans, true},
@@ -296,10 +297,8 @@ func (w *world) putBack(r vfs.RestoreSnapshot, i int) error {
 // adoptPart is Adopt after a restore that was broken off. What a client adopts
 // must be durable, and so drives get well first.
 func (w *world) adoptPart(c *workload.Client) error {
-	for _, p := range w.present(func(p *place) bool { return p.illness() != well }) {
-		if err := w.cure(p); err != nil {
-			return err
-		}
+	if err := w.cureAll(); err != nil {
+		return err
 	}
 	for try := 0; ; try++ {
 		err := w.s.Local.Syncfs(w.ctx)
@@ -398,11 +397,16 @@ func (w *world) pending() error {
 		return err
 	}
 	for _, p := range list {
-		if err := w.s.Upkeep.Attempt(w.ctx, p); err != nil && !w.tolerate(err) && !errors.Is(err, fsapi.NoSpace) && !errors.Is(err, fsapi.Exist) && !errors.Is(err, fsapi.Busy) {
+		if err := w.s.Upkeep.Attempt(w.ctx, p); err != nil && !w.attemptFails(err) {
 			return err
 		}
 	}
 	return nil
+}
+
+// attemptFails says of an error of an attempt that there may be nothing wrong.
+func (w *world) attemptFails(err error) bool {
+	return w.tolerate(err) || errors.Is(err, fsapi.NoSpace) || errors.Is(err, fsapi.Exist) || errors.Is(err, fsapi.Busy)
 }
 
 func (w *world) pack() error {

@@ -166,7 +166,7 @@ func (w *world) choose(r *rand.Rand) {
 		},
 	}
 	if r.IntN(4) == 0 {
-		w.options.Policy.Trash = 24 * time.Hour
+		w.options.Policy.Trash = 1000 * time.Hour // longer than a life: nobody but clients empties it
 	}
 }
 
