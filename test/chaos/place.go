@@ -61,7 +61,7 @@ type place struct {
 	faltered atomic.Int32         // calls in a row
 	calls    atomic.Int32         // under way in it that take their time
 	births   atomic.Pointer[births]
-	worn     worn                 // what it has of the time before it fell ill
+	worn     worn // what it has of the time before it fell ill
 
 	// Of the present life.
 	life  *life
