@@ -29,14 +29,32 @@ func printPending(w io.Writer, l api.PendingList) {
 		if len(p.Surplus) > 0 {
 			what = strings.TrimPrefix(what+"; to go: "+strings.Join(p.Surplus, ", "), "; ")
 		}
-		t = append(t, []any{p.Segment, size(p.Size), what, when(p.Since), p.Attempts, when(p.Next), p.Error})
+		t = append(t, []any{p.Segment, size(p.Size), what, when(p.Since), p.Attempts, when(p.Next), p.Waits, p.Error})
 	}
 	if len(t) > 0 {
-		rows(w, []any{"SEGMENT", "SIZE", "OWED", "SINCE", "FAILED", "NEXT", "WHY"}, t)
+		rows(w, []any{"SEGMENT", "SIZE", "OWED", "SINCE", "FAILED", "NEXT", "WAITS FOR", "LAST ERROR"}, t)
+	}
+	for _, d := range l.Drives {
+		fmt.Fprintln(w, troubleLine(d))
 	}
 	if l.More {
 		fmt.Fprintln(w, "there are more: --limit shows them")
 	}
+}
+
+// troubleLine says of a drive why it takes no copies.
+func troubleLine(d api.DriveTrouble) string {
+	line := fmt.Sprintf("drive %s (%s) takes none: it is %s", d.Name, d.Tier, d.State)
+	if d.Since != nil {
+		line += " since " + when(*d.Since)
+	}
+	if d.Error != "" {
+		line += ": " + d.Error
+	}
+	if d.Next != nil {
+		line += "; it is tried at " + when(*d.Next)
+	}
+	return line
 }
 
 // backlogLine is what is pending, in a line.

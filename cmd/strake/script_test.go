@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -35,13 +36,14 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"waitsocket": waitSocket,
-			"firstfield": firstField,
-			"kms":        startKMS,
-			"bucket":     startBucket,
-			"now":        now,
-			"s3":         startS3,
-			"waittiers":  waitTiers,
+			"waitsocket":  waitSocket,
+			"firstfield":  firstField,
+			"kms":         startKMS,
+			"bucket":      startBucket,
+			"now":         now,
+			"s3":          startS3,
+			"waittiers":   waitTiers,
+			"waitpending": waitPending,
 		},
 	})
 }
@@ -69,6 +71,19 @@ func waitTiers(ts *testscript.TestScript, _ bool, args []string) {
 		time.Sleep(50 * time.Millisecond) // another process: there is nothing to wait on
 	}
 	ts.Fatalf("%s is not on the tiers of mask %s: %s", args[0], args[1], ts.ReadFile("stdout"))
+}
+
+// waitPending PATTERN waits until what `strake pending` says matches.
+func waitPending(ts *testscript.TestScript, _ bool, args []string) {
+	want := regexp.MustCompile(args[0])
+	for range 600 {
+		ts.Check(ts.Exec("strake", "pending"))
+		if want.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond) // another process: there is nothing to wait on
+	}
+	ts.Fatalf("pending does not match %s:\n%s", args[0], ts.ReadFile("stdout"))
 }
 
 // firstField VAR PATTERN sets VAR to the first field of the line of the last

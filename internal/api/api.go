@@ -532,7 +532,8 @@ type Pending struct {
 	Since    time.Time `json:"since"`
 	Attempts int       `json:"attempts"` // that failed
 	Next     time.Time `json:"next"`
-	Error    string    `json:"error,omitempty"`
+	Error    string    `json:"error,omitempty"` // of the last attempt
+	Waits    string    `json:"waits,omitempty"` // what it waits for at this moment
 }
 
 // PendingReq asks for what is pending: at most Limit entries after a segment.
@@ -547,6 +548,18 @@ type PendingList struct {
 	Backlog Backlog   `json:"backlog"`
 	Pending []Pending `json:"pending"`
 	More    bool      `json:"more,omitempty"`
+	// Drives are those that cannot take what is owed to their tier.
+	Drives []DriveTrouble `json:"drives,omitempty"`
+}
+
+// DriveTrouble is a drive that takes no copies, and why.
+type DriveTrouble struct {
+	Name  string     `json:"name"`
+	Tier  string     `json:"tier"`
+	State string     `json:"state"`           // as in Drive
+	Since *time.Time `json:"since,omitempty"` // of a state that was observed
+	Error string     `json:"error,omitempty"` // the last one
+	Next  *time.Time `json:"next,omitempty"`  // when it is tried next; none: an administrator wants it so
 }
 
 // Backlog is the copies that are pending, as of a moment ago.

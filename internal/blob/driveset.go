@@ -199,7 +199,10 @@ type candidate struct {
 // a drive from saying how much it has.
 func (s *DriveSet) candidates(ctx context.Context, w Wish) (cands []candidate, why string, kind fsapi.Kind) {
 	s.mu.RLock()
-	members := slices.Collect(maps.Values(s.m))
+	members := make([]*member, 0, len(s.m))
+	for _, id := range slices.Sorted(maps.Keys(s.m)) {
+		members = append(members, s.m[id])
+	}
 	s.mu.RUnlock()
 	var lack []string
 	kind = fsapi.NoSpace

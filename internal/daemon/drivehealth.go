@@ -2,8 +2,12 @@ package daemon
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/drive/watch"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -31,6 +35,9 @@ func (ds *drives) mind(ctx context.Context) error {
 	last := map[fsapi.DriveID]drive.State{}
 	for {
 		ds.review(ctx, last)
+		ds.mu.Lock()
+		ds.next = ds.n.clock.Now().Add(healthTick)
+		ds.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -78,6 +85,43 @@ func (ds *drives) unwell() (list []*watch.Drive) {
 		}
 	}
 	return list
+}
+
+// troubled are the drives of some tiers that take no copies now, by name.
+func (ds *drives) troubled(tier func(string) bool) (list []api.DriveTrouble) {
+	ds.mu.Lock()
+	recs := slices.Collect(maps.Values(ds.recs))
+	ds.mu.Unlock()
+	for _, rec := range recs {
+		if st := ds.state(rec); tier(rec.Tier) && !st.Writable() {
+			list = append(list, ds.trouble(rec, st))
+		}
+	}
+	slices.SortFunc(list, func(a, b api.DriveTrouble) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// trouble is what is known of a drive that is in a state.
+func (ds *drives) trouble(rec meta.DriveRecord, st drive.State) api.DriveTrouble {
+	out := api.DriveTrouble{Name: rec.Name, Tier: rec.Tier, State: st.String()}
+	if st != drive.Suspect && st != drive.Offline {
+		return out // as an administrator wants it
+	}
+	ds.mu.Lock()
+	next, w, err := ds.next, ds.watched[rec.ID], ds.errs[rec.ID]
+	ds.mu.Unlock()
+	if w != nil {
+		s := w.Status()
+		out.Since, err = &s.Since, s.Last
+		if s.RetryAt.After(next) {
+			next = s.RetryAt
+		}
+	}
+	if err != nil {
+		out.Error = err.Error()
+	}
+	out.Next = &next
+	return out
 }
 
 // state is what may be done with a drive: what was observed of it where it is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/blob"
@@ -26,6 +27,7 @@ type drives struct {
 	errs     map[fsapi.DriveID]error            // why one is not open; guarded by mu
 	watched  map[fsapi.DriveID]*watch.Drive     // how the open ones fare; guarded by mu
 	opening  map[fsapi.DriveID]bool             // somebody tries to; guarded by mu
+	next     time.Time                          // when those that are away are looked at; guarded by mu
 	ended    bool                               // nothing is to be opened any more; guarded by mu
 	news     chan struct{}                      // holds a token when a drive may have changed
 }

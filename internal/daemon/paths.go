@@ -249,7 +249,7 @@ func (n *Node) explainSegment(ctx context.Context, id fsapi.SegmentID, out *api.
 		if err != nil {
 			return err
 		}
-		one := pendingText(p, &use.Segment)
+		one := n.pendingText(p, &use.Segment)
 		x.Pending = &one
 	}
 	out.Segments = append(out.Segments, x)

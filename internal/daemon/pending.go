@@ -42,19 +42,25 @@ func (n *Node) pending(ctx context.Context, req api.PendingReq) (api.PendingList
 	}); err != nil {
 		return out, err
 	}
+	tiers := map[string]bool{} // that something is owed to
 	for _, p := range list {
 		seg, err := n.meta.Segment(ctx, p.Segment)
 		if err != nil { // done meanwhile
 			continue
 		}
-		out.Pending = append(out.Pending, pendingText(p, &seg))
+		out.Pending = append(out.Pending, n.pendingText(p, &seg))
+		for _, c := range seg.Owed() {
+			tiers[c.Tier] = true
+		}
 	}
+	out.Drives = n.drives.troubled(func(tier string) bool { return tiers[tier] })
 	return out, nil
 }
 
-func pendingText(p meta.Pending, seg *fsapi.Segment) api.Pending {
+func (n *Node) pendingText(p meta.Pending, seg *fsapi.Segment) api.Pending {
 	out := api.Pending{
 		Segment: p.Segment.String(), Size: p.Size, Since: p.Since, Attempts: p.Attempts, Next: p.Next, Error: p.Err, Owed: []string{},
+		Waits: n.upkeep.Waits(p),
 	}
 	for _, c := range seg.Owed() {
 		out.Owed = append(out.Owed, c.Tier+":"+policy.Layout(c))

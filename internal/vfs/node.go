@@ -27,7 +27,7 @@ type node struct {
 	// moves its bytes about.
 	io sync.RWMutex
 	// fl is held by who moves dirty data into flights.
-	fl sync.Mutex
+	fl turn
 
 	mu      sync.RWMutex
 	in      meta.Inode           // as callers see it: stored, with newer fields over it

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -228,6 +229,47 @@ func TestRestoreMakesTheTreeWhatItWas(t *testing.T) {
 			r.check()
 		})
 	}
+}
+
+// A directory that has come to where a file was may hold the file by now.
+func TestRestoreOfWhatLiesBelowWhatIsInItsPlace(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.mkdir("d")
+	r.put("d/f", noise(1, 50_000))
+	r.mkdir("d/sub")
+	r.put("d/sub/g", noise(2, 5000))
+	want := r.image("/")
+	f, g := r.path("d/f").Ino, r.path("d/sub/g").Ino
+	r.snapshot("s")
+	r.mv("d/f", "was")
+	r.mkdir("d/f")
+	r.mkdir("d/f/deep")
+	r.mv("was", "d/f/deep/f")
+	r.mv("d/sub/g", "d/f/g")
+	r.rm("d/sub")
+	r.put("d/sub", []byte("a file where a directory was"))
+	r.restore(vfs.RestoreSnapshot{Snapshot: "s"})
+	r.same("restored", r.image("/"), want)
+	if r.path("d/f").Ino != f || r.path("d/sub/g").Ino != g {
+		t.Error("files that were there still were made anew")
+	}
+	r.check()
+}
+
+// A file that is written twice within one tick of the clock has the times that it
+// had, and another content.
+func TestRestoreWhileTheClockStands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, rigOptions{})
+		r.put("f", noise(1, 50_000))
+		want := r.image("/")
+		r.snapshot("s")
+		r.put("f", noise(2, 50_000))
+		r.ok(r.fs.Syncfs(r.ctx))
+		r.restore(vfs.RestoreSnapshot{Snapshot: "s"})
+		r.same("restored", r.image("/"), want)
+		r.check()
+	})
 }
 
 func TestRestoreOfWhatIsGone(t *testing.T) {

@@ -250,10 +250,11 @@ func (t *treeCopy) needed(ctx context.Context, ino fsapi.Ino) (bool, error) {
 }
 
 // clear frees a name: what the snapshot has elsewhere goes aside until its turn
-// comes, the rest is removed.
+// comes, and so does a directory, below which there may be some of that; the rest
+// is removed.
 func (t *treeCopy) clear(ctx context.Context, dir fsapi.Ino, name string, now *fsapi.Attr) error {
-	needed := false
-	if t.same && t.top != 0 {
+	needed := t.same && t.top != 0
+	if needed && now.Type != fsapi.TypeDirectory {
 		var err error
 		if needed, err = t.needed(ctx, now.Ino); err != nil {
 			return err
@@ -491,12 +492,13 @@ func (t *treeCopy) equal(ctx context.Context, ino fsapi.Ino, was *meta.Inode) er
 	return nil
 }
 
-// untouched reports whether n is certainly as it was.
+// untouched reports whether n is certainly as it was. Times alone do not say so:
+// clocks are coarse, and are set back.
 func (n *node) untouched(was *meta.Inode) bool {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	a, b := &n.in.Attr, &was.Attr
-	return a.Ino == b.Ino && n.data == nil && n.pend&^fAtime == 0 && len(n.flights) == 0 && n.in.Flags == was.Flags &&
+	return a.Ino == b.Ino && a.Change == b.Change && n.data == nil && n.pend&^fAtime == 0 && len(n.flights) == 0 && n.in.Flags == was.Flags &&
 		a.Ctime.Equal(b.Ctime) && a.Mtime.Equal(b.Mtime) && a.Size == b.Size && a.Used == b.Used && a.Mode == b.Mode && a.Nlink == b.Nlink
 }
 

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/blob/upkeep"
+	"github.com/strakefs/strake/internal/blob/upkeep/job"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/drive/watch"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -55,8 +58,12 @@ func (w *world) good(on fsapi.DriveID, name string) bool {
 }
 
 // bearable reports whether every segment can be read still, whatever upkeep does
-// next, when the parts that hit says are lost too.
+// next, when the parts that hit says are lost too. Records count that a kill
+// cannot take back.
 func (w *world) bearable(hit func(part) bool) (bool, error) {
+	if err := w.durable(); err != nil {
+		return false, err
+	}
 	if err := w.mended(); err != nil {
 		return false, err
 	}
@@ -64,20 +71,34 @@ func (w *world) bearable(hit func(part) bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	moving, err := w.moving()
+	if err != nil {
+		return false, err
+	}
 	for i := range list {
-		if !w.survives(&list[i].Segment, hit) {
+		if ok, sure := w.survives(&list[i].Segment, hit); !ok || moving && !sure {
 			return false, nil
 		}
 	}
 	return true, nil
 }
 
+// moving reports whether what segments should have may be another before the next
+// step ends.
+func (w *world) moving() (bool, error) {
+	jobs, err := w.s.Upkeep.Jobs(w.ctx)
+	return slices.ContainsFunc(jobs, func(j job.Job) bool { return j.Kind == upkeep.JobRelayout && !j.State.Ended() }), err
+}
+
 // survives is bearable for one segment. A copy that is wanted and pinned counts
 // for what it is. Another one may be taken away as soon as a pinned one has been
 // read back, even if that rots afterwards; so it counts only where none was.
-// Of more replicas than are wanted the first ones stay.
-func (w *world) survives(s *fsapi.Segment, hit func(part) bool) bool {
-	spare, trap := false, false
+// Of more replicas than are wanted the first ones stay. sure says that no copy was
+// read back that has become bad: any might be the one to rely on by another
+// policy.
+func (w *world) survives(s *fsapi.Segment, hit func(part) bool) (ok, sure bool) {
+	pin, spare, trap := false, false, false
+	sure = true
 	for i := range s.Copies {
 		c := &s.Copies[i]
 		at := slices.IndexFunc(s.Want, func(want fsapi.CopySpec) bool { return c.Is(want) })
@@ -94,14 +115,25 @@ func (w *world) survives(s *fsapi.Segment, hit func(part) bool) bool {
 		readable := good >= max(1, c.K)
 		switch {
 		case pinned && readable:
-			return true
-		case pinned && !c.Verified.IsZero():
-			trap = true
+			pin = true
 		case readable:
 			spare = true
+		case !c.Verified.IsZero():
+			trap, sure = trap || pinned, false
 		}
 	}
-	return spare && !trap
+	return pin || spare && !trap, sure
+}
+
+// sure reports whether segments may be given other copies.
+func (w *world) sure() (bool, error) {
+	list, err := w.segments()
+	for i := range list {
+		if _, sure := w.survives(&list[i].Segment, func(part) bool { return false }); !sure {
+			return false, err
+		}
+	}
+	return true, err
 }
 
 // mended takes off the account what was repaired: parts that are not any more
@@ -153,6 +185,9 @@ func (w *world) auditCopy(s *fsapi.Segment, c *fsapi.CopyPlace) error {
 		if d == 0 || p == nil || p.gone {
 			continue
 		}
+		if slices.Contains(c.Drives[:n], d) {
+			return fmt.Errorf("segment %v has two parts of tier %s on drive %s", s.ID, c.Tier, p)
+		}
 		name := blob.PartName(s.ID, c, n)
 		if _, harmed := w.bad[part{d, name}]; harmed {
 			continue
@@ -200,4 +235,31 @@ func (w *world) born(check bool) error {
 		}
 	}
 	return nil
+}
+
+// explain says what is known of the segments that an error names, and of drives.
+func (w *world) explain(err error) {
+	list, _ := w.segments()
+	for i := range list {
+		s := &list[i]
+		if !strings.Contains(err.Error(), s.ID.String()) {
+			continue
+		}
+		w.say("segment %v wants %+v, live %d, condemned %v", s.ID, s.Want, s.Live, s.Condemned)
+		for n := range s.Copies {
+			c := &s.Copies[n]
+			w.say("      tier %s %d+%d, verified %v", c.Tier, c.K, c.M, c.Verified)
+			for k, d := range c.Drives {
+				if p := w.place(d); p != nil {
+					name := blob.PartName(s.ID, c, k)
+					_, bad := w.bad[part{d, name}]
+					there, err := p.has(w.disk, name)
+					w.say("         %s on %s: there %v (%v), harmed %v, good %v", name, p, there, err, bad, w.good(d, name))
+				}
+			}
+		}
+	}
+	for _, p := range w.places {
+		w.say("drive %s: %s, gone %v, %v is wanted, is %v", p, p.illness(), p.gone, p.wanted, p.state())
+	}
 }

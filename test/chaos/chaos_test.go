@@ -16,6 +16,7 @@ var (
 	flagSeed  = flag.Uint64("seed", 0, "the only seed to live through; 0: those there is time for")
 	flagSteps = flag.Int("steps", 0, "steps of each life; 0: as many as there is time for")
 	flagStory = flag.Bool("story", false, "print what happened, of lives that end well too")
+	flagCut   = flag.Bool("shrink", true, "look for fewer steps after which a life that ends badly still does")
 )
 
 // extent is how many lives there is time for, and of how many steps.
@@ -59,7 +60,10 @@ func TestChaos(t *testing.T) {
 			if err == nil {
 				return
 			}
-			fewer := shrink(t, seed, steps)
+			fewer := steps
+			if *flagCut {
+				fewer = shrink(t, seed, steps)
+			}
 			t.Errorf("%v\n\nWhat went before:\n%s\n\nrepeat with\n\tgo test ./test/chaos -run '^TestChaos$' -seed %d -steps %d -story", err, tail(trace, 40), seed, fewer)
 		})
 	}
@@ -89,6 +93,9 @@ func lifetime(ctx context.Context, seed uint64, steps int) ([]string, error) {
 	}
 	if err == nil {
 		err = w.finish()
+	}
+	if err != nil {
+		w.explain(err)
 	}
 	if e := w.end(); err == nil {
 		err = e

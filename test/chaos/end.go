@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/blob/upkeep"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/test/workload"
 )
 
 // finish ends all trouble, has upkeep do what is left to do, and checks that
@@ -15,22 +18,20 @@ import (
 // that nothing is left.
 func (w *world) finish() error {
 	w.say("all is well from here on")
-	for _, p := range w.places {
-		if p.gone {
-			continue
-		}
-		p.wanted = drive.Online
-		if err := w.cure(p); err != nil {
-			return err
-		}
-	}
-	if err := w.recordDrives(); err != nil {
+	if err := w.cureAll(); err != nil {
 		return err
 	}
+	uploads := w.uploads()
 	if err := w.s.Local.Syncfs(w.ctx); err != nil {
 		return fmt.Errorf("syncfs with all drives well: %w", err)
 	}
 	if err := w.calm(); err != nil {
+		return err
+	}
+	if err := w.purge(); err != nil {
+		return err
+	}
+	if err := w.oneKey(); err != nil {
 		return err
 	}
 	if err := w.verify(); err != nil {
@@ -42,7 +43,55 @@ func (w *world) finish() error {
 	if err := w.vanish(); err != nil {
 		return fmt.Errorf("with everything deleted: %w", err)
 	}
+	if n := w.uploads(); n > uploads {
+		return fmt.Errorf("%d uploads in parts were neither completed nor given up since all is well", n-uploads)
+	}
 	return nil
+}
+
+// cureAll makes all drives well, and has an administrator want them so.
+func (w *world) cureAll() error {
+	for _, p := range w.present(func(*place) bool { return true }) {
+		p.wanted = drive.Online
+		if err := w.cure(p); err != nil {
+			return err
+		}
+	}
+	return w.recordDrives()
+}
+
+// uploads is how many in parts are open in all buckets. Those that a kill broke
+// off are left to the buckets' own rules.
+func (w *world) uploads() (n int) {
+	for _, p := range w.places {
+		if p.bucket != nil {
+			n += p.bucket.Uploads()
+		}
+	}
+	return n
+}
+
+// oneKey changes the key once more and has everything encrypted anew, until all
+// older keys are gone for good: what is read afterwards is sealed with the last.
+func (w *world) oneKey() error {
+	if w.keys.cipher == fsapi.CipherNone {
+		return nil
+	}
+	w.keys.rotate()
+	for range 12 {
+		if err := w.s.Upkeep.Reencrypt(w.ctx, 1<<40, true); err != nil {
+			return fmt.Errorf("re-encrypt with all drives well: %w", err)
+		}
+		if w.keys.one() {
+			return nil
+		}
+		if _, err := w.s.Upkeep.GC(w.ctx, upkeep.GCOptions{Now: true}); err != nil {
+			return fmt.Errorf("gc with all drives well: %w", err)
+		}
+		w.run(10 * time.Minute)
+	}
+	c, err := w.s.Upkeep.Reencrypting(w.ctx, w.s.Volume)
+	return errors.Join(fmt.Errorf("after hours with all drives well old keys are still needed: %+v", c), err)
 }
 
 // calm lets upkeep work until nothing is owed and every part verifies.
@@ -52,8 +101,8 @@ func (w *world) calm() error {
 		return err
 	}
 	var owed error
-	for range 12 {
-		w.run(30 * time.Minute)
+	for range 36 {
+		w.run(10 * time.Minute)
 		if err := w.settle(); err != nil {
 			return err
 		}
@@ -77,8 +126,12 @@ func (w *world) calm() error {
 	return errors.Join(err, w.sound())
 }
 
-// sound checks every byte of every part that is on record.
+// sound checks every byte of every part that is on record, and that whatever rotted
+// of them was made whole.
 func (w *world) sound() error {
+	if err := w.mended(); err != nil {
+		return err
+	}
 	list, err := w.segments()
 	if err != nil {
 		return err
@@ -93,6 +146,9 @@ func (w *world) sound() error {
 			for n, d := range s.Copies[c].Drives {
 				if d == 0 {
 					continue
+				}
+				if _, bad := w.bad[part{d, blob.PartName(s.ID, &s.Copies[c], n)}]; bad {
+					errs = append(errs, fmt.Errorf("segment %v, part %d of tier %s on drive %v is as bad as it was made", s.ID, n, s.Copies[c].Tier, d))
 				}
 				if err := w.s.Blob.VerifyPart(w.ctx, &s.Segment, &s.Copies[c], n); err != nil {
 					errs = append(errs, fmt.Errorf("segment %v, part %d of tier %s on drive %v: %w", s.ID, n, s.Copies[c].Tier, d, err))
@@ -137,7 +193,7 @@ func (w *world) owed() error {
 
 // vanish deletes everything and checks that no byte of it is left.
 func (w *world) vanish() error {
-	if err := w.c.CloseAll(); err != nil {
+	if err := w.each((*workload.Client).CloseAll); err != nil {
 		return err
 	}
 	snaps, err := w.s.Local.Snapshots(w.ctx)
@@ -170,6 +226,9 @@ func (w *world) vanish() error {
 	if err := w.drained(); err != nil {
 		return err
 	}
+	if err := w.purge(); err != nil {
+		return err
+	}
 	if err := w.s.GC(w.ctx); err != nil {
 		return err
 	}
@@ -177,6 +236,23 @@ func (w *world) vanish() error {
 		return fmt.Errorf("records: %w", err)
 	}
 	return w.empty()
+}
+
+// purge takes away what rotted when no record named it any more: nothing proves
+// that it may go, or which key it is sealed with, and so it and the keys stay until
+// somebody who knows better removes it (D4).
+func (w *world) purge() error {
+	if err := w.mended(); err != nil {
+		return err
+	}
+	for at, harm := range w.bad {
+		if p := w.place(at.on); harm != nil {
+			if err := p.spoil(w.disk, at.name, nil); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // drained waits until what snapshots held is released.

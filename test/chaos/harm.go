@@ -30,7 +30,7 @@ func (w *world) harm() error {
 		return nil
 	}
 	p, i := pick(w.rng, list), illness(1+w.rng.IntN(int(illnesses)-1))
-	if p.bucket != nil && (i == full || i == late) {
+	if p.bucket != nil && i == full {
 		i = away
 	}
 	if i != full {

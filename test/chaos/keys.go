@@ -39,6 +39,13 @@ func (k *keys) rotate() {
 	k.last++
 }
 
+// one reports whether all versions but the last are gone.
+func (k *keys) one() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.first == k.last
+}
+
 // Current implements blob.Keys.
 func (k *keys) Current(fsapi.VolumeID) (fsapi.KeyVersion, fsapi.Cipher, error) {
 	if k.cipher == fsapi.CipherNone {

@@ -18,6 +18,9 @@ import (
 	"github.com/strakefs/strake/test/workload"
 )
 
+// clients is how many there are at the same time.
+const clients = 3
+
 // cut is a kill: where the process ends in the middle of a step.
 type cut struct {
 	calls  int // of the file system, until then
@@ -36,19 +39,23 @@ func (w *world) begin() error {
 	if err != nil {
 		return err
 	}
-	w.c, err = workload.New(w.ctx, w.s.Local, workload.Options{
-		Seed: w.seed, Shared: a.Ino, Tickets: &w.tickets, Trash: w.options.Policy.Trash > 0,
-	})
-	if err != nil {
-		return err
+	for id := range clients {
+		c, err := workload.New(w.ctx, w.s.Local, workload.Options{
+			ID: id, Seed: w.seed, Shared: a.Ino, Tickets: &w.tickets, Trash: w.options.Policy.Trash > 0,
+		})
+		if err != nil {
+			return err
+		}
+		c.Tolerate, c.MustRead = w.tolerate, true
+		w.clients = append(w.clients, c)
 	}
-	w.c.Tolerate, w.c.MustRead = w.tolerate, true
 	return w.s.Local.Syncfs(w.ctx)
 }
 
 // open opens the store on the disk, for a new life.
 func (w *world) open() error {
 	w.fault = osfs.NewFault(w.disk, nil)
+	w.outage.Store(nil)
 	w.life = &life{calls: map[string]int{}}
 	o := w.options
 	o.FS = w.fault
@@ -79,6 +86,7 @@ func (w *world) recordDrives() error {
 // end closes the store and the drives, dirty or not.
 func (w *world) end() error {
 	err := w.s.Close()
+	w.quiet()
 	for _, p := range w.places {
 		_ = p.close() // of a dead life, or away
 	}
@@ -89,7 +97,7 @@ func (w *world) end() error {
 // settle waits for what a step began, opens what answers again, and lets upkeep
 // know of the drives' states, as a daemon does.
 func (w *world) settle() error {
-	synctest.Wait()
+	w.quiet()
 	for _, p := range w.places {
 		if p.watch == nil && p.answers() && !p.gone {
 			if d, err := p.open(w.fault, w.life); err == nil {
@@ -111,8 +119,24 @@ func (w *world) settle() error {
 		_ = w.s.Set.SetState(p.id, now) // of one that is open
 		w.s.Upkeep.DriveChanged(p.id, now)
 	}
-	synctest.Wait()
+	w.quiet()
 	return nil
+}
+
+// quiet waits until nothing goes on but what waits for a time that is to come:
+// no call is under way in a drive.
+func (w *world) quiet() {
+	for {
+		synctest.Wait()
+		var calls int32
+		for _, p := range w.places {
+			calls += p.calls.Load()
+		}
+		if calls == 0 {
+			return
+		}
+		time.Sleep(time.Second)
+	}
 }
 
 // arm has the process killed within the step that follows.
@@ -124,13 +148,13 @@ func (w *world) arm() {
 	w.fault.SetRule(func(call osfs.Call) (o osfs.Outcome) {
 		fall <- struct{}{}
 		defer func() { <-fall }()
-		if c.disk != nil || strings.Contains(call.Name, "/d") && call.Op == osfs.OpRead {
-			return o
+		read := strings.Contains(call.Name, "/d") && call.Op == osfs.OpRead // of a drive: changes nothing
+		if c.disk == nil && !read {
+			if c.calls--; c.calls < 0 {
+				w.take(c, disk, r)
+			}
 		}
-		if c.calls--; c.calls < 0 {
-			w.take(c, disk, r)
-		}
-		return o
+		return w.outage.Load().outcome(call)
 	})
 }
 
@@ -158,18 +182,45 @@ func (w *world) revive() error {
 	if err := w.open(); err != nil {
 		return fmt.Errorf("open after a kill: %w", err)
 	}
-	v := workload.Judge([]*workload.Client{w.c}, w.c, c.before, c.after)
-	found, err := w.c.Found(w.ctx, w.s.Local)
-	if err != nil {
+	if err := w.judge(c); err != nil {
 		return err
 	}
-	if err := v.Names(found); err != nil {
-		return err
+	return w.adopt()
+}
+
+// judge checks what is left after a kill against what clients did.
+func (w *world) judge(c *cut) error {
+	var verdicts []*workload.Verdict
+	for _, cl := range w.clients {
+		v := workload.Judge(w.clients, cl, c.before, c.after)
+		found, err := cl.Found(w.ctx, w.s.Local)
+		if err != nil {
+			return err
+		}
+		if err := v.Names(found); err != nil {
+			return err
+		}
+		if err := v.Contents(w.ctx, w.s.Local); err != nil {
+			return err
+		}
+		verdicts = append(verdicts, v)
 	}
-	if err := v.Contents(w.ctx, w.s.Local); err != nil {
-		return err
+	return workload.Order(verdicts)
+}
+
+// adopt makes what is there the world of all clients.
+func (w *world) adopt() error {
+	return w.each(func(c *workload.Client) error { return c.Adopt(w.ctx, w.s.Local) })
+}
+
+// each does something with each client, one after another.
+func (w *world) each(do func(*workload.Client) error) error {
+	for _, c := range w.clients {
+		if err := do(c); err != nil {
+			return err
+		}
 	}
-	return w.c.Adopt(w.ctx, w.s.Local)
+	return nil
 }
 
 // reopen ends the process in order and starts it again.
@@ -180,7 +231,7 @@ func (w *world) reopen() error {
 		}
 		return err
 	}
-	if err := w.c.CloseAll(); err != nil {
+	if err := w.each((*workload.Client).CloseAll); err != nil {
 		return err
 	}
 	if err := w.end(); err != nil && !w.tolerate(err) {
@@ -189,10 +240,15 @@ func (w *world) reopen() error {
 	if err := w.open(); err != nil {
 		return fmt.Errorf("open again: %w", err)
 	}
-	if err := w.c.Exact(w.ctx, w.s.Local); err != nil {
+	if err := w.exact(); err != nil {
 		return err
 	}
-	return w.c.Adopt(w.ctx, w.s.Local)
+	return w.adopt()
+}
+
+// exact compares all that is there with what clients did.
+func (w *world) exact() error {
+	return w.each(func(c *workload.Client) error { return c.Exact(w.ctx, w.s.Local) })
 }
 
 // fails is an error of the store's that nothing which was done to it explains.

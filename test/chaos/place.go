@@ -35,7 +35,8 @@ type illness uint32
 const (
 	well  illness = iota
 	away          // nothing answers
-	late          // calls do not come back within their deadline; what they ask may happen
+	late          // calls come back long after their deadline; what they ask may happen then
+	slow          // calls take long, and succeed
 	full          // nothing can be written
 	lies          // what was written before reads with a bit wrong
 	flaky         // some calls fail, some of them after they took place; reads, of what was written before
@@ -43,7 +44,7 @@ const (
 )
 
 func (i illness) String() string {
-	return [...]string{"well", "away", "late", "full", "lies", "flaky"}[i]
+	return [...]string{"well", "away", "late", "slow", "full", "lies", "flaky"}[i]
 }
 
 // place is somewhere that a drive is, or was. It outlives kills.
@@ -58,7 +59,9 @@ type place struct {
 	can      *object.Capabilities // of the bucket, once probed
 	gone     bool                 // for good: another took its place
 	faltered atomic.Int32         // calls in a row
-	worn     worn                 // what it has of the time before it fell ill
+	calls    atomic.Int32         // under way in it that take their time
+	births   atomic.Pointer[births]
+	worn     worn // what it has of the time before it fell ill
 
 	// Of the present life.
 	life  *life
@@ -135,6 +138,20 @@ func (p *place) falters(l *life, what ...any) bool {
 	return true
 }
 
+// patience is how long a call may take before nobody waits for it any more;
+// tooLong is longer than anybody waits.
+const (
+	patience = 20 * time.Second
+	tooLong  = 2 * patience
+)
+
+// dawdle keeps a call for a time, whether its caller waits or not.
+func (p *place) dawdle(d time.Duration) {
+	p.calls.Add(1)
+	time.Sleep(d)
+	p.calls.Add(-1)
+}
+
 // watchFailures is how many failures in a row make a drive suspect.
 const watchFailures = 3
 
@@ -153,7 +170,10 @@ func (p *place) rule(l *life) fault.Rule {
 		case away:
 			o.Err = fsapi.Errorf(fsapi.NoDevice, "it is away")
 		case late:
-			o.Err, o.Late = fsapi.Errorf(fsapi.TimedOut, "it does not answer in time"), changes && p.chance(l, 2, "late", c.Op, c.Name) == 0
+			o.Err, o.Late = fsapi.Errorf(fsapi.IO, "it was too late"), changes && p.chance(l, 2, "late", c.Op, c.Name) == 0
+			p.dawdle(tooLong + time.Duration(p.chance(l, 100, "wait", c.Op, c.Name))*time.Second)
+		case slow:
+			p.dawdle(time.Duration(p.chance(l, int(patience/time.Millisecond)/2, "wait", c.Op, c.Name, c.Off)) * time.Millisecond)
 		case full:
 			if c.Op == fault.Write || c.Op == fault.Commit || c.Op == fault.Replace {
 				o.Err = syscall.ENOSPC
@@ -218,8 +238,9 @@ func (p *place) open(disk osfs.FS, l *life) (drive.Drive, error) {
 		return nil, err
 	}
 	p.base, p.life = base, l
-	p.watch = watch.New(fault.New(&sized{base, p}, p.rule(l), nil), watch.Options{
+	p.watch = watch.New(fault.New(&sized{Drive: base, p: p}, p.rule(l), nil), watch.Options{
 		Failures: watchFailures, OfflineAfter: 10 * time.Second, MaxCoolDown: 8 * time.Second, MaxStuck: 8,
+		Read: patience, Write: patience, Commit: patience, Other: patience,
 	})
 	return p.watch, nil
 }
@@ -257,19 +278,54 @@ func (p *place) close() error {
 type sized struct {
 	drive.Drive
 	p *place
+
+	mu      sync.Mutex
+	used    int64     // bytes, when they were last counted; guarded by mu
+	counted time.Time // guarded by mu
+}
+
+// countEvery is how long a count of the bytes on a drive is good for.
+const countEvery = 2 * time.Minute
+
+// bytes counts what is on the drive, now and then.
+func (s *sized) bytes(ctx context.Context) (n int64, err error) {
+	s.mu.Lock()
+	n, counted := s.used, s.counted
+	s.mu.Unlock()
+	if time.Since(counted) < countEvery {
+		return n, nil
+	}
+	n = 0
+	for _, prefix := range prefixes {
+		if err := s.List(ctx, prefix, "", func(b drive.Blob) error {
+			n += b.Size
+			return nil
+		}); err != nil {
+			return 0, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used, s.counted = n, time.Now()
+	return n, nil
+}
+
+// Create implements drive.Drive.
+func (s *sized) Create(ctx context.Context, name string, size int64) (drive.Writer, error) {
+	w, err := s.Drive.Create(ctx, name, size)
+	if err != nil {
+		return nil, err
+	}
+	return &born{w, s.p, name}, nil
 }
 
 // Capacity implements drive.Drive.
 func (s *sized) Capacity(ctx context.Context) (drive.Capacity, error) {
-	c := drive.Capacity{Total: s.p.room}
-	for _, prefix := range prefixes {
-		if err := s.List(ctx, prefix, "", func(b drive.Blob) error {
-			c.Used += b.Size
-			return nil
-		}); err != nil {
-			return c, err
-		}
+	n, err := s.bytes(ctx)
+	if err != nil {
+		return drive.Capacity{}, err
 	}
+	c := drive.Capacity{Total: s.p.room, Used: n}
 	if s.p.illness() == full {
 		c.Used = c.Total
 	}

@@ -8,7 +8,6 @@ import (
 	"path"
 	"slices"
 	"sync"
-	"testing/synctest"
 	"time"
 
 	"github.com/strakefs/strake/internal/blob/upkeep"
@@ -43,15 +42,18 @@ func steps() []step {
 		{"replace a drive", 1, (*world).replace, false},
 		{"leave", 4, (*world).leave, false},
 		{"remove", 1, (*world).remove, false},
-		{"rebalance", 2, job(upkeep.JobRebalance), true},
-		{"scrub deep", 2, job(upkeep.JobScrub, "deep"), true},
-		{"scrub", 1, job(upkeep.JobScrub, "shallow"), true},
-		{"job gc", 1, job(upkeep.JobGC), true},
-		{"job orphans", 1, job(upkeep.JobOrphans), true},
-		{"job compact", 1, job(upkeep.JobCompact), true},
-		{"rescue", 1, job(upkeep.JobRescue), true},
+		{"rebalance", 2, start(upkeep.JobRebalance), true},
+		{"scrub deep", 2, start(upkeep.JobScrub, "deep"), true},
+		{"scrub", 1, start(upkeep.JobScrub, "shallow"), true},
+		{"job gc", 1, start(upkeep.JobGC), true},
+		{"job orphans", 1, start(upkeep.JobOrphans), true},
+		{"job compact", 1, start(upkeep.JobCompact), true},
+		{"rescue", 1, start(upkeep.JobRescue), true},
 		{"upkeep", 8, (*world).upkeepAWhile, true},
+		{"work beside upkeep", 4, (*world).busy, true},
+		{"the log's disk fails", 4, (*world).logFails, true},
 		{"pending", 6, (*world).pending, true},
+		{"bad at birth", 4, (*world).birth, false},
 		{"pack", 3, (*world).pack, true},
 		{"gc", 4, (*world).gc, true},
 		{"orphans", 2, (*world).orphans, true},
@@ -116,26 +118,57 @@ func (w *world) kill() error {
 	if err := w.do(s); err != nil && w.cut.disk == nil {
 		return err // what fails after the kill, fails because of it
 	}
-	synctest.Wait()
+	w.quiet()
 	if err := w.revive(); err != nil {
 		return fmt.Errorf("killed within %s: %w", s.name, err)
 	}
 	return w.audit()
 }
 
-// work has the client do some operations.
+// work has one client do some operations, or all of them at the same time.
 func (w *world) work() error {
-	for range 1 + w.rng.IntN(6) {
-		if err := w.c.Step(); err != nil {
+	if w.chance(2) {
+		return several(pick(w.rng, w.clients), 1+w.rng.IntN(6))
+	}
+	errs := make([]error, len(w.clients))
+	var wg sync.WaitGroup
+	for i, c := range w.clients {
+		n := w.rng.IntN(6)
+		wg.Go(func() { errs[i] = several(c, n) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func several(c *workload.Client, n int) error {
+	for range n {
+		if err := c.Step(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// busy has clients work while upkeep does.
+func (w *world) busy() (err error) {
+	w.during(func() {
+		for range 1 + w.rng.IntN(4) {
+			if err = w.work(); err != nil {
+				return
+			}
+			time.Sleep(time.Duration(w.rng.IntN(60)) * time.Second)
+		}
+	})
+	return err
+}
+
 // policy sets one, and has what is stored follow.
 func (w *world) policy() error {
-	inos := []fsapi.Ino{fsapi.RootIno, w.c.Some(w.rng), w.c.Some(w.rng)}
+	if ok, err := w.sure(); err != nil || !ok {
+		return err
+	}
+	c := pick(w.rng, w.clients)
+	inos := []fsapi.Ino{fsapi.RootIno, c.Some(w.rng), c.Some(w.rng)}
 	ino := pick(w.rng, inos)
 	p := policy.Policy{Copies: pick(w.rng, w.policies)}
 	if err := w.s.Local.SetPolicy(w.ctx, fsapi.Root, ino, p); err != nil {
@@ -159,7 +192,9 @@ func (w *world) snapshot() error {
 	if _, err := w.s.Local.CreateSnapshot(w.ctx, fsapi.Root, vfs.Snapshot{Name: name}); err != nil {
 		return w.fails("take a snapshot", err)
 	}
-	w.snaps[name] = w.c.Tree()
+	for _, c := range w.clients {
+		w.snaps[name] = append(w.snaps[name], c.Tree())
+	}
 	return w.durable()
 }
 
@@ -169,7 +204,7 @@ func (w *world) durable() error {
 }
 
 // chosen is one of a set by name, "" of none.
-func (w *world) chosen(set map[string]workload.Tree) string {
+func chosen[T any](w *world, set map[string]T) string {
 	if len(set) == 0 {
 		return ""
 	}
@@ -177,7 +212,7 @@ func (w *world) chosen(set map[string]workload.Tree) string {
 }
 
 func (w *world) dropSnapshot() error {
-	name := w.chosen(w.snaps)
+	name := chosen(w, w.snaps)
 	if name == "" {
 		return nil
 	}
@@ -189,7 +224,7 @@ func (w *world) dropSnapshot() error {
 }
 
 func (w *world) lookSnapshot() error {
-	name := w.chosen(w.snaps)
+	name := chosen(w, w.snaps)
 	if name == "" {
 		return nil
 	}
@@ -197,25 +232,28 @@ func (w *world) lookSnapshot() error {
 }
 
 func (w *world) checkSnapshot(name string) error {
-	at, err := w.s.Local.Resolve(w.ctx, fsapi.Root, path.Join("/", vfs.VirtualName, "snapshots", name, w.c.Top()), false)
-	if err == nil {
-		err = w.snaps[name].Check(w.ctx, w.s.Local, at.Ino)
-	}
-	if err != nil {
-		return fmt.Errorf("snapshot %s: %w", name, err)
+	for i, c := range w.clients {
+		at, err := w.s.Local.Resolve(w.ctx, fsapi.Root, path.Join("/", vfs.VirtualName, "snapshots", name, c.Top()), false)
+		if err == nil {
+			err = w.snaps[name][i].Check(w.ctx, w.s.Local, at.Ino)
+		}
+		if err != nil {
+			return fmt.Errorf("snapshot %s of client %d: %w", name, i, err)
+		}
 	}
 	return nil
 }
 
 // restore makes a copy of what a snapshot has, or puts it back.
 func (w *world) restore() error {
-	name := w.chosen(w.snaps)
+	name := chosen(w, w.snaps)
 	if name == "" || len(w.copies) >= 3 {
 		return nil
 	}
-	r := vfs.RestoreSnapshot{Snapshot: name, Path: "/" + w.c.Top()}
+	i := w.rng.IntN(len(w.clients))
+	r := vfs.RestoreSnapshot{Snapshot: name, Path: "/" + w.clients[i].Top()}
 	if w.chance(3) {
-		return w.putBack(r)
+		return w.putBack(r, i)
 	}
 	w.made++
 	copied := fmt.Sprint("copy", w.made)
@@ -223,28 +261,29 @@ func (w *world) restore() error {
 	if _, err := w.s.Local.RestoreSnapshot(w.ctx, fsapi.Root, r, nil); err != nil {
 		return w.fails("restore from a snapshot", errors.Join(err, w.removed(copied)))
 	}
-	w.copies[copied] = w.snaps[name]
+	w.copies[copied] = w.snaps[name][i]
 	return w.fails("sync", w.s.Local.Syncfs(w.ctx))
 }
 
-func (w *world) putBack(r vfs.RestoreSnapshot) error {
-	if err := w.c.CloseAll(); err != nil {
+func (w *world) putBack(r vfs.RestoreSnapshot, i int) error {
+	c := w.clients[i]
+	if err := c.CloseAll(); err != nil {
 		return err
 	}
-	w.say("put back %s", r.Snapshot)
+	w.say("put back %s of client %d", r.Snapshot, i)
 	before, err := w.s.Local.RestoreSnapshot(w.ctx, fsapi.Root, r, nil)
 	if err != nil {
 		if w.fails("", err) != nil {
 			return err
 		}
-		return w.c.Adopt(w.ctx, w.s.Local) // some of it
+		return w.adoptPart(c)
 	}
 	if err := w.s.Local.DeleteSnapshot(w.ctx, fsapi.Root, before.Before); err != nil {
 		return err
 	}
-	at, err := w.s.Local.Lookup(w.ctx, fsapi.Root, fsapi.RootIno, w.c.Top())
+	at, err := w.s.Local.Lookup(w.ctx, fsapi.Root, fsapi.RootIno, c.Top())
 	if err == nil {
-		err = w.snaps[r.Snapshot].Check(w.ctx, w.s.Local, at.Ino)
+		err = w.snaps[r.Snapshot][i].Check(w.ctx, w.s.Local, at.Ino)
 	}
 	if err != nil {
 		return fmt.Errorf("put back snapshot %s: %w", r.Snapshot, err)
@@ -252,11 +291,29 @@ func (w *world) putBack(r vfs.RestoreSnapshot) error {
 	if err := w.durable(); err != nil {
 		return err
 	}
-	return w.c.Adopt(w.ctx, w.s.Local)
+	return c.Adopt(w.ctx, w.s.Local)
+}
+
+// adoptPart is Adopt after a restore that was broken off. What a client adopts
+// must be durable, and so drives get well first.
+func (w *world) adoptPart(c *workload.Client) error {
+	if err := w.cureAll(); err != nil {
+		return err
+	}
+	for try := 0; ; try++ {
+		err := w.s.Local.Syncfs(w.ctx)
+		if err == nil {
+			return c.Adopt(w.ctx, w.s.Local)
+		}
+		if try == 6 || fsapi.KindOf(err) != fsapi.NoSpace && !w.hurt() {
+			return fmt.Errorf("syncfs after a restore that was broken off, with all drives well: %w", err)
+		}
+		w.run(30 * time.Minute)
+	}
 }
 
 func (w *world) dropCopy() error {
-	name := w.chosen(w.copies)
+	name := chosen(w, w.copies)
 	if name == "" {
 		return nil
 	}
@@ -300,8 +357,8 @@ func removeBelow(ctx context.Context, fs *vfs.Local, dir fsapi.Ino) error {
 	return nil
 }
 
-// job starts one and lets upkeep run for a while.
-func job(kind string, args ...string) func(*world) error {
+// start starts a job and lets upkeep run for a while.
+func start(kind string, args ...string) func(*world) error {
 	return func(w *world) error {
 		if _, err := w.s.Upkeep.StartJob(w.ctx, kind, args...); err != nil {
 			return w.fails("start a job", err)
@@ -316,14 +373,16 @@ func (w *world) upkeepAWhile() error {
 	return nil
 }
 
-// run lets upkeep run for a time. What it cannot do it says in its log, and does
-// later.
-func (w *world) run(d time.Duration) {
+// run lets upkeep run for a time.
+func (w *world) run(d time.Duration) { w.during(func() { time.Sleep(d) }) }
+
+// during lets upkeep run beside something. What it cannot do it says in its log,
+// and does later.
+func (w *world) during(do func()) {
 	ctx, end := context.WithCancel(w.ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { w.s.Upkeep.Run(ctx) })
-	time.Sleep(d)
-	synctest.Wait()
+	do()
 	end()
 	wg.Wait()
 }
@@ -338,11 +397,16 @@ func (w *world) pending() error {
 		return err
 	}
 	for _, p := range list {
-		if err := w.s.Upkeep.Attempt(w.ctx, p); err != nil && !w.tolerate(err) && !errors.Is(err, fsapi.NoSpace) && !errors.Is(err, fsapi.Exist) && !errors.Is(err, fsapi.Busy) {
+		if err := w.s.Upkeep.Attempt(w.ctx, p); err != nil && !w.attemptFails(err) {
 			return err
 		}
 	}
 	return nil
+}
+
+// attemptFails says of an error of an attempt that there may be nothing wrong.
+func (w *world) attemptFails(err error) bool {
+	return w.tolerate(err) || errors.Is(err, fsapi.NoSpace) || errors.Is(err, fsapi.Exist) || errors.Is(err, fsapi.Busy)
 }
 
 func (w *world) pack() error {
@@ -361,6 +425,18 @@ func (w *world) gc() error {
 func (w *world) orphans() error {
 	_, err := w.s.Upkeep.SweepOrphans(w.ctx, upkeep.GCOptions{Now: w.chance(2)})
 	return w.fails("sweep orphans", err)
+}
+
+// reasons checks that whatever is pending says why.
+func (w *world) reasons() error {
+	var errs []error
+	err := w.s.Meta.Pending(w.ctx, fsapi.SegmentID{}, func(p meta.Pending) bool {
+		if why := w.s.Upkeep.Waits(p); why == "" || p.Attempts > 0 && p.Err == "" {
+			errs = append(errs, fmt.Errorf("segment %v is pending after %d attempts, waits for %q and failed because of %q", p.Segment, p.Attempts, why, p.Err))
+		}
+		return len(errs) < 10
+	})
+	return errors.Join(append(errs, err)...)
 }
 
 // evictable chooses a segment with a wanted copy that is evictable.
@@ -432,7 +508,7 @@ func (w *world) pass() error {
 // verify compares everything there is with what should be, and checks all
 // records.
 func (w *world) verify() error {
-	if err := w.c.Exact(w.ctx, w.s.Local); err != nil {
+	if err := w.exact(); err != nil {
 		return err
 	}
 	for name, tree := range w.copies {
@@ -451,6 +527,9 @@ func (w *world) verify() error {
 	}
 	if err := w.s.CheckMeta(w.ctx); err != nil {
 		return fmt.Errorf("records: %w", err)
+	}
+	if err := w.reasons(); err != nil {
+		return err
 	}
 	return w.audit()
 }

@@ -48,12 +48,14 @@ type world struct {
 	s     *stack.Stack
 	cut   *cut // a kill that is due
 
+	outage atomic.Pointer[outage] // of the disk of the log, while there is one
+
 	tickets atomic.Int64
-	c       *workload.Client
-	snaps   map[string]workload.Tree
-	copies  map[string]workload.Tree // made from snapshots, by their name in the root
-	made    int                      // snapshots and copies
-	bad     map[part][]byte          // what was done to parts, until they are as they should be
+	clients []*workload.Client
+	snaps   map[string][]workload.Tree // by client
+	copies  map[string]workload.Tree   // made from snapshots, by their name in the root
+	made    int                        // snapshots and copies
+	bad     map[part][]byte            // what was done to parts, until they are as they should be
 	seen    map[fsapi.SegmentID]bool
 
 	steps int
@@ -78,7 +80,7 @@ func (w *world) say(format string, args ...any) {
 func newWorld(ctx context.Context, seed uint64) (*world, error) {
 	r := rand.New(rand.NewPCG(seed, 21))
 	w := &world{
-		ctx: ctx, seed: seed, rng: r, nextID: 0x100, snaps: map[string]workload.Tree{}, copies: map[string]workload.Tree{},
+		ctx: ctx, seed: seed, rng: r, nextID: 0x100, snaps: map[string][]workload.Tree{}, copies: map[string]workload.Tree{},
 		bad: map[part][]byte{}, seen: map[fsapi.SegmentID]bool{}, disk: osfs.NewMem(osfs.MemOptions{}),
 	}
 	w.keys = &keys{seed: seed, cipher: pick(r, []fsapi.Cipher{fsapi.CipherNone, fsapi.CipherAES256GCM, fsapi.CipherXChaCha20}), first: 1, last: 1}
@@ -148,7 +150,7 @@ func (w *world) choose(r *rand.Rand) {
 		Policy:        policy.Policy{Chunking: chunking, Compression: pick(r, []policy.Compression{"auto", "none", "s2"}), Copies: pick(r, w.policies)},
 		NewKeys:       func(osfs.FS) (blob.Keys, error) { return w.keys, nil },
 		OpenDrives:    w.openDrives,
-		PebbleOptions: func(o *pebble.Options) { o.MemTableBytes = memtable },
+		PebbleOptions: func(o *pebble.Options) { o.MemTableBytes, o.Rand = memtable, w.jitter },
 		BlobOptions: func(o *blob.Options) {
 			o.SegmentBytes, o.JournalMax, o.CacheBytes, o.Workers, o.Prefetch = segment, journal, 128<<10, 1, -1
 			o.Rand = w.ids()
@@ -157,15 +159,29 @@ func (w *world) choose(r *rand.Rand) {
 			o.BatchBytes, o.Copiers, o.Jobs, o.Keys, o.Rate, o.Tiering.PromoteRate = batch, 1, 1, w.keys, -1, -1
 			o.Tiering.Marks, o.Tiering.MinAge = upkeep.Watermarks{High: 0.05, Low: 0.01}, time.Minute
 			o.RepairAfter, o.GatherBytes = 10*time.Minute, 1<<20
+			o.Clock, o.Rand = lazy{}, w.jitter
 		},
 		VFSOptions: func(o *vfs.Options) {
-			o.DirtyMax, o.InlineMax, o.Segment, o.Nodes = 256<<20, inline, max(segment, 128<<10), 30
+			o.DirtyMax, o.InlineMax, o.Segment, o.Nodes = 8<<20, inline, max(segment, 128<<10), 30
 		},
 	}
 	if r.IntN(4) == 0 {
-		w.options.Policy.Trash = 24 * time.Hour
+		w.options.Policy.Trash = 1000 * time.Hour // longer than a life: nobody but clients empties it
 	}
 }
+
+// jitter is chance for retries, by when they are made.
+func (w *world) jitter(n int64) int64 {
+	return rand.New(rand.NewPCG(w.seed, uint64(time.Now().UnixNano()))).Int64N(n)
+}
+
+// lazy is the clock of a bubble on which nothing is looked at several times a
+// second: that nothing happened costs a campaign most of its time.
+type lazy struct{}
+
+func (lazy) Now() time.Time { return time.Now() }
+
+func (lazy) After(d time.Duration) <-chan time.Time { return time.After(max(d, 2*time.Second)) }
 
 // ids is where segments' ids come from: another stream in each life.
 func (w *world) ids() io.Reader {
@@ -235,8 +251,9 @@ func (w *world) troubled() bool {
 	return false
 }
 
-// hurt reports whether anything stored is not as it should be.
-func (w *world) hurt() bool { return len(w.bad) > 0 || w.troubled() }
+// hurt reports whether anything stored is not as it should be, or cannot be
+// stored.
+func (w *world) hurt() bool { return len(w.bad) > 0 || w.outage.Load() != nil || w.troubled() }
 
 // tolerate says of an error of a client that what was done to drives may be why.
 func (w *world) tolerate(err error) bool {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/vfs"
@@ -93,6 +94,9 @@ func (c *Client) adoptTrash(ctx context.Context, known map[fsapi.Ino]*node) erro
 		return err
 	}
 	for _, e := range trash {
+		if !c.mine(e.Path) {
+			continue
+		}
 		if known[e.Ino] != nil {
 			return fmt.Errorf("ino %d is in the trash and has a name", e.Ino)
 		}
@@ -103,6 +107,12 @@ func (c *Client) adoptTrash(ctx context.Context, known map[fsapi.Ino]*node) erro
 		n.trashed = true
 	}
 	return nil
+}
+
+// mine reports whether a path from the volume's root is the client's.
+func (c *Client) mine(p string) bool {
+	top, rest, _ := strings.Cut(strings.TrimPrefix(p, "/"), "/")
+	return top == c.prefix() || top == SharedName && c.owns(rest)
 }
 
 // Tree is files as they were at some moment, by path from their top.

@@ -336,6 +336,16 @@ func (c *Client) syncHandle(h *handle) error {
 	return c.fail(o, err)
 }
 
+// SyncHandles makes every file that is open durable.
+func (c *Client) SyncHandles() error {
+	for _, h := range c.handles {
+		if err := c.syncHandle(h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Syncfs makes everything durable.
 func (c *Client) Syncfs() error {
 	o := c.begin("syncfs")

@@ -14,6 +14,8 @@ import (
 // file: they write first, then record, and delete what nothing points to any
 // more last. Each sees the record as it is when it is changed, so that steps on
 // one segment may run at the same time: what one finds taken it removes again.
+// Nothing is deleted of a segment while another step writes parts of it (claims):
+// that one may count as written what it finds in its place.
 
 // Fulfil writes the copies a segment is owed, and when nothing is owed takes away
 // the surplus. Parts that succeed are kept beside the error that says what did
@@ -89,7 +91,8 @@ func (u *Upkeep) gone(seg *fsapi.Segment) []fsapi.DriveID {
 // record adds parts that are durable to a segment's record. Those whose place is
 // taken, and all of them where the segment is gone, are removed again; where it
 // is not known whether they are on record they stay. It is done even when ctx has
-// ended: the bytes are there, and would be strays else.
+// ended: the bytes are there, and would be strays else. The caller has a claim to
+// write.
 func (u *Upkeep) record(ctx context.Context, id fsapi.SegmentID, spec fsapi.CopySpec, added fsapi.CopyPlace) (fsapi.Segment, error) {
 	ctx = context.WithoutCancel(ctx)
 	var left fsapi.CopyPlace
@@ -103,11 +106,53 @@ func (u *Upkeep) record(ctx context.Context, id fsapi.SegmentID, spec fsapi.Copy
 	u.o.Store.Forget(id)
 	switch {
 	case errors.Is(err, fsapi.NotExist):
-		return now, u.removeParts(ctx, id, []fsapi.CopyPlace{added})
+		u.discard(ctx, id, added)
+		return now, nil
 	case err != nil: // it may be on record: what is not is a stray, swept later
 		return now, err
 	}
-	return now, u.removeParts(ctx, id, []fsapi.CopyPlace{left})
+	u.discard(ctx, id, left)
+	return now, nil
+}
+
+// discard deletes what a writer of parts has put there and no record names. Where
+// others write parts of the segment too it is left to the orphan sweep: they may
+// have found it in the place of theirs. It is done even when ctx has ended.
+func (u *Upkeep) discard(ctx context.Context, id fsapi.SegmentID, parts fsapi.CopyPlace) {
+	if parts.Count() == 0 {
+		return
+	}
+	end, ok := u.claims.alone(id)
+	if !ok {
+		return
+	}
+	defer end()
+	ctx = context.WithoutCancel(ctx)
+	seg, err := u.o.Meta.Segment(ctx, id)
+	if err != nil && !errors.Is(err, fsapi.NotExist) || u.o.Meta.Sync(ctx) != nil {
+		return // the record must be durable first
+	}
+	parts = parts.Clone()
+	for n, d := range parts.Drives {
+		if err == nil && names(&seg, parts.Sharded(), n, d) {
+			parts.Drives[n] = 0
+		}
+	}
+	u.removeParts(ctx, id, []fsapi.CopyPlace{parts})
+}
+
+// names reports whether a record says that a drive holds a replica, or the n-th
+// shard.
+func names(s *fsapi.Segment, shard bool, n int, on fsapi.DriveID) bool {
+	for i := range s.Copies {
+		c := &s.Copies[i]
+		for k, d := range c.Drives {
+			if d == on && c.Sharded() == shard && (!shard || n == k) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // merge puts new parts into a segment's copy, and returns those for which there
@@ -145,8 +190,11 @@ func mergePart(c *fsapi.CopyPlace, spec fsapi.CopySpec, n int, d fsapi.DriveID) 
 }
 
 // removeParts deletes replicas and shards that no record names. What cannot be
-// deleted is an orphan, swept later.
-func (u *Upkeep) removeParts(ctx context.Context, id fsapi.SegmentID, places []fsapi.CopyPlace) error {
+// deleted is an orphan, swept later. The caller has the claim to delete. It is
+// done even when ctx has ended: a call that nobody waits for might take place when
+// the part is there again.
+func (u *Upkeep) removeParts(ctx context.Context, id fsapi.SegmentID, places []fsapi.CopyPlace) {
+	ctx = context.WithoutCancel(ctx)
 	for i := range places {
 		for n, d := range places[i].Drives {
 			if d == 0 {
@@ -157,10 +205,6 @@ func (u *Upkeep) removeParts(ctx context.Context, id fsapi.SegmentID, places []f
 			}
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return fsapi.Wrap(fsapi.KindOf(err), err, "remove parts")
-	}
-	return nil
 }
 
 // dropSurplus removes the places that no wanted copy asks for, once every wanted
@@ -173,34 +217,40 @@ func (u *Upkeep) dropSurplus(ctx context.Context, id fsapi.SegmentID) error {
 	if err := u.verifyPinned(ctx, &seg, -1); err != nil {
 		return err
 	}
-	_, err = u.take(ctx, id, func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error) {
-		if len(seg.Owed()) > 0 || verifiedPinned(seg, -1) == nil {
+	return u.drop(ctx, id, func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error) {
+		if len(seg.Owed()) > 0 || u.verifiedPinned(seg, -1) == nil {
 			return nil, fsapi.Errorf(fsapi.Busy, "segment %v has changed meanwhile", id)
 		}
 		return splitSurplus(seg), nil
 	})
+}
+
+// drop lets fn take places out of a segment's record, makes that durable and then
+// deletes what lay there. fsapi.Busy while parts of the segment are written.
+func (u *Upkeep) drop(ctx context.Context, id fsapi.SegmentID, fn func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error)) error {
+	end, ok := u.claims.sweep(id)
+	if !ok {
+		return fsapi.Errorf(fsapi.Busy, "parts of segment %v are being written", id)
+	}
+	defer end()
+	out, err := u.take(ctx, id, fn)
+	if err == nil {
+		u.removeParts(ctx, id, out)
+	}
 	return err
 }
 
-// take lets fn take places out of a segment's record, makes that durable and
-// then deletes what lay there. same says, beside an error, that the record was
-// certainly not changed: fn refused, the segment is gone, or ctx ended before.
-func (u *Upkeep) take(ctx context.Context, id fsapi.SegmentID, fn func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error)) (same bool, err error) {
-	var out []fsapi.CopyPlace
-	refused := false
+// take lets fn take places out of a segment's record and makes that durable.
+func (u *Upkeep) take(ctx context.Context, id fsapi.SegmentID, fn func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error)) (out []fsapi.CopyPlace, err error) {
 	_, err = u.o.Meta.ChangeSegment(ctx, id, func(seg *fsapi.Segment) (err error) {
 		out, err = fn(seg)
-		refused = err != nil
 		return err
 	})
 	if err != nil {
-		return refused || errors.Is(err, fsapi.NotExist) || errors.Is(err, fsapi.Interrupted), err
+		return nil, err
 	}
 	u.o.Store.Forget(id)
-	if err := u.o.Meta.Sync(ctx); err != nil {
-		return false, err
-	}
-	return false, u.removeParts(ctx, id, out)
+	return out, u.o.Meta.Sync(ctx)
 }
 
 // splitSurplus takes out of a segment's copies what no wanted one asks for.
@@ -227,27 +277,49 @@ func splitSurplus(seg *fsapi.Segment) (out []fsapi.CopyPlace) {
 }
 
 // verifiedPinned is a complete pinned copy, colder than the tier of that rank,
-// that has been read back; nil where there is none.
-func verifiedPinned(seg *fsapi.Segment, rank int) *fsapi.CopyPlace {
+// that has been read back, and that drives which answer hold enough of; nil where
+// there is none.
+func (u *Upkeep) verifiedPinned(seg *fsapi.Segment, rank int) *fsapi.CopyPlace {
 	for _, w := range seg.Want {
-		c := seg.Copy(w)
-		if !w.Evictable && c != nil && c.Complete(w) && !c.Verified.IsZero() && fsapi.TierRank(w.Tier) > rank {
+		if c := u.pinned(seg, w, rank); c != nil && !c.Verified.IsZero() {
 			return c
 		}
 	}
 	return nil
 }
 
+// pinned is the copy that is wanted by w, where it is one that may stand in for
+// one of a hotter tier: pinned, complete, and readable now.
+func (u *Upkeep) pinned(seg *fsapi.Segment, w fsapi.CopySpec, rank int) *fsapi.CopyPlace {
+	c := seg.Copy(w)
+	if w.Evictable || c == nil || !c.Complete(w) || fsapi.TierRank(w.Tier) <= rank || !u.answers(c) {
+		return nil
+	}
+	return c
+}
+
+// answers reports whether drives that are well hold enough of a copy to read it.
+// What was read back once is no help while its bucket is away.
+func (u *Upkeep) answers(c *fsapi.CopyPlace) bool {
+	n := 0
+	for _, d := range c.Drives {
+		if st := u.o.Drives.State(d); d != 0 && st.Readable() && st != drive.Suspect {
+			n++
+		}
+	}
+	return n >= max(1, c.K)
+}
+
 // verifyPinned makes sure that a pinned copy colder than a tier has been read
 // back and found right, reading one if none has.
 func (u *Upkeep) verifyPinned(ctx context.Context, seg *fsapi.Segment, rank int) error {
-	if verifiedPinned(seg, rank) != nil {
+	if u.verifiedPinned(seg, rank) != nil {
 		return nil
 	}
 	var errs []error
 	for _, w := range seg.Want {
-		c := seg.Copy(w)
-		if w.Evictable || c == nil || !c.Complete(w) || fsapi.TierRank(w.Tier) <= rank {
+		c := u.pinned(seg, w, rank)
+		if c == nil {
 			continue
 		}
 		err := u.o.Store.VerifyCopy(ctx, seg, c)
@@ -257,7 +329,7 @@ func (u *Upkeep) verifyPinned(ctx context.Context, seg *fsapi.Segment, rank int)
 		errs = append(errs, err)
 	}
 	if len(errs) == 0 {
-		return fsapi.Errorf(fsapi.Busy, "segment %v has no complete pinned copy on a colder tier", seg.ID)
+		return fsapi.Errorf(fsapi.Busy, "segment %v has no complete pinned copy on a colder tier that can be read now", seg.ID)
 	}
 	return errors.Join(errs...)
 }
@@ -280,7 +352,8 @@ func (u *Upkeep) markVerified(ctx context.Context, seg *fsapi.Segment, w fsapi.C
 }
 
 // Evict removes an evictable copy from its tier after a colder pinned one has
-// been read back (D5). fsapi.Busy where that is not so, or nothing is there.
+// been read back (D5). fsapi.Busy where that is not so, or its drives do not
+// answer now, or nothing is there.
 func (u *Upkeep) Evict(ctx context.Context, id fsapi.SegmentID, tier string) error {
 	seg, err := u.o.Meta.Segment(ctx, id)
 	if err != nil {
@@ -290,9 +363,9 @@ func (u *Upkeep) Evict(ctx context.Context, id fsapi.SegmentID, tier string) err
 	if err := u.verifyPinned(ctx, &seg, rank); err != nil {
 		return err
 	}
-	_, err = u.take(ctx, id, func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error) {
+	err = u.drop(ctx, id, func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error) {
 		i := slices.IndexFunc(seg.Want, func(w fsapi.CopySpec) bool { return w.Tier == tier && w.Evictable })
-		if i < 0 || verifiedPinned(seg, rank) == nil {
+		if i < 0 || u.verifiedPinned(seg, rank) == nil {
 			return nil, fsapi.Errorf(fsapi.Busy, "segment %v has no evictable copy on tier %s beside a verified pinned one", id, tier)
 		}
 		at := slices.IndexFunc(seg.Copies, func(c fsapi.CopyPlace) bool { return c.Is(seg.Want[i]) })
@@ -373,15 +446,23 @@ func (u *Upkeep) leave(ctx context.Context, seg *fsapi.Segment, c *fsapi.CopyPla
 	u.count.bytesCopied.Add(uint64(blob.PartSize(seg.Size, c, n)))
 	next := c.Clone()
 	next.Drives[n] = target.Info().ID
-	named := false // the new part is on record, by another step
-	same, err := u.take(ctx, seg.ID, func(s *fsapi.Segment) ([]fsapi.CopyPlace, error) {
-		named = holds(s, next.Drives[n])
+	out, err := u.take(ctx, seg.ID, func(s *fsapi.Segment) ([]fsapi.CopyPlace, error) {
 		return swap(s, c, n, next.Drives[n])
 	})
-	if same && !named { // no record names it; else one may
-		return errors.Join(err, u.o.Store.RemovePart(context.WithoutCancel(ctx), seg.ID, &next, n))
+	switch {
+	case err == nil:
+		u.discard(ctx, seg.ID, out[0])
+	case errors.Is(err, fsapi.Busy), errors.Is(err, fsapi.NotExist), errors.Is(err, fsapi.Interrupted):
+		u.discard(ctx, seg.ID, only(&next, n))
 	}
-	return err
+	return err // of any other kind: it may be on record
+}
+
+// only is the n-th place of a copy, and nothing of the others.
+func only(c *fsapi.CopyPlace, n int) fsapi.CopyPlace {
+	one := fsapi.CopyPlace{Tier: c.Tier, K: c.K, M: c.M, Drives: make([]fsapi.DriveID, len(c.Drives))}
+	one.Drives[n] = c.Drives[n]
+	return one
 }
 
 // swap puts a drive in the place of the n-th one of a copy that is still as it
@@ -399,8 +480,7 @@ func swap(s *fsapi.Segment, was *fsapi.CopyPlace, n int, to fsapi.DriveID) ([]fs
 		if at < 0 || c.Drives[at] != was.Drives[n] || slices.Contains(c.Drives, to) {
 			break
 		}
-		old := fsapi.CopyPlace{Tier: c.Tier, K: c.K, M: c.M, Drives: make([]fsapi.DriveID, len(c.Drives))}
-		old.Drives[at] = c.Drives[at]
+		old := only(c, at)
 		c.Drives = slices.Clone(c.Drives)
 		c.Drives[at] = to
 		c.Verified = zeroTime

@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/blob/blobtest"
+	"github.com/strakefs/strake/internal/blob/upkeep"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
@@ -268,6 +271,53 @@ func TestEvictReadsBackFirst(t *testing.T) {
 	r.whole()
 }
 
+// What was read back once does not stand in for a hot copy while its bucket is
+// away.
+func TestNothingGoesWhileWhatStandsInIsAway(t *testing.T) {
+	r := copiesRig(t, "hot:1,cold:1", map[string]int{"hot": 1, "cold": 1, "warm": 3})
+	r.write("a", blob.Segment, random(1, 50_000))
+	id := r.segment().ID
+	r.fulfil()
+	want := func(text string) {
+		t.Helper()
+		p, err := policy.Parse("copies=" + text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.meta.ChangeSegment(t.Context(), id, func(s *fsapi.Segment) error { s.Want = p.Copies; return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want("hot:1:evictable,cold:1")
+	if err := r.up.Evict(t.Context(), id, "hot"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.up.Promote(t.Context(), id, "hot"); err != nil {
+		t.Fatal(err)
+	}
+	cold := r.segment().Copies[0].Drives[0]
+	for _, st := range []drive.State{drive.Offline, drive.Suspect} {
+		if err := r.set.SetState(cold, st); err != nil {
+			t.Fatal(err)
+		}
+		want("hot:1:evictable,cold:1")
+		if err := r.up.Evict(t.Context(), id, "hot"); !errors.Is(err, fsapi.Busy) || len(r.drives[0].Names()) != 1 {
+			t.Errorf("evicted while the cold copy is %v: %v", st, err)
+		}
+		want("cold:1") // the hot one is surplus
+		if err := r.up.Fulfil(t.Context(), id); !errors.Is(err, fsapi.Busy) || len(r.drives[0].Names()) != 1 {
+			t.Errorf("dropped while the cold copy is %v: %v", st, err)
+		}
+	}
+	if err := r.set.SetState(cold, drive.Online); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.up.Fulfil(t.Context(), id); err != nil || len(r.drives[0].Names()) != 0 {
+		t.Errorf("not dropped though the cold copy is back: %v", err)
+	}
+	r.whole()
+}
+
 // Another policy: the new copies are there before the old ones go.
 func TestSegmentsTakeAnotherLayout(t *testing.T) {
 	r := copiesRig(t, "warm:3", map[string]int{"warm": 6})
@@ -407,4 +457,66 @@ func TestPackKeepsPolicyAndOwner(t *testing.T) {
 	}
 	r.check()
 	r.checkMeta()
+}
+
+// A copy is evicted and wanted back at the same time: who writes it does not take
+// what is about to be deleted for what he was to write.
+func TestEvictAndPromoteAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := copiesRig(t, "hot:1:evictable,cold:1", map[string]int{"hot": 1, "cold": 1})
+		r.write("a", blob.Segment, random(1, 50_000))
+		r.fulfil()
+		id := r.segment().ID
+		promoted := make(chan error, 1)
+		r.drives[0].Fail = func(op, _ string) error {
+			if op == "Delete" {
+				r.drives[0].Fail = nil
+				go func() { promoted <- r.up.Promote(t.Context(), id, "hot") }()
+				synctest.Wait()
+			}
+			return nil
+		}
+		if err := r.up.Evict(t.Context(), id, "hot"); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-promoted; err != nil {
+			t.Fatal(err)
+		}
+		if s := r.segment(); len(s.Copies) != 2 {
+			t.Errorf("promoted: %+v", s.Copies)
+		}
+		r.whole()
+	})
+}
+
+// Two steps move the same part, one of which is broken off: it does not delete
+// what the other has put on record.
+func TestLeaveTwiceBrokenOff(t *testing.T) {
+	r := copiesRig(t, "warm:2+1", map[string]int{"warm": 4})
+	r.write("a", blob.Segment, random(1, 50_000))
+	r.fulfil()
+	id, from := r.segment().ID, r.segment().Copies[0].Drives[0]
+	free := r.drives[slices.IndexFunc(r.drives, func(d *blobtest.Drive) bool {
+		return !slices.Contains(r.segment().Copies[0].Drives, d.Info().ID)
+	})].Info().ID
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r.meta.before = func() { // it is about to be put on record
+		r.meta.before = nil
+		if err := r.up.Leave(t.Context(), id, from, free); err != nil {
+			t.Error(err)
+		}
+		cancel()
+	}
+	if err := r.up.Leave(ctx, id, from, free); !errors.Is(err, fsapi.Interrupted) {
+		t.Errorf("the step that was broken off says %v", err)
+	}
+	r.clock.move(48 * time.Hour)
+	if _, err := r.up.SweepOrphans(t.Context(), upkeep.GCOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(r.segment().Copies[0].Drives, free) {
+		t.Errorf("it has not left: %+v", r.segment().Copies)
+	}
+	r.whole()
 }

@@ -3,6 +3,7 @@ package upkeep_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,6 +65,38 @@ func TestSpindown(t *testing.T) {
 		t.Error("the window stayed open")
 	}
 	r.check()
+}
+
+// What is pending says what it waits for.
+func TestPendingSaysWhatItWaitsFor(t *testing.T) {
+	r := sleepyRig(t)
+	r.write("a", blob.Segment, random(1, 50_000))
+	waits := func(want string) {
+		t.Helper()
+		for _, p := range r.pending() {
+			if got := r.up.Waits(p); !strings.Contains(got, want) {
+				t.Errorf("it waits for %q, want %q", got, want)
+			}
+		}
+		if len(r.pending()) != 1 {
+			t.Errorf("%d are pending", len(r.pending()))
+		}
+	}
+	waits("its turn")
+	r.attempt()
+	waits("drives of tier cold spin down: gathered until there are 1048576 bytes")
+	waits(r.clock.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	if err := r.set.SetState(2, drive.Offline); err != nil {
+		t.Fatal(err)
+	}
+	r.clock.move(2 * time.Hour)
+	r.attempt()
+	waits("its turn") // the window is open
+	r.attempt()
+	waits("its next attempt")
+	if p := r.pending()[0]; !strings.Contains(p.Err, "archive is offline") || !p.Next.After(r.clock.Now()) {
+		t.Errorf("it failed because of %q, next at %v", p.Err, p.Next)
+	}
 }
 
 // Much to write does not wait for the hour, nor does one who waits.

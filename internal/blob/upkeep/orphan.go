@@ -182,15 +182,7 @@ func (p *part) parse() (err error) {
 
 // recorded reports whether a segment's record says that this part lies here.
 func (p *part) recorded(s *fsapi.Segment) bool {
-	for i := range s.Copies {
-		c := &s.Copies[i]
-		for n, d := range c.Drives {
-			if d == p.drive() && c.Sharded() == p.shard && (!p.shard || n == p.index) {
-				return true
-			}
-		}
-	}
-	return false
+	return names(s, p.shard, p.index, p.drive())
 }
 
 // suspect looks at one blob and does with it what its record, or that there is
@@ -264,9 +256,10 @@ func (u *Upkeep) unless(ctx context.Context, p *part, err error, r *OrphanReport
 	return nil
 }
 
-// deletePartOf deletes a blob that was proven dead.
+// deletePartOf deletes a blob that was proven dead, even when ctx has ended: a
+// call that nobody waits for might take place when the part is there again.
 func (u *Upkeep) deletePartOf(ctx context.Context, p *part, r *OrphanReport) error {
-	if err := notGone(p.d.Delete(ctx, p.blob.Name)); err != nil {
+	if err := notGone(p.d.Delete(context.WithoutCancel(ctx), p.blob.Name)); err != nil {
 		return err
 	}
 	r.Deleted++

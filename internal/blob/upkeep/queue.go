@@ -2,7 +2,6 @@ package upkeep
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -253,7 +252,7 @@ func (u *Upkeep) Attempt(ctx context.Context, p meta.Pending) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	next := u.o.Clock.Now().Add(backoff(p.Attempts))
+	next := u.o.Clock.Now().Add(u.backoff(p.Attempts))
 	if nerr := u.o.Meta.PendingFailed(ctx, p.Segment, next, err); nerr != nil && ctx.Err() == nil {
 		u.o.Log.Error("a failed copy cannot be noted", "segment", p.Segment, "err", nerr)
 	}
@@ -262,7 +261,7 @@ func (u *Upkeep) Attempt(ctx context.Context, p meta.Pending) error {
 }
 
 // backoff grows with the attempts that failed, with jitter.
-func backoff(attempts int) time.Duration {
+func (u *Upkeep) backoff(attempts int) time.Duration {
 	d := min(queueBackoff<<min(attempts, 20), queueLongest)
-	return d/2 + rand.N(d/2)
+	return d/2 + time.Duration(u.o.Rand(int64(d/2)))
 }

@@ -261,7 +261,7 @@ func (u *Upkeep) ageOut(s *fsapi.Segment, w fsapi.CopySpec) time.Time {
 // evict is Evict for tiering: what cannot go is said and passed over. count is
 // raised beside Evicted.
 func (u *Upkeep) evict(ctx context.Context, s *fsapi.Segment, tier string, r *TierReport, count *int) {
-	verified := verifiedPinned(s, fsapi.TierRank(tier)) != nil
+	verified := u.verifiedPinned(s, fsapi.TierRank(tier)) != nil
 	err := u.Evict(ctx, s.ID, tier)
 	switch {
 	case err == nil:

@@ -28,6 +28,7 @@ package upkeep
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -125,6 +126,10 @@ type Options struct {
 
 	Tiering Tiering
 
+	// Rand jitters retries: a number below n. Nil is the runtime's source. It may
+	// be called concurrently.
+	Rand func(n int64) int64
+
 	Clock clock.Clock  // clock.Real
 	Log   *slog.Logger // discards
 }
@@ -152,6 +157,9 @@ func (o *Options) defaults() {
 	o.Tiering.defaults()
 	if o.LiveRatio == 0 {
 		o.LiveRatio = 0.5
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Int64N
 	}
 	if o.Clock == nil {
 		o.Clock = clock.Real

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +23,9 @@ type call struct {
 	idle bool
 	// always: it is made whatever state the drive is in.
 	always bool
+	// changes are the blobs that are there or not because of it. While one that
+	// was left behind may yet change a blob, no other call does.
+	changes []string
 
 	probe bool // it tries a suspect drive
 	start time.Time
@@ -37,6 +42,9 @@ func (c *call) begin(ctx context.Context) (err error) {
 	}
 	if n := c.d.stuck.Load(); n >= int64(c.d.opts.MaxStuck) {
 		return c.errorf(fsapi.NoDevice, "too many calls have not come back; nothing was tried")
+	}
+	if c.d.doubtful.any(c.changes) {
+		return c.errorf(fsapi.TimedOut, "an earlier call that changes it has not come back, and may take place yet; nothing was tried")
 	}
 	if c.probe, err = c.d.breaker.admit(c.start); err != nil {
 		return c.errorf(fsapi.NoDevice, err.Error())
@@ -66,11 +74,42 @@ func (c *call) late() error {
 	return c.errorf(fsapi.TimedOut, "no answer within "+c.limit.String()+"; the call may take place yet")
 }
 
+// doubtful are blobs that calls which were left behind may yet change. Safe for
+// concurrent use.
+type doubtful struct {
+	mu    sync.Mutex
+	calls map[string]int // by blob; guarded by mu
+}
+
+func (b *doubtful) any(blobs []string) bool {
+	if len(blobs) == 0 {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(blobs, func(name string) bool { return b.calls[name] > 0 })
+}
+
+// add counts calls, by more or less.
+func (b *doubtful) add(blobs []string, n int) {
+	if len(blobs) == 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, name := range blobs {
+		if b.calls[name] += n; b.calls[name] == 0 {
+			delete(b.calls, name)
+		}
+	}
+}
+
 // flight is a call in its goroutine: it comes back or is left behind, whichever
 // is first.
 type flight struct {
-	d     *Drive
-	state atomic.Int32
+	d       *Drive
+	changes []string
+	state   atomic.Int32
 }
 
 const (
@@ -82,11 +121,18 @@ const (
 // leave leaves the call behind, unless it has come back.
 func (f *flight) leave() bool {
 	f.d.stuck.Add(1)
+	f.d.doubtful.add(f.changes, 1)
 	if f.state.CompareAndSwap(flying, left) {
 		return true
 	}
-	f.d.stuck.Add(-1)
+	f.back()
 	return false
+}
+
+// back is the end of a call that was left behind.
+func (f *flight) back() {
+	f.d.doubtful.add(f.changes, -1)
+	f.d.stuck.Add(-1)
 }
 
 // land comes back, unless the call was left behind.
@@ -94,7 +140,7 @@ func (f *flight) land() bool {
 	if f.state.CompareAndSwap(flying, landed) {
 		return true
 	}
-	f.d.stuck.Add(-1)
+	f.back()
 	return false
 }
 
@@ -117,7 +163,7 @@ func fly[T any](ctx context.Context, c call, below func(context.Context) (T, err
 	}
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
-	f := &flight{d: c.d}
+	f := &flight{d: c.d, changes: c.changes}
 	back := make(chan answer[T], 1)
 	go func() {
 		v, err := below(inner)

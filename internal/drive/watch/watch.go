@@ -12,7 +12,11 @@
 // at most Options.MaxStuck of them beyond the calls that were running when the
 // drive began to hang. Close does not wait for them.
 //
-// Locks: breaker.mu and op.mu, each alone, never during calls; breaker.telling
+// A call that was left behind may take place at any later time: a deletion after
+// the blob was written again, say. Until it has come back every other call that
+// would change the same blob is refused.
+//
+// Locks: breaker.mu, doubtful.mu and op.mu, each alone, never during calls; breaker.telling
 // before breaker.mu, held while subscribers are told.
 package watch
 
@@ -95,7 +99,9 @@ type Drive struct {
 	breaker breaker
 	ops     [opCount]meter
 	stuck   atomic.Int64
-	buffers sync.Pool // of *[]byte
+	// doubtful says of which blobs stuck calls leave open what becomes of them.
+	doubtful doubtful
+	buffers  sync.Pool // of *[]byte
 }
 
 var (
@@ -106,7 +112,7 @@ var (
 // New decorates d, which is taken to be online.
 func New(d drive.Drive, o Options) *Drive {
 	o.fill()
-	w := &Drive{below: d, opts: o}
+	w := &Drive{below: d, opts: o, doubtful: doubtful{calls: map[string]int{}}}
 	w.breaker.opts = &w.opts
 	w.breaker.status.Since = o.Clock.Now()
 	return w
@@ -174,7 +180,7 @@ type none struct{}
 
 // Delete implements drive.Drive.
 func (d *Drive) Delete(ctx context.Context, name string) error {
-	_, err := run(ctx, call{d: d, op: Delete, name: name, limit: d.opts.Other}, func(ctx context.Context) (none, error) {
+	_, err := run(ctx, call{d: d, op: Delete, name: name, limit: d.opts.Other, changes: []string{name}}, func(ctx context.Context) (none, error) {
 		return none{}, d.below.Delete(ctx, name)
 	}, nil)
 	return err
@@ -183,8 +189,8 @@ func (d *Drive) Delete(ctx context.Context, name string) error {
 // DeleteMany implements drive.BatchDeleter. It may take as long as a Commit for
 // every 100 names begun.
 func (d *Drive) DeleteMany(ctx context.Context, names []string) error {
-	c := call{d: d, op: Delete, name: "many", limit: d.opts.Commit * time.Duration(1+len(names)/100)}
 	names = append([]string(nil), names...)
+	c := call{d: d, op: Delete, name: "many", limit: d.opts.Commit * time.Duration(1+len(names)/100), changes: names}
 	_, err := run(ctx, c, func(ctx context.Context) (none, error) {
 		return none{}, drive.DeleteMany(ctx, d.below, names)
 	}, nil)
@@ -201,7 +207,7 @@ func (d *Drive) Replace(ctx context.Context, name string, data []byte) error {
 	if len(data) <= drive.MaxReplace { // else it is refused
 		data = append([]byte(nil), data...)
 	}
-	_, err := run(ctx, call{d: d, op: Replace, name: name, limit: d.opts.Commit}, func(ctx context.Context) (none, error) {
+	_, err := run(ctx, call{d: d, op: Replace, name: name, limit: d.opts.Commit, changes: []string{name}}, func(ctx context.Context) (none, error) {
 		return none{}, d.below.Replace(ctx, name, data)
 	}, nil)
 	if err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -247,6 +248,42 @@ func TestWriterHangs(t *testing.T) {
 
 // TestBufferIsTheCallers does not write into the buffer of a read that was given
 // up.
+// A deletion that nobody waits for any more may come after the blob was written
+// again: nobody writes it until then.
+func TestNothingOvertakesWhatWasLeftBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		d, h := made(t, short)
+		must(t, d.Replace(ctx, "other", []byte("one")))
+		h.hang()
+		if err := d.Delete(ctx, "x"); !errors.Is(err, fsapi.TimedOut) {
+			t.Fatal(err)
+		}
+		h.mu.Lock()
+		was := h.let
+		h.let = nil // later calls answer
+		h.mu.Unlock()
+		for what, err := range map[string]error{
+			"write":   drivetest.Put(ctx, d, "x", []byte("again"), 0, 2),
+			"replace": d.Replace(ctx, "x", []byte("again")),
+			"delete":  d.Delete(ctx, "x"),
+			"deletes": d.DeleteMany(ctx, []string{"y", "x"}),
+		} {
+			if !errors.Is(err, fsapi.TimedOut) {
+				t.Errorf("%s while a deletion is on its way: %v", what, err)
+			}
+		}
+		must(t, d.Delete(ctx, "other"))
+		close(was)
+		synctest.Wait()
+		must(t, drivetest.Put(ctx, d, "x", []byte("again"), 0, 2))
+		p := make([]byte, 5)
+		if n, err := d.ReadAt(ctx, "x", 0, p); n != 5 || err != nil && !errors.Is(err, io.EOF) {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+	})
+}
+
 func TestBufferIsTheCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, h := made(t, short)

@@ -23,7 +23,8 @@ type writer struct {
 
 // Create implements drive.Drive.
 func (d *Drive) Create(ctx context.Context, name string, size int64) (drive.Writer, error) {
-	in, err := run(ctx, call{d: d, op: Create, name: name, limit: d.opts.Other, idle: true}, func(below context.Context) (drive.Writer, error) {
+	c := call{d: d, op: Create, name: name, limit: d.opts.Other, idle: true, changes: []string{name}}
+	in, err := run(ctx, c, func(below context.Context) (drive.Writer, error) {
 		// The writer outlives the call, and with it what it was told of ctx.
 		return d.below.Create(ctx, name, size)
 	}, func(w drive.Writer) {
@@ -69,7 +70,7 @@ func (w *writer) Write(p []byte) (int, error) {
 
 // Commit implements drive.Writer.
 func (w *writer) Commit(ctx context.Context) error {
-	_, err := w.do(ctx, call{d: w.d, op: Commit, name: w.name, limit: w.d.opts.Commit}, func(below context.Context) (int, error) {
+	_, err := w.do(ctx, call{d: w.d, op: Commit, name: w.name, limit: w.d.opts.Commit, changes: []string{w.name}}, func(below context.Context) (int, error) {
 		return 0, w.in.Commit(below)
 	})
 	if err != nil && w.lost == nil {
