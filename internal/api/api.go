@@ -38,6 +38,24 @@ type Metadata struct {
 	BackupSeq uint64 `json:"backup_seq"`
 }
 
+// MetaBackup asks for a backup of all metadata in a place: the absolute path of a
+// directory or the URL of a bucket, which holds nothing else.
+type MetaBackup struct {
+	To string `json:"to"`
+}
+
+// MetaBackedUp says what a backup holds, as it was read back.
+type MetaBackedUp struct {
+	Place string    `json:"place"`
+	AsOf  time.Time `json:"as_of"` // of the newest change in it
+	Seq   uint64    `json:"seq"`   // its batch
+}
+
+// MetaDump asks for all metadata. Encrypt seals it with the key of the store.
+type MetaDump struct {
+	Encrypt bool `json:"encrypt,omitempty"`
+}
+
 // WriteState is what has been written but not yet reached a segment. Bytes.
 type WriteState struct {
 	DirtyBytes   int64 `json:"dirty_bytes"`

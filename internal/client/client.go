@@ -114,6 +114,20 @@ func Call[Resp any](ctx context.Context, c *Client, method, path string, req any
 	return out, nil
 }
 
+// Download is a request whose answer is bytes, which go to w. An answer that the
+// server could not finish is an error.
+func (c *Client) Download(ctx context.Context, path string, req any, w io.Writer) error {
+	resp, err := c.send(ctx, http.MethodGet, path, req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return fsapi.Wrap(fsapi.IO, err, "receive the server's answer")
+	}
+	return nil
+}
+
 // Follow is Call for an endpoint that streams; fn gets each value.
 func Follow[Event any](ctx context.Context, c *Client, method, path string, req any, fn func(Event) error) error {
 	resp, err := c.send(ctx, method, path, req)

@@ -266,3 +266,15 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestBackupPlaces(t *testing.T) {
+	c, err := Parse([]byte("[backup]\nto = [\"/mnt/${WHICH}\", \"s3://b/p\"]\n"), env(map[string]string{"WHICH": "usb"}))
+	if diff := cmp.Diff([]string{"/mnt/usb", "s3://b/p"}, c.Backup.To); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	for _, bad := range []string{`"/a"`, `["a"]`, `["/a", "/a"]`, `[1]`, `["${NOT}"]`} {
+		if _, err := Parse([]byte("[backup]\nto = "+bad+"\n"), env(nil)); !errors.Is(err, fsapi.Invalid) || !strings.Contains(err.Error(), "backup.to") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}

@@ -40,6 +40,7 @@ func (ds *drives) add(ctx context.Context, req api.DriveAdd) (fsapi.DriveID, err
 		return 0, err
 	}
 	if err := ds.start(ctx, rec); err != nil {
+		ds.forget(rec.ID)
 		return 0, err
 	}
 	if err := ds.n.meta.PutDrive(ctx, rec); err != nil {

@@ -65,13 +65,18 @@ func (n *Node) openDrives(ctx context.Context, mode openMode) error {
 	return nil
 }
 
-// drop undoes start.
-func (ds *drives) drop(id fsapi.DriveID) error {
+// forget takes a drive that is not open off the table.
+func (ds *drives) forget(id fsapi.DriveID) {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	delete(ds.recs, id)
 	delete(ds.errs, id)
 	delete(ds.watched, id)
+}
+
+// drop undoes start.
+func (ds *drives) drop(id fsapi.DriveID) error {
+	ds.forget(id)
 	d, err := ds.set.Remove(id)
 	if err != nil {
 		return err

@@ -47,6 +47,8 @@ type Node struct {
 	ships   metaCopies
 	state   *bucketState // nil: the metadata is on this machine
 	keyFS   osfs.FS      // for the keyring's file
+	asked   keyring.KEK  // the password that a person is asked for; nil: nobody
+	backups *backups
 	tokens  *tokens
 	trace   *trace.Log
 	metrics *telemetry.Registry
@@ -71,12 +73,18 @@ const (
 
 // openNode opens every layer up to the volumes, without starting loops or
 // doors. On an error everything is closed again.
-func openNode(ctx context.Context, cfg config.Config, log *slog.Logger, mode openMode) (n *Node, err error) {
+func openNode(ctx context.Context, cfg config.Config, log *slog.Logger, mode openMode) (*Node, error) {
+	return openNodeAsking(ctx, cfg, log, mode, nil)
+}
+
+// openNodeAsking is openNode where a person may be asked for the password.
+func openNodeAsking(ctx context.Context, cfg config.Config, log *slog.Logger, mode openMode, asked keyring.KEK) (n *Node, err error) {
 	n = &Node{
 		cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, log: log, clock: clock.Real, started: time.Now(),
 		trace: trace.NewLog(), metrics: telemetry.NewRegistry(), budget: vfs.NewBudget(int64(cfg.Write.Dirty)),
 	}
-	n.remote.n, n.keyFS = n, n.fs
+	n.remote.n, n.keyFS, n.asked = n, n.fs, asked
+	n.backups = newBackups(n)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.closeLayers())
@@ -226,6 +234,7 @@ func (n *Node) startBackground(ctx context.Context) error {
 	if n.ships, err = n.newShipper(); err != nil {
 		return err
 	}
+	n.startBackups(ctx)
 	n.run(ctx, "drives", n.drives.mind)
 	n.run(ctx, "upkeep", func(ctx context.Context) error { n.upkeep.Run(ctx); return nil })
 	n.run(ctx, "checkpoints", n.ships.Run)

@@ -48,6 +48,7 @@ func (s *server) status(ctx context.Context, _ api.Empty) (api.Status, error) {
 	case kv.Failure != nil:
 		out.Problems = append(out.Problems, fmt.Sprintf("metadata in %s: changes are refused until its log can be written: %v", n.at.dir, kv.Failure))
 	}
+	out.Problems = append(out.Problems, n.backups.problems(n.ships.Status())...)
 	out.Problems = append(out.Problems, n.upkeepProblems()...)
 	out.Write.DirtyBytes = n.budget.Used()
 	if out.Write.JournalBytes, err = n.meta.JournalBytes(ctx); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/drive/bucket"
 	"github.com/strakefs/strake/internal/drive/drivetest"
+	"github.com/strakefs/strake/internal/drive/identity"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/object"
 	"github.com/strakefs/strake/internal/object/mem"
@@ -175,5 +176,31 @@ func TestOpenAndInitRefuse(t *testing.T) {
 	}
 	if err := bucket.Init(ctx, store(t, b), bucket.Identity{ID: testID}); !errors.Is(err, fsapi.NotEmpty) {
 		t.Errorf("init of a bucket in use: %v", err)
+	}
+}
+
+// TestOwner: of two stores that open one drive the second is refused, until it
+// takes the drive over or the first has released it.
+func TestOwner(t *testing.T) {
+	for name, o := range map[string]mem.Options{"conditions": {}, "none": {IgnoreConditions: true, IgnoreInParts: true}} {
+		t.Run(name, func(t *testing.T) {
+			b := mem.New(o)
+			mine, other := &identity.Owner{Store: identity.StoreID{1}, Host: "a"}, &identity.Owner{Store: identity.StoreID{2}, Host: "b"}
+			must(t, made(t, bucket.Options{Store: store(t, b)}).Close()) // by a release that knew no owners
+			must(t, opened(t, bucket.Options{Store: store(t, b), Owner: mine}).Close())
+			must(t, opened(t, bucket.Options{Store: store(t, b), Owner: mine}).Close())
+			if _, err := bucket.Open(t.Context(), bucket.Options{Store: store(t, b), Owner: other}); !errors.Is(err, fsapi.Busy) {
+				t.Errorf("another store's drive is opened: %v", err)
+			}
+			must(t, opened(t, bucket.Options{Store: store(t, b), Owner: other, TakeOver: true}).Close())
+			if _, err := bucket.Open(t.Context(), bucket.Options{Store: store(t, b), Owner: mine}); !errors.Is(err, fsapi.Busy) {
+				t.Errorf("a drive that was taken over is opened: %v", err)
+			}
+			must(t, bucket.Release(t.Context(), store(t, b)))
+			must(t, opened(t, bucket.Options{Store: store(t, b), Owner: mine}).Close())
+			if _, err := bucket.Open(t.Context(), bucket.Options{Store: store(t, b), Role: identity.Backup}); !errors.Is(err, fsapi.Invalid) {
+				t.Errorf("a drive is opened as a place of backups: %v", err)
+			}
+		})
 	}
 }

@@ -5,8 +5,8 @@
 //
 // Layout: a blob is the file of its name below the root. Names of blobs have no
 // part that starts with a dot; .strake holds what is not a blob: drive (the
-// identity), lock (held while open), tmp (blobs being written, emptied at
-// Open).
+// identity), owner (the store it belongs to), lock (held while open), tmp (blobs
+// being written, emptied at Open).
 //
 // Locks: Drive.mu guards descriptors and commits in progress and is never held
 // during I/O; writer.mu comes before it. Goroutines: a writer has at most one,
@@ -27,6 +27,7 @@ import (
 	"syscall"
 
 	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/drive/identity"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/osfs"
 )
@@ -34,6 +35,7 @@ import (
 const (
 	privateDir   = ".strake"
 	identityFile = "drive"
+	ownerFile    = "owner"
 	lockFile     = "lock"
 	tempDir      = "tmp"
 )
@@ -65,6 +67,12 @@ type Options struct {
 	Path string
 	// Expect is the id the directory must have; zero: any.
 	Expect fsapi.DriveID
+	// Role is what it must be for; "": a drive.
+	Role identity.Role
+	// Owner is the store that it must belong to, and belongs to from now on if it
+	// belongs to none; nil: any. TakeOver: whichever it belongs to.
+	Owner    *identity.Owner
+	TakeOver bool
 	// Name, Tier and Domain go into Info.
 	Name, Tier, Domain string
 	// Spindown goes there, too.
@@ -143,6 +151,9 @@ func Open(o Options) (*Drive, error) {
 	if o.Expect != 0 && o.Expect != id.ID {
 		return nil, fsapi.Errorf(fsapi.Stale, "%s holds drive %s, not %s: another disk is mounted there", o.Path, id.ID, o.Expect)
 	}
+	if err := id.Is(o.Role, o.Path); err != nil {
+		return nil, err
+	}
 	d := &Drive{
 		opts: o, fs: o.FS,
 		info: drive.Info{ID: id.ID, Name: o.Name, Kind: "dir", Where: o.Path, Tier: o.Tier, Domain: o.Domain, Spindown: o.Spindown},
@@ -155,7 +166,7 @@ func Open(o Options) (*Drive, error) {
 	if err := d.takeLock(); err != nil {
 		return nil, err
 	}
-	if err := d.clearTemps(); err != nil {
+	if err := errors.Join(d.claim(), d.clearTemps()); err != nil {
 		return nil, errors.Join(err, d.unlock())
 	}
 	d.direct = o.Write == WriteDirect && d.probeDirect()

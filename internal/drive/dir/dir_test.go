@@ -12,6 +12,7 @@ import (
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/drive/dir"
 	"github.com/strakefs/strake/internal/drive/drivetest"
+	"github.com/strakefs/strake/internal/drive/identity"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/osfs"
 )
@@ -137,5 +138,34 @@ func TestDriveThatIsNotThere(t *testing.T) {
 	}
 	if _, err := d.Stat(ctx, "a/b"); !errors.Is(err, fsapi.NotExist) {
 		t.Errorf("back again: %v", err)
+	}
+}
+
+// TestOwner: of two stores that open one drive in turns the second is refused,
+// until it takes the drive over or the first has released it.
+func TestOwner(t *testing.T) {
+	m := osfs.NewMem(osfs.MemOptions{})
+	mine, other := &identity.Owner{Store: identity.StoreID{1}, Host: "a"}, &identity.Owner{Store: identity.StoreID{2}, Host: "b"}
+	at := dir.Options{FS: m, Path: "/drive"}
+	with := func(o *identity.Owner, takeOver bool) dir.Options {
+		at := at
+		at.Owner, at.TakeOver = o, takeOver
+		return at
+	}
+	must(t, made(t, at).Close()) // by a release that knew no owners
+	must(t, opened(t, with(mine, false)).Close())
+	must(t, opened(t, with(mine, false)).Close())
+	if _, err := dir.Open(with(other, false)); !errors.Is(err, fsapi.Busy) {
+		t.Errorf("another store's drive is opened: %v", err)
+	}
+	must(t, opened(t, with(other, true)).Close())
+	if _, err := dir.Open(with(mine, false)); !errors.Is(err, fsapi.Busy) {
+		t.Errorf("a drive that was taken over is opened: %v", err)
+	}
+	must(t, dir.Release(m, "/drive"))
+	must(t, opened(t, with(mine, false)).Close())
+	at.Role = identity.Backup
+	if _, err := dir.Open(at); !errors.Is(err, fsapi.Invalid) {
+		t.Errorf("a drive is opened as a place of backups: %v", err)
 	}
 }
