@@ -139,16 +139,20 @@ func (r *rebuild) enter(ctx context.Context, open func() error) error {
 
 func (r *rebuild) openDrives(ctx context.Context, from []string) error {
 	if len(from) == 0 {
-		names, err := r.fs.ReadDir(filepath.Dir(r.at.mainDrive()))
-		if err != nil {
-			return fsapi.Errorf(fsapi.NotExist, "the data directory has no drives inside: name their directories and buckets with --drive: %w", err)
+		inside := filepath.Dir(r.at.mainDrive())
+		names, err := r.fs.ReadDir(inside)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fsapi.Wrap(fsapi.IO, err, "look into "+inside)
 		}
 		for _, name := range names {
-			from = append(from, filepath.Join(filepath.Dir(r.at.mainDrive()), name))
+			from = append(from, filepath.Join(inside, name))
 		}
 		for _, d := range r.cfg.Drives {
 			from = append(from, d.Path)
 		}
+	}
+	if len(from) == 0 {
+		return fsapi.Errorf(fsapi.NotExist, "neither the data directory nor the configuration has drives: name their directories and buckets with --drive")
 	}
 	for _, path := range from {
 		d, err := r.openPlace(ctx, path)
