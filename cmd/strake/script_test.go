@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,6 +43,7 @@ func TestScripts(t *testing.T) {
 			"now":        now,
 			"s3":         startS3,
 			"waittiers":  waitTiers,
+			"waitjob":    waitJob,
 		},
 	})
 }
@@ -69,6 +71,23 @@ func waitTiers(ts *testscript.TestScript, _ bool, args []string) {
 		time.Sleep(50 * time.Millisecond) // another process: there is nothing to wait on
 	}
 	ts.Fatalf("%s is not on the tiers of mask %s: %s", args[0], args[1], ts.ReadFile("stdout"))
+}
+
+// waitJob KIND ARG STATE waits until there is a job of a kind, with an argument, in a
+// state. What is said of it then is the output.
+func waitJob(ts *testscript.TestScript, _ bool, args []string) {
+	for range 600 {
+		ts.Check(ts.Exec("strake", "job", "list", "--all"))
+		for _, line := range strings.Split(ts.ReadFile("stdout"), "\n") {
+			f := strings.Fields(line)
+			if len(f) > 1 && f[1] == args[0] && slices.Contains(f, args[1]) && slices.Contains(f, args[2]) {
+				ts.Check(ts.Exec("strake", "job", "show", f[0]))
+				return
+			}
+		}
+		time.Sleep(50 * time.Millisecond) // another process: there is nothing to wait on
+	}
+	ts.Fatalf("no job %s %s is %s: %s", args[0], args[1], args[2], ts.ReadFile("stdout"))
 }
 
 // firstField VAR PATTERN sets VAR to the first field of the line of the last

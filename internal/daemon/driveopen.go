@@ -162,6 +162,10 @@ func (ds *drives) start(ctx context.Context, rec meta.DriveRecord) error {
 		return err
 	}
 	ds.watched[rec.ID] = o.watch
+	if o.unclean != nil {
+		ds.unclean[rec.ID] = o.unclean
+		ds.observed(rec.ID)
+	}
 	return ds.set.SetState(rec.ID, wantedState(rec))
 }
 
@@ -199,10 +203,12 @@ func (ds *drives) tryStart(ctx context.Context, rec meta.DriveRecord, patience t
 	return late
 }
 
-// opened is an open drive and the decorator that watches it.
+// opened is an open drive and the decorator that watches it. unclean is not nil
+// where it was not detached cleanly.
 type opened struct {
-	top   drive.Drive
-	watch *watch.Drive
+	top     drive.Drive
+	watch   *watch.Drive
+	unclean drive.Attached
 }
 
 // Bounds of what each kind of drive is asked at a time.
@@ -219,6 +225,11 @@ func (ds *drives) open(ctx context.Context, rec meta.DriveRecord) (opened, error
 	}
 	id := rec.ID
 	o := opened{watch: watch.New(base, patience(rec, func(watch.Change) { ds.observed(id) }))}
+	if a, ok := base.(drive.Attached); ok {
+		if _, risk := a.AtRisk(); risk {
+			o.unclean = a
+		}
+	}
 	below := drive.Drive(o.watch)
 	if ds.n.state != nil {
 		below = lawful{o.watch, ds.n.state.engine.CheckFence}

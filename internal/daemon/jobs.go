@@ -97,7 +97,7 @@ func (n *Node) jobArgs(ctx context.Context, kind string, args []string) ([]strin
 // driveArg is which argument of a kind of job is a drive; -1: none.
 func driveArg(kind string) int {
 	switch kind {
-	case upkeep.JobRepair, upkeep.JobEvacuate:
+	case upkeep.JobRepair, upkeep.JobEvacuate, upkeep.JobVerify:
 		return 0
 	case upkeep.JobScrub:
 		return 1

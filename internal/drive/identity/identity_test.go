@@ -72,6 +72,34 @@ func TestOwnerText(t *testing.T) {
 	}
 }
 
+func TestAttachmentText(t *testing.T) {
+	for _, a := range []Attachment{{}, {Clean: true, Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}} {
+		text := AppendAttachment(nil, a)
+		if got, err := ParseAttachment(text); err != nil || got != a {
+			t.Errorf("%q is parsed as %v, %v", text, got, err)
+		}
+		for i := range len(text) * 8 {
+			bad := bytes.Clone(text)
+			bad[i/8] ^= 1 << (i % 8)
+			if _, err := ParseAttachment(bad); fsapi.KindOf(err) != fsapi.Corrupt {
+				t.Errorf("bit %d flipped: %v", i, err)
+			}
+		}
+	}
+}
+
+func FuzzParseAttachment(f *testing.F) {
+	f.Add(AppendAttachment(nil, Attachment{Clean: true}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if body, _, ok := cutLast(b); ok {
+			b = append(bytes.Clone(body), "crc32c "+hex8(checksum(body))+"\n"...)
+		}
+		if a, err := ParseAttachment(b); err == nil && !bytes.Equal(AppendAttachment(nil, a), b) {
+			t.Errorf("%q is accepted as %v, which is written otherwise", b, a)
+		}
+	})
+}
+
 func FuzzParseOwner(f *testing.F) {
 	f.Add(AppendOwner(nil, Owner{Store: StoreID{1}, Host: "host"}))
 	f.Add([]byte("strake owner 1\nstore \nhost \nsince \ncrc32c 00000000\n"))
