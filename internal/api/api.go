@@ -159,6 +159,8 @@ type DriveAdd struct {
 	Tier    string `json:"tier,omitempty"`
 	Domain  string `json:"domain,omitempty"`
 	Reserve int64  `json:"reserve,omitempty"`
+	// TakeOver claims a place that belongs to another store.
+	TakeOver bool `json:"take_over,omitempty"`
 	DriveLimits
 }
 
@@ -208,6 +210,8 @@ type DriveSet struct {
 	Deadline *time.Duration `json:"deadline_ns,omitempty"`
 	Spindown *bool          `json:"spindown,omitempty"`
 	Cache    *int64         `json:"cache,omitempty"`
+	// TakeOver claims its place back from another store.
+	TakeOver bool `json:"take_over,omitempty"`
 }
 
 // Drives is a list of drives.
