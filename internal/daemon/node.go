@@ -236,11 +236,12 @@ func (n *Node) startBackground(ctx context.Context) error {
 	}
 	n.startBackups(ctx)
 	n.run(ctx, "drives", n.drives.mind)
-	n.run(ctx, "upkeep", func(ctx context.Context) error { n.upkeep.Run(ctx); return nil })
-	n.run(ctx, "checkpoints", n.ships.Run)
-	n.run(ctx, "log flush", n.flushLog)
-	n.run(ctx, "volumes", n.volumes.reclaim)
-	n.run(ctx, "schedules", n.keepSchedules)
+	writing, fenced := context.WithCancel(ctx)
+	n.run(ctx, "log flush", func(ctx context.Context) error { defer fenced(); return n.flushLog(ctx) })
+	n.run(writing, "upkeep", func(ctx context.Context) error { n.upkeep.Run(ctx); return nil })
+	n.run(writing, "checkpoints", n.ships.Run)
+	n.run(writing, "volumes", n.volumes.reclaim)
+	n.run(writing, "schedules", n.keepSchedules)
 	return nil
 }
 
@@ -253,27 +254,36 @@ const logFlushEvery = time.Second
 const bucketFlushEvery = 5 * time.Second
 
 // flushLog makes the log durable now and then, for those who do not fsync. Where
-// that fails it says so once, and when it has ended.
+// that fails it says so once, and when it has ended. It returns when another has
+// taken over, which the engine has said: nothing that writes need go on then.
 func (n *Node) flushLog(ctx context.Context) error {
 	failing, every := false, logFlushEvery
 	if n.state != nil {
 		every = bucketFlushEvery
 	}
-	for {
+	for waited := time.Duration(0); ; {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-n.clock.After(every):
+		case <-n.clock.After(logFlushEvery):
 		}
 		err := n.engine.Stats().Failure
-		if n.engine.DurableSeq() < n.engine.LastSeq() {
-			err = n.engine.Sync(ctx)
+		waited += logFlushEvery
+		tried := waited >= every
+		if tried {
+			waited = 0
+			if n.engine.DurableSeq() < n.engine.LastSeq() {
+				err = n.engine.Sync(ctx)
+			}
 		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case err == nil && !tried:
+			continue // nothing is known of how a write would fare
 		case errors.Is(err, fsapi.Fenced):
-			return err // for good
+			n.log.Warn("this server is read-only until it is started again, and then takes over in turn")
+			return nil
 		case err != nil && !failing:
 			n.log.Error("the metadata log cannot be written: changes are refused until it can", "err", err)
 		case err == nil && failing:
@@ -281,6 +291,15 @@ func (n *Node) flushLog(ctx context.Context) error {
 		}
 		failing = err != nil
 	}
+}
+
+// fenced says that another server has taken the store over: this one answers from
+// what it knows, and writes nothing. nil: it has not, as far as is known.
+func (n *Node) fenced() error {
+	if err := n.engine.Stats().Failure; errors.Is(err, fsapi.Fenced) {
+		return err
+	}
+	return nil
 }
 
 // Close stops the loops, writes everything back, brings the drives' copies of

@@ -160,6 +160,9 @@ func (s *server) isReady() error {
 	if !s.ready.Load() {
 		return errors.New("starting or stopping")
 	}
+	if err := s.n.fenced(); err != nil {
+		return fsapi.Errorf(fsapi.Fenced, "this server writes no more: %w", err)
+	}
 	return s.mounts.check()
 }
 

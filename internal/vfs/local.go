@@ -49,6 +49,7 @@ type Local struct {
 	stop   chan struct{}  // closed by Close: workers but flushers end
 	tasks  sync.WaitGroup // flushers, workers, launched flights
 	closed atomic.Bool
+	fenced atomic.Bool // that nothing can be stored any more was said
 }
 
 var (

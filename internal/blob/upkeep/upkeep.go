@@ -234,6 +234,7 @@ type step struct {
 	every time.Duration
 	last  time.Time
 	do    func(context.Context) error
+	said  string // the error of the last time; "" where it went well
 }
 
 // steps are those of each goroutine.
@@ -278,7 +279,25 @@ func (u *Upkeep) runDue(ctx context.Context, s *step) {
 		return
 	}
 	s.last = now
-	if err := s.do(ctx); err != nil && ctx.Err() == nil {
-		u.o.Log.Error("an upkeep step failed; it is tried again when it is due", "step", s.name, "err", err)
+	err := s.do(ctx)
+	if ctx.Err() == nil {
+		s.said = u.say(s.said, err, "an upkeep step failed; it is tried again when it is due", "step", s.name)
 	}
+}
+
+// say logs an error that was not said the last time, and that it is over. It is
+// what to call it with the next time.
+func (u *Upkeep) say(said string, err error, msg string, args ...any) string {
+	now := ""
+	if err != nil {
+		now = err.Error()
+	}
+	switch {
+	case now == said:
+	case err != nil:
+		u.o.Log.Error(msg, append(args, "err", err)...)
+	default:
+		u.o.Log.Info("what failed goes well again", append(args, "failed", said)...)
+	}
+	return now
 }
