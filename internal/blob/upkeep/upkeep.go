@@ -17,10 +17,12 @@
 // others write it, one starts jobs when they are due or a drive's state calls
 // for them, and one runs jobs, each in a goroutine of its own; a job that moves
 // segments has up to Copiers others while it does. Packing, getting rid of
-// things, tiering and scrubbing have a turn each, which a step or job of that kind holds
-// while it works. Turns are never held together. The lock order is
+// things, tiering, scrubbing and encrypting anew have a turn each, which a step or job of that kind holds
+// while it works. Turns are never held together, but that encrypting anew packs and
+// gets rid of things. The lock order is
 //
-//	a turn
+//	the turn of encrypting anew
+//	 a turn
 //	  a claim on a segment    see claims; two are never held together
 //	    pacers, queue, watch, wanted room, gathered writes, job.Runner    leaves
 package upkeep
@@ -163,22 +165,23 @@ func (o *Options) defaults() {
 
 // Upkeep does the steps. Safe for concurrent use; they take turns.
 type Upkeep struct {
-	o       Options
-	packing turn // Pack
-	ridding turn // Sweep, Compact, Collect, SweepOrphans, GC
-	looking turn // Scrub
-	tiering turn // TierOnce
-	pace    *pacer
-	queue   *queue
-	claims  *claims
-	watch   *watch
-	runner  *job.Runner
-	tier    tierState
-	gather  gatherer
-	started time.Time
-	journal int64        // bytes in the journal when packLarge looked; its own
-	futile  atomic.Int64 // when a compaction last achieved nothing, in Unix nanoseconds
-	count   counters
+	o        Options
+	packing  turn // Pack
+	ridding  turn // Sweep, Compact, Collect, SweepOrphans, GC
+	looking  turn // Scrub
+	rekeying turn // Reencrypt; before ridding and packing
+	tiering  turn // TierOnce
+	pace     *pacer
+	queue    *queue
+	claims   *claims
+	watch    *watch
+	runner   *job.Runner
+	tier     tierState
+	gather   gatherer
+	started  time.Time
+	journal  int64        // bytes in the journal when packLarge looked; its own
+	futile   atomic.Int64 // when a compaction last achieved nothing, in Unix nanoseconds
+	count    counters
 
 	promoting *pacer // of promotions
 }
@@ -190,7 +193,7 @@ func New(o Options) (*Upkeep, error) {
 	}
 	o.defaults()
 	u := &Upkeep{
-		o: o, packing: make(turn, 1), ridding: make(turn, 1), looking: make(turn, 1), tiering: make(turn, 1), pace: newPacer(o.Clock, o.Rate),
+		o: o, packing: make(turn, 1), ridding: make(turn, 1), looking: make(turn, 1), rekeying: make(turn, 1), tiering: make(turn, 1), pace: newPacer(o.Clock, o.Rate),
 		queue: newQueue(), claims: newClaims(), watch: newWatch(), started: o.Clock.Now(), promoting: newPacer(o.Clock, o.Tiering.PromoteRate),
 	}
 	u.gather = gatherer{bytes: o.GatherBytes, longest: o.GatherTime, lull: 2 * o.GCEvery, began: u.started, tiers: make(map[string]*gathered)}
@@ -244,17 +247,8 @@ func (u *Upkeep) steps() [][]step {
 		{name: "pack an old journal", every: u.o.JournalAge, do: func(ctx context.Context) error { _, err := u.Pack(ctx); return err }},
 	}, {
 		{name: "gc", every: u.o.GCEvery, do: u.tidy},
-		{name: "re-encryption", every: u.o.GCEvery, do: func(ctx context.Context) error { return u.Reencrypt(ctx, u.aWhile(), false) }},
+		{name: "re-encryption", every: u.o.GCEvery, do: u.rekey},
 	}}
-}
-
-// aWhile is how many bytes re-encryption may take on before gc is due again.
-func (u *Upkeep) aWhile() int64 {
-	rate := u.pace.get()
-	if rate < 0 {
-		return 1 << 40
-	}
-	return max(int64(float64(rate)*u.o.GCEvery.Seconds()), u.o.BatchBytes)
 }
 
 func (u *Upkeep) loop(ctx context.Context, steps []step) {
