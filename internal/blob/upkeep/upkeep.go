@@ -98,6 +98,11 @@ type Options struct {
 	Meta   Meta
 	Drives Drives
 	Keys   Keys // nil: data is never encrypted anew
+	// Settle stores what was written in a volume before; nil: all is stored.
+	Settle func(ctx context.Context, vol fsapi.VolumeID) error
+	// Moves counts how often files and directories of a volume moved to another
+	// directory, since it was opened; nil: none does.
+	Moves func(vol fsapi.VolumeID) uint64
 
 	Delay       time.Duration // between condemning a segment and deleting it; 10 minutes
 	OrphanDelay time.Duration // age from which a blob without a record is an orphan; 1 hour
@@ -154,6 +159,12 @@ func (o *Options) defaults() {
 	o.Tiering.defaults()
 	if o.LiveRatio == 0 {
 		o.LiveRatio = 0.5
+	}
+	if o.Settle == nil {
+		o.Settle = func(context.Context, fsapi.VolumeID) error { return nil }
+	}
+	if o.Moves == nil {
+		o.Moves = func(fsapi.VolumeID) uint64 { return 0 }
 	}
 	if o.Clock == nil {
 		o.Clock = clock.Real

@@ -33,9 +33,10 @@ import (
 	"github.com/strakefs/strake/internal/object"
 )
 
-// Unbounded is the Total of a drive without a quota, in bytes: 1 EiB, which no
-// bucket is known to reach.
-const Unbounded = 1 << 60
+// Unbounded is what is said to be available on a drive without a quota, in bytes,
+// however much is on it: 1 PiB, which is more than anybody wants to write at once,
+// and a number that programs which ask for free space can bear.
+const Unbounded = 1 << 50
 
 // Options say which store, and how.
 type Options struct {
@@ -50,7 +51,7 @@ type Options struct {
 	TakeOver bool
 	// Name, Tier and Domain go into Info.
 	Name, Tier, Domain string
-	// Quota is bytes of blobs; 0: Unbounded. Replace may exceed it.
+	// Quota is bytes of blobs; 0: none, see Unbounded. Replace may exceed it.
 	Quota int64
 	// Has is what the store can do; nil: Open probes it.
 	Has *object.Capabilities
@@ -81,9 +82,6 @@ var (
 // another store; fsapi.Invalid: it has another role; fsapi.Corrupt: its identity
 // is damaged.
 func Open(ctx context.Context, o Options) (*Drive, error) {
-	if o.Quota <= 0 {
-		o.Quota = Unbounded
-	}
 	where := o.Store.Info().URL
 	id, err := ReadIdentity(ctx, o.Store)
 	if err != nil {
@@ -239,6 +237,9 @@ func (d *Drive) Capacity(ctx context.Context) (drive.Capacity, error) {
 	used, err := d.usage.bytes(ctx)
 	if err != nil {
 		return drive.Capacity{}, d.fail(err, "measure", "")
+	}
+	if d.opts.Quota <= 0 {
+		return drive.Capacity{Total: used + Unbounded, Used: used, Avail: Unbounded}, nil
 	}
 	return drive.Capacity{Total: max(d.opts.Quota, used), Used: used, Avail: max(d.opts.Quota-used, 0)}, nil
 }

@@ -137,6 +137,20 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// Without a quota there is always the same room, a number that others can bear.
+func TestUnbounded(t *testing.T) {
+	d := made(t, bucket.Options{Store: store(t, mem.New(mem.Options{}))})
+	defer d.Close()
+	for i := range 2 {
+		c, err := d.Capacity(t.Context())
+		must(t, err)
+		if want := (drive.Capacity{Total: 1<<50 + int64(i)*1000, Used: int64(i) * 1000, Avail: 1 << 50}); c != want {
+			t.Errorf("%+v, want %+v", c, want)
+		}
+		must(t, drivetest.Put(t.Context(), d, "a"+string(rune('0'+i)), drivetest.Bytes(1, 1000), 0, 1000))
+	}
+}
+
 func TestQuota(t *testing.T) {
 	b := mem.New(mem.Options{})
 	d := made(t, bucket.Options{Store: store(t, b), Quota: 1000})
