@@ -451,17 +451,17 @@ type FsckEvent struct {
 }
 
 // DurabilityReq asks how likely a loss is. Copies, where given, is a policy's
-// value to ask about instead of those in use. Rates are a year; 0 leaves what is
-// assumed.
+// value to ask about instead of those in use. Rates are a year; what is not given
+// is measured, stated or assumed, and 0 is given.
 type DurabilityReq struct {
-	Copies      string  `json:"copies,omitempty"`
-	AFR         float64 `json:"afr,omitempty"`          // probability that a drive fails
-	Latent      float64 `json:"latent,omitempty"`       // bad blocks in 10^12 bytes
-	DomainLoss  float64 `json:"domain_loss,omitempty"`  // probability that a failure domain is lost for good
-	SiteLoss    float64 `json:"site_loss,omitempty"`    // the same of this machine with all its drives
-	BucketNines float64 `json:"bucket_nines,omitempty"` // of an object, as its provider states: 11
-	BucketLoss  float64 `json:"bucket_loss,omitempty"`  // probability that the whole bucket is lost
-	Ingest      float64 `json:"ingest,omitempty"`       // bytes per second that are written
+	Copies      string   `json:"copies,omitempty"`
+	AFR         *float64 `json:"afr,omitempty"`          // probability that a drive fails
+	Latent      *float64 `json:"latent,omitempty"`       // bad blocks in 10^12 bytes
+	DomainLoss  *float64 `json:"domain_loss,omitempty"`  // probability that a failure domain is lost for good
+	SiteLoss    *float64 `json:"site_loss,omitempty"`    // the same of this machine with all its drives
+	BucketNines *float64 `json:"bucket_nines,omitempty"` // of an object, as its provider states: 11
+	BucketLoss  *float64 `json:"bucket_loss,omitempty"`  // probability that the whole bucket is lost
+	Ingest      *float64 `json:"ingest,omitempty"`       // bytes per second that are written
 }
 
 // Durability is how likely data is to be lost within a year.
@@ -477,6 +477,7 @@ type DurabilityOf struct {
 	Loss      float64           `json:"loss"`               // probability that anything is lost
 	Nines     *float64          `json:"nines,omitempty"`    // -log10 of loss; absent where nothing can be lost
 	BytesLost float64           `json:"bytes_lost"`         // on average
+	Error     string            `json:"error,omitempty"`    // why it cannot be computed: then there is nothing else
 	Terms     []DurabilityTerm  `json:"terms"`              // the ways to lose data, the likeliest first
 	Inputs    []DurabilityInput `json:"inputs"`
 }

@@ -170,9 +170,14 @@ func query(req any) url.Values {
 	}
 	for i := range v.NumField() {
 		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
-		if f := v.Field(i); !f.IsZero() {
-			q.Set(name, fmt.Sprint(f.Interface()))
+		f := v.Field(i)
+		if f.IsZero() {
+			continue
 		}
+		if f.Kind() == reflect.Pointer { // one that points to a zero says so
+			f = f.Elem()
+		}
+		q.Set(name, fmt.Sprint(f.Interface()))
 	}
 	return q
 }

@@ -181,6 +181,12 @@ func setField(f reflect.Value, s string) error {
 		return err
 	}
 	switch f.Kind() {
+	case reflect.Pointer: // given, whatever its value
+		v := reflect.New(f.Type().Elem())
+		if err := setField(v.Elem(), s); err != nil {
+			return err
+		}
+		f.Set(v)
 	case reflect.String:
 		f.SetString(s)
 	case reflect.Bool:
