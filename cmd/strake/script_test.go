@@ -1,6 +1,14 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,6 +52,7 @@ func TestScripts(t *testing.T) {
 			"s3":         startS3,
 			"waittiers":  waitTiers,
 			"waitjob":    waitJob,
+			"cert":       makeCert,
 		},
 	})
 }
@@ -71,6 +80,27 @@ func waitTiers(ts *testscript.TestScript, _ bool, args []string) {
 		time.Sleep(50 * time.Millisecond) // another process: there is nothing to wait on
 	}
 	ts.Fatalf("%s is not on the tiers of mask %s: %s", args[0], args[1], ts.ReadFile("stdout"))
+}
+
+// makeCert DIR writes a certificate that signs itself, for 127.0.0.1, to cert.pem and
+// its key to key.pem in a directory, in place of those that are there.
+func makeCert(ts *testscript.TestScript, _ bool, args []string) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "strake"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	ts.Check(err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	ts.Check(err)
+	for name, b := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: cert}, "key.pem": {Type: "PRIVATE KEY", Bytes: der}} {
+		path := filepath.Join(ts.MkAbs(args[0]), name)
+		ts.Check(os.WriteFile(path+".new", pem.EncodeToMemory(b), 0o600))
+		ts.Check(os.Rename(path+".new", path))
+	}
 }
 
 // waitJob KIND ARG STATE waits until there is a job of a kind, with an argument, in a

@@ -9,6 +9,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +34,7 @@ type Client struct {
 	base  string
 	token string
 	where string // for messages
+	err   error  // why nothing can be asked; nil: it can
 }
 
 // Socket is where the server of a data directory listens.
@@ -54,10 +57,32 @@ func Dial(address, token, dataDir string) *Client {
 	return &Client{http: &http.Client{Transport: &http.Transport{DialContext: dial}}, base: "http://strake", where: sock}
 }
 
+// Trust lets the client trust the authorities in a PEM file besides the system's,
+// of a server that speaks TLS. An error is that of all calls from then on.
+func (c *Client) Trust(caFile string) {
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	pem, err := os.ReadFile(caFile)
+	switch {
+	case err != nil:
+		c.err = fsapi.Wrap(fsapi.IO, err, "read the certificates to trust")
+	case !roots.AppendCertsFromPEM(pem):
+		c.err = fsapi.Errorf(fsapi.Invalid, "%s holds no certificate in PEM", caFile)
+	}
+	c.http.Transport = &http.Transport{
+		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+	}
+}
+
 // Do sends one request with a body (nil: none) and returns the response, whose
 // body the caller closes. A status of 400 or more is an error of the kind the
 // server named.
 func (c *Client) Do(ctx context.Context, method, path string, q url.Values, header http.Header, body io.Reader) (*http.Response, error) {
+	if c.err != nil {
+		return nil, c.err
+	}
 	u := c.base + path
 	if len(q) > 0 {
 		u += "?" + q.Encode()
@@ -86,6 +111,10 @@ func (c *Client) Do(ctx context.Context, method, path string, q url.Values, head
 func (c *Client) unreachable(err error) error {
 	if errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), "connection refused") {
 		return fsapi.Errorf(fsapi.NoDevice, "no server answers at %s: start one with `strake serve`, or name it with --data or --server", c.where)
+	}
+	var unknown x509.UnknownAuthorityError
+	if errors.As(err, &unknown) {
+		return fsapi.Errorf(fsapi.Unauthorized, "the server at %s shows a certificate that nobody who is trusted here has signed: name its authority's with --ca (%w)", c.where, err)
 	}
 	return fsapi.Wrap(fsapi.IO, err, "ask the server at "+c.where)
 }

@@ -117,7 +117,9 @@ type Fuse struct {
 
 // Rest is [rest].
 type Rest struct {
-	Listen string `toml:"listen" doc:"HOST:PORT, or off: then only the socket in the data directory answers. Anything but a loopback address should stand behind TLS."`
+	Listen  string `toml:"listen" doc:"HOST:PORT, or off: then only the socket in the data directory answers. Give tls_cert for anything but a loopback address."`
+	TLSCert string `toml:"tls_cert" doc:"PEM file of the door's certificate, with those between it and its authority after it. Empty: plain HTTP. It is read again when it changes; so is the key."`
+	TLSKey  string `toml:"tls_key" doc:"PEM file of the certificate's private key."`
 }
 
 // Discovery is [discovery].

@@ -278,3 +278,14 @@ func TestBackupPlaces(t *testing.T) {
 		}
 	}
 }
+
+func TestTLS(t *testing.T) {
+	if _, err := Parse([]byte("[rest]\ntls_cert = \"/c\"\ntls_key = \"/k\"\n"), env(nil)); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{`tls_cert = "/c"`, `tls_key = "/k"`, "tls_cert = \"c\"\ntls_key = \"/k\"", "tls_cert = \"/c\"\ntls_key = \"k\""} {
+		if _, err := Parse([]byte("[rest]\n"+bad+"\n"), env(nil)); !errors.Is(err, fsapi.Invalid) || !strings.Contains(err.Error(), "rest.tls_") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}

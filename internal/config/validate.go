@@ -184,6 +184,14 @@ func (d *Discovery) validate() error {
 }
 
 func (r *Rest) validate() error {
+	switch {
+	case (r.TLSCert == "") != (r.TLSKey == ""):
+		return refuse("rest.tls_cert", "is %q and rest.tls_key is %q: want both or neither", r.TLSCert, r.TLSKey)
+	case r.TLSCert != "" && !filepath.IsAbs(r.TLSCert):
+		return refuse("rest.tls_cert", "is %q: want an absolute path", r.TLSCert)
+	case r.TLSKey != "" && !filepath.IsAbs(r.TLSKey):
+		return refuse("rest.tls_key", "is %q: want an absolute path", r.TLSKey)
+	}
 	if r.Listen == "off" {
 		return nil
 	}
