@@ -36,6 +36,7 @@ type driveAddCmd struct {
 	Deadline time.Duration `help:"Time after which a call is given up." placeholder:"TIME"`
 	Spindown bool          `help:"Let the disk rest: upkeep touches it in batches only, reads take other copies first."`
 	Cache    sizeFlag      `help:"Keep so much of what is read from it on a local disk." placeholder:"SIZE"`
+	TakeOver bool          `help:"Claim a place that belongs to another store, which is gone for good: two stores in one place destroy each other's data. Nothing is removed from it."`
 }
 
 func (c *driveAddCmd) Run(g *globals) error {
@@ -44,7 +45,7 @@ func (c *driveAddCmd) Run(g *globals) error {
 		return err
 	}
 	d, err := client.Call[api.Drive](g.ctx, g.client(), "POST", "/v1/admin/drives", api.DriveAdd{
-		Name: c.Name, Path: path, Tier: c.Tier, Domain: c.Domain, Reserve: int64(c.Reserve),
+		Name: c.Name, Path: path, Tier: c.Tier, Domain: c.Domain, Reserve: int64(c.Reserve), TakeOver: c.TakeOver,
 		DriveLimits: api.DriveLimits{Quota: int64(c.Quota), Rate: int64(c.Rate), Calls: c.Calls, Deadline: c.Deadline, Spindown: c.Spindown, Cache: int64(c.Cache)},
 	})
 	if err != nil {
@@ -75,12 +76,13 @@ type driveSetCmd struct {
 	Deadline *time.Duration `help:"Time after which a call is given up; 0: the default." placeholder:"TIME"`
 	Spindown *bool          `help:"Let the disk rest." negatable:""`
 	Cache    *sizeFlag      `help:"Keep so much of what is read from it on a local disk; 0: nothing." placeholder:"SIZE"`
+	TakeOver bool           `help:"Claim its place back from another store that took it over."`
 }
 
 func (c *driveSetCmd) Run(g *globals) error {
 	req := api.DriveSet{
 		Name: c.Name, Rename: c.Rename, Path: c.Path, Tier: c.Tier, Domain: c.Domain, State: c.State, Reserve: (*int64)(c.Reserve),
-		Quota: (*int64)(c.Quota), Rate: (*int64)(c.Rate), Calls: c.Calls, Deadline: c.Deadline, Spindown: c.Spindown, Cache: (*int64)(c.Cache),
+		Quota: (*int64)(c.Quota), Rate: (*int64)(c.Rate), Calls: c.Calls, Deadline: c.Deadline, Spindown: c.Spindown, Cache: (*int64)(c.Cache), TakeOver: c.TakeOver,
 	}
 	if c.Path != nil {
 		path, err := drivePath(*c.Path)

@@ -9,14 +9,14 @@ import (
 )
 
 type durabilityCmd struct {
-	Copies      string  `arg:"" optional:"" help:"Ask about these copies, as in hot:1,warm:4+2, instead of those in use."`
-	AFR         float64 `name:"afr" help:"Probability that a drive fails within a year." placeholder:"P"`
-	Latent      float64 `help:"Bad blocks that appear in 10^12 bytes a year." placeholder:"N"`
-	DomainLoss  float64 `help:"Probability that a failure domain is lost for good within a year." placeholder:"P"`
-	SiteLoss    float64 `help:"Probability that this machine is lost with all its drives within a year." placeholder:"P"`
-	BucketNines float64 `help:"Durability of an object in a bucket, as its provider states, in nines." placeholder:"N"`
-	BucketLoss  float64 `help:"Probability that a whole bucket is lost within a year." placeholder:"P"`
-	Ingest      float64 `help:"Bytes per second that are written." placeholder:"N"`
+	Copies      string   `arg:"" optional:"" help:"Ask about these copies, as in hot:1,warm:4+2, instead of those in use."`
+	AFR         *float64 `name:"afr" help:"Probability that a drive fails within a year." placeholder:"P"`
+	Latent      *float64 `help:"Bad blocks that appear in 10^12 bytes a year." placeholder:"N"`
+	DomainLoss  *float64 `help:"Probability that a failure domain is lost for good within a year." placeholder:"P"`
+	SiteLoss    *float64 `help:"Probability that this machine is lost with all its drives within a year." placeholder:"P"`
+	BucketNines *float64 `help:"Durability of an object in a bucket, as its provider states, in nines." placeholder:"N"`
+	BucketLoss  *float64 `help:"Probability that a whole bucket is lost within a year." placeholder:"P"`
+	Ingest      *float64 `help:"Bytes per second that are written (default: as many as since the server was started)." placeholder:"N"`
 }
 
 func (c *durabilityCmd) Run(g *globals) error {
@@ -43,6 +43,10 @@ func printDurability(w io.Writer, p api.DurabilityOf) {
 		what = "supposed"
 	}
 	fmt.Fprintf(w, "copies=%s: %s %s\n", p.Copies, size(p.Bytes), what)
+	if p.Error != "" {
+		fmt.Fprintf(w, "it cannot be computed: %s\n\n", p.Error)
+		return
+	}
 	if p.Nines == nil {
 		fmt.Fprint(w, "nothing that is counted here can lose data\n\n")
 		return

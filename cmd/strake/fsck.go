@@ -14,6 +14,7 @@ type fsckCmd struct {
 	configFlags
 	Shallow bool     `help:"Check records and presence only; do not read every stored byte."`
 	Repair  bool     `help:"Mend what can be mended without losing anything."`
+	Deep    bool     `help:"With --rebuild: read every stored byte, too, and name what is damaged. Without --rebuild that is done unless --shallow is given."`
 	Rebuild bool     `help:"Make the metadata anew from the drives alone; needs no server."`
 	Drive   []string `help:"With --rebuild: a drive to read, the path of its directory or the URL of its bucket; may be given several times (default: those inside the data directory and in the configuration)." aliases:"from" placeholder:"DIR|URL" sep:"none"`
 	Online  bool     `help:"Ask the running server instead of opening the data directory."`
@@ -31,7 +32,7 @@ func (c *fsckCmd) Run(g *globals) error {
 		return err
 	}
 	if c.Rebuild {
-		return v.end(daemon.Rebuild(g.ctx, cfg, absolute(c.Drive), v.event))
+		return v.end(daemon.Rebuild(g.ctx, cfg, daemon.Rebuilding{From: absolute(c.Drive), Deep: c.Deep, Ask: password()}, v.event))
 	}
 	return v.end(daemon.Fsck(g.ctx, cfg, req, v.event))
 }

@@ -37,6 +37,7 @@ type globals struct {
 	Data   string `help:"Data directory of the server." type:"path" env:"STRAKE_DATA" default:"${data}"`
 	Server string `help:"Talk to the server at this address instead of the one on --data." env:"STRAKE_SERVER" placeholder:"URL"`
 	Token  string `help:"Bearer token for --server." env:"STRAKE_TOKEN" placeholder:"TOKEN"`
+	CA     string `name:"ca" help:"PEM certificates to trust besides the system's, for a --server with https://." type:"path" env:"STRAKE_CA" placeholder:"FILE"`
 	JSON   bool   `name:"json" help:"Print JSON for programs instead of text for people."`
 
 	ctx context.Context
@@ -45,7 +46,13 @@ type globals struct {
 }
 
 // client is the server this invocation talks to.
-func (g *globals) client() *client.Client { return client.Dial(g.address(), g.Token, g.Data) }
+func (g *globals) client() *client.Client {
+	c := client.Dial(g.address(), g.Token, g.Data)
+	if g.CA != "" && g.address() != "" {
+		c.Trust(g.CA)
+	}
+	return c
+}
 
 type cli struct {
 	globals

@@ -1,9 +1,18 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,6 +53,8 @@ func TestScripts(t *testing.T) {
 			"s3":          startS3,
 			"waittiers":   waitTiers,
 			"waitpending": waitPending,
+			"waitjob":     waitJob,
+			"cert":        makeCert,
 		},
 	})
 }
@@ -84,6 +95,44 @@ func waitPending(ts *testscript.TestScript, _ bool, args []string) {
 		time.Sleep(50 * time.Millisecond) // another process: there is nothing to wait on
 	}
 	ts.Fatalf("pending does not match %s:\n%s", args[0], ts.ReadFile("stdout"))
+}
+
+// makeCert DIR writes a certificate that signs itself, for 127.0.0.1, to cert.pem and
+// its key to key.pem in a directory, in place of those that are there.
+func makeCert(ts *testscript.TestScript, _ bool, args []string) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "strake"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	ts.Check(err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	ts.Check(err)
+	for name, b := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: cert}, "key.pem": {Type: "PRIVATE KEY", Bytes: der}} {
+		path := filepath.Join(ts.MkAbs(args[0]), name)
+		ts.Check(os.WriteFile(path+".new", pem.EncodeToMemory(b), 0o600))
+		ts.Check(os.Rename(path+".new", path))
+	}
+}
+
+// waitJob KIND ARG STATE waits until there is a job of a kind, with an argument, in a
+// state. What is said of it then is the output.
+func waitJob(ts *testscript.TestScript, _ bool, args []string) {
+	for range 600 {
+		ts.Check(ts.Exec("strake", "job", "list", "--all"))
+		for _, line := range strings.Split(ts.ReadFile("stdout"), "\n") {
+			f := strings.Fields(line)
+			if len(f) > 1 && f[1] == args[0] && slices.Contains(f, args[1]) && slices.Contains(f, args[2]) {
+				ts.Check(ts.Exec("strake", "job", "show", f[0]))
+				return
+			}
+		}
+		time.Sleep(50 * time.Millisecond) // another process: there is nothing to wait on
+	}
+	ts.Fatalf("no job %s %s is %s: %s", args[0], args[1], args[2], ts.ReadFile("stdout"))
 }
 
 // firstField VAR PATTERN sets VAR to the first field of the line of the last

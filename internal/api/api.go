@@ -38,6 +38,24 @@ type Metadata struct {
 	BackupSeq uint64 `json:"backup_seq"`
 }
 
+// MetaBackup asks for a backup of all metadata in a place: the absolute path of a
+// directory or the URL of a bucket, which holds nothing else.
+type MetaBackup struct {
+	To string `json:"to"`
+}
+
+// MetaBackedUp says what a backup holds, as it was read back.
+type MetaBackedUp struct {
+	Place string    `json:"place"`
+	AsOf  time.Time `json:"as_of"` // of the newest change in it
+	Seq   uint64    `json:"seq"`   // its batch
+}
+
+// MetaDump asks for all metadata. Encrypt seals it with the key of the store.
+type MetaDump struct {
+	Encrypt bool `json:"encrypt,omitempty"`
+}
+
 // WriteState is what has been written but not yet reached a segment. Bytes.
 type WriteState struct {
 	DirtyBytes   int64 `json:"dirty_bytes"`
@@ -141,6 +159,8 @@ type DriveAdd struct {
 	Tier    string `json:"tier,omitempty"`
 	Domain  string `json:"domain,omitempty"`
 	Reserve int64  `json:"reserve,omitempty"`
+	// TakeOver claims a place that belongs to another store.
+	TakeOver bool `json:"take_over,omitempty"`
 	DriveLimits
 }
 
@@ -190,6 +210,8 @@ type DriveSet struct {
 	Deadline *time.Duration `json:"deadline_ns,omitempty"`
 	Spindown *bool          `json:"spindown,omitempty"`
 	Cache    *int64         `json:"cache,omitempty"`
+	// TakeOver claims its place back from another store.
+	TakeOver bool `json:"take_over,omitempty"`
 }
 
 // Drives is a list of drives.
@@ -429,17 +451,17 @@ type FsckEvent struct {
 }
 
 // DurabilityReq asks how likely a loss is. Copies, where given, is a policy's
-// value to ask about instead of those in use. Rates are a year; 0 leaves what is
-// assumed.
+// value to ask about instead of those in use. Rates are a year; what is not given
+// is measured, stated or assumed, and 0 is given.
 type DurabilityReq struct {
-	Copies      string  `json:"copies,omitempty"`
-	AFR         float64 `json:"afr,omitempty"`          // probability that a drive fails
-	Latent      float64 `json:"latent,omitempty"`       // bad blocks in 10^12 bytes
-	DomainLoss  float64 `json:"domain_loss,omitempty"`  // probability that a failure domain is lost for good
-	SiteLoss    float64 `json:"site_loss,omitempty"`    // the same of this machine with all its drives
-	BucketNines float64 `json:"bucket_nines,omitempty"` // of an object, as its provider states: 11
-	BucketLoss  float64 `json:"bucket_loss,omitempty"`  // probability that the whole bucket is lost
-	Ingest      float64 `json:"ingest,omitempty"`       // bytes per second that are written
+	Copies      string   `json:"copies,omitempty"`
+	AFR         *float64 `json:"afr,omitempty"`          // probability that a drive fails
+	Latent      *float64 `json:"latent,omitempty"`       // bad blocks in 10^12 bytes
+	DomainLoss  *float64 `json:"domain_loss,omitempty"`  // probability that a failure domain is lost for good
+	SiteLoss    *float64 `json:"site_loss,omitempty"`    // the same of this machine with all its drives
+	BucketNines *float64 `json:"bucket_nines,omitempty"` // of an object, as its provider states: 11
+	BucketLoss  *float64 `json:"bucket_loss,omitempty"`  // probability that the whole bucket is lost
+	Ingest      *float64 `json:"ingest,omitempty"`       // bytes per second that are written
 }
 
 // Durability is how likely data is to be lost within a year.
@@ -455,6 +477,7 @@ type DurabilityOf struct {
 	Loss      float64           `json:"loss"`               // probability that anything is lost
 	Nines     *float64          `json:"nines,omitempty"`    // -log10 of loss; absent where nothing can be lost
 	BytesLost float64           `json:"bytes_lost"`         // on average
+	Error     string            `json:"error,omitempty"`    // why it cannot be computed: then there is nothing else
 	Terms     []DurabilityTerm  `json:"terms"`              // the ways to lose data, the likeliest first
 	Inputs    []DurabilityInput `json:"inputs"`
 }

@@ -40,6 +40,7 @@ var layers = []layer{
 
 	// Metadata copies on drives.
 	{pkg: "checkpoint", imports: "kv drive clock"},
+	{pkg: "sealed"},
 
 	{pkg: "vfs", imports: "meta blob policy clock kv"}, // of kv only what words says
 	{pkg: "vfs/trace", imports: "vfs clock"},
@@ -125,7 +126,7 @@ var dependencies = []dependency{
 	{"github.com/google/go-cmp", "", "comparing values in tests"},
 	{"github.com/hanwen/go-fuse/v2", "door/fuse", "the FUSE protocol"},
 	{"github.com/jedib0t/go-pretty/v6", "cmd/*", "tables and progress"},
-	{"github.com/klauspost/compress", "blob/frame checkpoint kv/bucket", "s2 and zstd"},
+	{"github.com/klauspost/compress", "blob/frame checkpoint sealed kv/bucket", "s2 and zstd"},
 	{"github.com/klauspost/reedsolomon", "erasure", "Reed-Solomon"},
 	{"github.com/maypok86/otter/v2", "blob/cache vfs", "caches"},
 	{"github.com/pelletier/go-toml/v2", "config", "the configuration file"},

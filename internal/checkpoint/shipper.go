@@ -263,6 +263,21 @@ func (s *Shipper) bringUp(ctx context.Context) error {
 	return nil
 }
 
+// Backup is Flush that also makes a checkpoint where one is due, for who calls it
+// now and then and does not Run. Errors as Flush.
+func (s *Shipper) Backup(ctx context.Context) error {
+	if err := s.Flush(ctx); err != nil {
+		return err
+	}
+	if err := s.checkpoint(ctx); err != nil {
+		return err
+	}
+	if err := s.bringUp(ctx); err != nil {
+		return err
+	}
+	return s.behind()
+}
+
 // Renew is Flush that also puts a checkpoint of now in the place of the one
 // there is, and of the groups after it: so that the drives hold nothing that
 // the metadata does not hold any more. A drive that is not there keeps what it

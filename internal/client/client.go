@@ -9,6 +9,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +34,7 @@ type Client struct {
 	base  string
 	token string
 	where string // for messages
+	err   error  // why nothing can be asked; nil: it can
 }
 
 // Socket is where the server of a data directory listens.
@@ -54,10 +57,32 @@ func Dial(address, token, dataDir string) *Client {
 	return &Client{http: &http.Client{Transport: &http.Transport{DialContext: dial}}, base: "http://strake", where: sock}
 }
 
+// Trust lets the client trust the authorities in a PEM file besides the system's,
+// of a server that speaks TLS. An error is that of all calls from then on.
+func (c *Client) Trust(caFile string) {
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	pem, err := os.ReadFile(caFile)
+	switch {
+	case err != nil:
+		c.err = fsapi.Wrap(fsapi.IO, err, "read the certificates to trust")
+	case !roots.AppendCertsFromPEM(pem):
+		c.err = fsapi.Errorf(fsapi.Invalid, "%s holds no certificate in PEM", caFile)
+	}
+	c.http.Transport = &http.Transport{
+		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+	}
+}
+
 // Do sends one request with a body (nil: none) and returns the response, whose
 // body the caller closes. A status of 400 or more is an error of the kind the
 // server named.
 func (c *Client) Do(ctx context.Context, method, path string, q url.Values, header http.Header, body io.Reader) (*http.Response, error) {
+	if c.err != nil {
+		return nil, c.err
+	}
 	u := c.base + path
 	if len(q) > 0 {
 		u += "?" + q.Encode()
@@ -87,6 +112,10 @@ func (c *Client) unreachable(err error) error {
 	if errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), "connection refused") {
 		return fsapi.Errorf(fsapi.NoDevice, "no server answers at %s: start one with `strake serve`, or name it with --data or --server", c.where)
 	}
+	var unknown x509.UnknownAuthorityError
+	if errors.As(err, &unknown) {
+		return fsapi.Errorf(fsapi.Unauthorized, "the server at %s shows a certificate that nobody who is trusted here has signed: name its authority's with --ca (%w)", c.where, err)
+	}
 	return fsapi.Wrap(fsapi.IO, err, "ask the server at "+c.where)
 }
 
@@ -112,6 +141,20 @@ func Call[Resp any](ctx context.Context, c *Client, method, path string, req any
 		return out, fsapi.Wrap(fsapi.Other, err, "decode the server's answer")
 	}
 	return out, nil
+}
+
+// Download is a request whose answer is bytes, which go to w. An answer that the
+// server could not finish is an error.
+func (c *Client) Download(ctx context.Context, path string, req any, w io.Writer) error {
+	resp, err := c.send(ctx, http.MethodGet, path, req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return fsapi.Wrap(fsapi.IO, err, "receive the server's answer")
+	}
+	return nil
 }
 
 // Follow is Call for an endpoint that streams; fn gets each value.
@@ -156,9 +199,14 @@ func query(req any) url.Values {
 	}
 	for i := range v.NumField() {
 		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
-		if f := v.Field(i); !f.IsZero() {
-			q.Set(name, fmt.Sprint(f.Interface()))
+		f := v.Field(i)
+		if f.IsZero() {
+			continue
 		}
+		if f.Kind() == reflect.Pointer { // one that points to a zero says so
+			f = f.Elem()
+		}
+		q.Set(name, fmt.Sprint(f.Interface()))
 	}
 	return q
 }

@@ -35,7 +35,7 @@ type Config struct {
 	Scrub     Scrub     `toml:"scrub" doc:"Looking at what is stored, whether it is there and right. What is not is repaired from other copies."`
 	Repair    Repair    `toml:"repair" doc:"Making anew what a lost drive held."`
 	Jobs      Jobs      `toml:"jobs" doc:"Work of upkeep that is kept on record: see 'strake job'."`
-	Backup    Backup    `toml:"backup" doc:"The encrypted copy of the metadata on every drive, from which 'strake fsck --rebuild' starts."`
+	Backup    Backup    `toml:"backup" doc:"The encrypted copy of the metadata on every drive, from which 'strake fsck --rebuild' starts, and in places of their own."`
 	Log       Log       `toml:"log" doc:"Messages of the server, on standard error."`
 }
 
@@ -117,7 +117,9 @@ type Fuse struct {
 
 // Rest is [rest].
 type Rest struct {
-	Listen string `toml:"listen" doc:"HOST:PORT, or off: then only the socket in the data directory answers. Anything but a loopback address should stand behind TLS."`
+	Listen  string `toml:"listen" doc:"HOST:PORT, or off: then only the socket in the data directory answers. Give tls_cert for anything but a loopback address."`
+	TLSCert string `toml:"tls_cert" doc:"PEM file of the door's certificate, with those between it and its authority after it. Empty: plain HTTP. It is read again when it changes; so is the key."`
+	TLSKey  string `toml:"tls_key" doc:"PEM file of the certificate's private key."`
 }
 
 // Discovery is [discovery].
@@ -224,6 +226,7 @@ type Backup struct {
 	Age        time.Duration `toml:"age" doc:"Age at which changes are written to the drives, however few they are. Nothing is written while nothing changes."`
 	Checkpoint Size          `toml:"checkpoint" doc:"Bytes of changes after which a new checkpoint takes their place; where the last checkpoint was larger than this, its size."`
 	Keep       time.Duration `toml:"keep" doc:"How far back the drives can restore the metadata as of any moment ('strake meta restore --at'). 0: only as of now. It does not keep the data of deleted files: gc.delay does."`
+	To         []string      `toml:"to" doc:"Places that take such copies besides the drives: absolute paths of directories, URLs of buckets as in 's3://BUCKET/PREFIX'. They hold nothing else and are no drives. 'strake meta restore --from' makes a store's metadata anew from one."`
 	KeepBytes  Size          `toml:"keep_bytes" doc:"Most bytes of past metadata on each drive; beyond it the oldest goes first, before its time. 0: no bound."`
 }
 

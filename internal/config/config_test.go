@@ -266,3 +266,26 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestBackupPlaces(t *testing.T) {
+	c, err := Parse([]byte("[backup]\nto = [\"/mnt/${WHICH}\", \"s3://b/p\"]\n"), env(map[string]string{"WHICH": "usb"}))
+	if diff := cmp.Diff([]string{"/mnt/usb", "s3://b/p"}, c.Backup.To); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	for _, bad := range []string{`"/a"`, `["a"]`, `["/a", "/a"]`, `[1]`, `["${NOT}"]`} {
+		if _, err := Parse([]byte("[backup]\nto = "+bad+"\n"), env(nil)); !errors.Is(err, fsapi.Invalid) || !strings.Contains(err.Error(), "backup.to") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
+func TestTLS(t *testing.T) {
+	if _, err := Parse([]byte("[rest]\ntls_cert = \"/c\"\ntls_key = \"/k\"\n"), env(nil)); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{`tls_cert = "/c"`, `tls_key = "/k"`, "tls_cert = \"c\"\ntls_key = \"/k\"", "tls_cert = \"/c\"\ntls_key = \"k\""} {
+		if _, err := Parse([]byte("[rest]\n"+bad+"\n"), env(nil)); !errors.Is(err, fsapi.Invalid) || !strings.Contains(err.Error(), "rest.tls_") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}

@@ -101,6 +101,9 @@ func (s setter) value(key string, v reflect.Value, raw any) error {
 		}
 		return s.table(key+".", v, doc)
 	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.String {
+			return s.strings(key, v, raw)
+		}
 		return s.list(key, v, raw)
 	}
 	if text, ok := raw.(string); ok {
@@ -111,6 +114,27 @@ func (s setter) value(key string, v reflect.Value, raw any) error {
 		return setText(key, v, text)
 	}
 	return setPlain(key, v, raw)
+}
+
+// strings sets an array of strings.
+func (s setter) strings(key string, v reflect.Value, raw any) error {
+	list, ok := raw.([]any)
+	if !ok {
+		return refuse(key, "is %v: want a list of strings in quotes, as in [\"a\", \"b\"]", raw)
+	}
+	v.SetZero()
+	for _, one := range list {
+		text, ok := one.(string)
+		if !ok {
+			return refuse(key, "holds %v: want strings in quotes", one)
+		}
+		text, err := s.expand(key, text)
+		if err != nil {
+			return err
+		}
+		v.Set(reflect.Append(v, reflect.ValueOf(text)))
+	}
+	return nil
 }
 
 // list sets an array of tables.

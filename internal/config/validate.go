@@ -26,6 +26,7 @@ func (c *Config) Validate() error {
 		c.Discovery.validate(),
 		validateDrives(c.Drives),
 		c.Rest.validate(),
+		c.Backup.validate(),
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
 		oneOf("log.format", c.Log.Format, "text", "json"),
 		c.sizes(),
@@ -183,6 +184,14 @@ func (d *Discovery) validate() error {
 }
 
 func (r *Rest) validate() error {
+	switch {
+	case (r.TLSCert == "") != (r.TLSKey == ""):
+		return refuse("rest.tls_cert", "is %q and rest.tls_key is %q: want both or neither", r.TLSCert, r.TLSKey)
+	case r.TLSCert != "" && !filepath.IsAbs(r.TLSCert):
+		return refuse("rest.tls_cert", "is %q: want an absolute path", r.TLSCert)
+	case r.TLSKey != "" && !filepath.IsAbs(r.TLSKey):
+		return refuse("rest.tls_key", "is %q: want an absolute path", r.TLSKey)
+	}
 	if r.Listen == "off" {
 		return nil
 	}
@@ -192,6 +201,18 @@ func (r *Rest) validate() error {
 	}
 	if err != nil {
 		return refuse("rest.listen", "is %q: want HOST:PORT with a port of 0 to 65535, or off", r.Listen)
+	}
+	return nil
+}
+
+func (b *Backup) validate() error {
+	for i, where := range b.To {
+		switch {
+		case slices.Contains(b.To[:i], where):
+			return refuse("backup.to", "has %q twice", where)
+		case !strings.Contains(where, "://") && !filepath.IsAbs(where):
+			return refuse("backup.to", "has %q: want the absolute path of a directory or the URL of a bucket", where)
+		}
 	}
 	return nil
 }

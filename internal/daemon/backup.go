@@ -2,14 +2,16 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"sync"
 
 	"github.com/strakefs/strake/internal/checkpoint"
-	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/drive"
 )
 
 // metaCopies keeps copies of the metadata and of the keyring where the machine's
 // loss does not reach them: on the drives, or, with an engine that has all in a
-// bucket, there.
+// bucket, there; and in the configured places.
 type metaCopies interface {
 	Run(ctx context.Context) error
 	Flush(ctx context.Context) error
@@ -19,18 +21,66 @@ type metaCopies interface {
 	Close()
 }
 
-// newShipper makes what keeps the drives' copies of the metadata and keyring up
-// to date.
+// newShipper makes what keeps the copies of the metadata and keyring up to date.
 func (n *Node) newShipper() (metaCopies, error) {
-	if n.state != nil {
+	if n.state == nil {
+		return checkpoint.New(n.shipperOptions(func() []drive.Drive { return append(n.backupDrives(), n.backups.all()...) }))
+	}
+	if len(n.cfg.Backup.To) == 0 {
 		return n.state, nil
 	}
-	c := &n.cfg.Backup
-	return checkpoint.New(checkpoint.Options{
-		Engine: n.engine, Drives: n.backupDrives, Key: n.keys.StoreKey(), IsCounter: meta.IsCounter, Keyring: n.keys.Bytes,
-		GroupBytes: int64(c.Group), GroupAge: c.Age, CheckpointBytes: int64(c.Checkpoint),
-		Keep: c.Keep, KeepBytes: int64(c.KeepBytes), Log: n.log,
-	})
+	beside, err := checkpoint.New(n.shipperOptions(n.backups.all))
+	if err != nil {
+		return nil, err
+	}
+	return &bucketAndPlaces{n.state, beside}, nil
+}
+
+// bucketAndPlaces is a bucket that has everything, and places of backups beside
+// it.
+type bucketAndPlaces struct {
+	bucket *bucketState
+	places *checkpoint.Shipper
+}
+
+var _ metaCopies = (*bucketAndPlaces)(nil)
+
+// Run implements metaCopies.
+func (b *bucketAndPlaces) Run(ctx context.Context) error {
+	var both sync.WaitGroup
+	var errs [2]error
+	both.Go(func() { errs[0] = b.bucket.Run(ctx) })
+	both.Go(func() { errs[1] = b.places.Run(ctx) })
+	both.Wait()
+	return errors.Join(errs[:]...)
+}
+
+// Flush implements metaCopies.
+func (b *bucketAndPlaces) Flush(ctx context.Context) error {
+	return errors.Join(b.bucket.Flush(ctx), b.places.Flush(ctx))
+}
+
+// Renew implements metaCopies.
+func (b *bucketAndPlaces) Renew(ctx context.Context) error {
+	return errors.Join(b.bucket.Renew(ctx), b.places.Renew(ctx))
+}
+
+// Close implements metaCopies.
+func (b *bucketAndPlaces) Close() { b.places.Close() }
+
+// Status implements metaCopies: that of the places, with the bucket's error.
+func (b *bucketAndPlaces) Status() checkpoint.Status {
+	st := b.places.Status()
+	st.Err = errors.Join(b.bucket.Status().Err, st.Err)
+	return st
+}
+
+// startBackups opens the configured places, beside everything else.
+func (n *Node) startBackups(ctx context.Context) {
+	n.onClose(n.backups.close)
+	for _, where := range n.cfg.Backup.To {
+		n.run(ctx, "backup to "+where, func(ctx context.Context) error { return n.backups.keep(ctx, where) })
+	}
 }
 
 // backupSeq is the newest batch that every drive has.

@@ -132,7 +132,7 @@ func (n *Node) dropCache() error {
 // bucket's keyring with.
 func (n *Node) wantPassword(data []byte) error {
 	given, err := n.givenPassword()
-	if err != nil || given != nil || n.cfg.Keys.File != "" || len(n.cfg.KMS) > 0 {
+	if err != nil || given != nil || n.asked != nil || n.cfg.Keys.File != "" || len(n.cfg.KMS) > 0 {
 		return err
 	}
 	if _, err := n.fs.Stat(n.at.password()); err == nil {
@@ -152,30 +152,32 @@ func (n *Node) wantPassword(data []byte) error {
 
 // bucketEngine opens the metadata, taking it over from whoever has it.
 func (n *Node) bucketEngine(ctx context.Context) (kv.Engine, error) {
+	e, err := n.openBucketEngine(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n.state.engine = e
+	// From here on a machine that had it before cannot change the keyring either.
+	if err := n.state.keys.fence(); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+func (n *Node) openBucketEngine(ctx context.Context) (*bucket.Engine, error) {
 	store, err := openPart(ctx, n.cfg.Engine.URL, bucketMeta)
 	if err != nil {
 		return nil, err
 	}
 	n.onClose(store.Close)
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
 	o := bucket.Options{
-		Objects: store, Key: n.keys.StoreKey(), FS: n.fs, Dir: n.at.bucket(), Holder: host,
+		Objects: store, Key: n.keys.StoreKey(), FS: n.fs, Dir: n.at.bucket(), Holder: hostname(),
 		DiskBytes: int64(n.cfg.Engine.Cache), CacheBytes: int64(n.cfg.Cache.Metadata), Clock: n.clock, Log: n.log,
 	}
 	if n.cfg.Engine.Lease {
 		o.Lease = &bucket.Lease{}
 	}
-	if n.state.engine, err = bucket.Open(ctx, o); err != nil {
-		return nil, err
-	}
-	// From here on a machine that had it before cannot change the keyring either.
-	if err := n.state.keys.fence(); err != nil {
-		return nil, errors.Join(err, n.state.engine.Close())
-	}
-	return n.state.engine, nil
+	return bucket.Open(ctx, o)
 }
 
 // Run implements metaCopies: the engine itself does what there is to do.

@@ -25,7 +25,7 @@ func (s *server) discoverable(ctx context.Context) {
 			name = "strake"
 		}
 	}
-	svc := discovery.Service{Name: name, Address: s.listen, Version: Version()}
+	svc := discovery.Service{Name: name, Address: s.listen, Version: Version(), TLS: s.scheme == "https"}
 	ctx, s.withdraw = context.WithCancel(context.WithoutCancel(ctx))
 	s.n.run(ctx, "discovery", func(ctx context.Context) error { return discovery.Announce(ctx, svc) })
 }

@@ -144,7 +144,24 @@ func (ds *drives) change(ctx context.Context, id fsapi.DriveID, req api.DriveSet
 	} else if req.State != nil && st != drive.Online && st != drive.ReadOnly {
 		return fsapi.Errorf(fsapi.Invalid, "state %s cannot be set by hand: want online or readonly, or use 'strake drive evacuate' or 'strake drive remove'", rec.State)
 	}
+	if req.TakeOver {
+		if err := ds.reclaim(ctx, rec); err != nil {
+			return err
+		}
+	}
 	return ds.apply(ctx, old, rec)
+}
+
+// reclaim makes a place belong to this store again, and opens it, unless it is
+// open: then it does.
+func (ds *drives) reclaim(ctx context.Context, rec meta.DriveRecord) error {
+	if _, err := ds.set.Drive(rec.ID); err == nil {
+		return nil
+	}
+	if err := ds.claim(ctx, rec); err != nil {
+		return err
+	}
+	return ds.start(ctx, rec)
 }
 
 // apply makes a changed record hold: durably first, then of the open drive.

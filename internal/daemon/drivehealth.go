@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/strakefs/strake/internal/api"
+	"github.com/strakefs/strake/internal/blob/upkeep"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/drive/watch"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -43,6 +44,7 @@ func (ds *drives) mind(ctx context.Context) error {
 			return nil
 		case <-ds.news:
 			ds.settle(last)
+			ds.lookAfter(ctx)
 			continue
 		case <-ds.n.clock.After(healthTick):
 		}
@@ -63,6 +65,35 @@ func (ds *drives) review(ctx context.Context, last map[fsapi.DriveID]drive.State
 		end()
 	}
 	ds.settle(last)
+	ds.lookAfter(ctx)
+}
+
+// lookAfter has what is at risk on drives that were not detached cleanly verified,
+// by a job that is on record before the drive is told so.
+func (ds *drives) lookAfter(ctx context.Context) {
+	ds.mu.Lock()
+	unclean := maps.Clone(ds.unclean)
+	ds.mu.Unlock()
+	for id, d := range unclean {
+		since, _ := d.AtRisk()
+		_, err := ds.n.upkeep.StartJob(ctx, upkeep.JobVerify, id.String(), since.UTC().Format(time.RFC3339))
+		if err == nil {
+			err = ds.n.meta.Sync(ctx)
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				ds.n.log.Error("what was written last to a drive cannot be verified yet; trying again", "drive", ds.label(id), "err", err)
+			}
+			continue
+		}
+		ds.n.log.Info("a drive was not detached cleanly: what was written to it last is verified", "drive", ds.label(id), "since", since)
+		d.Settled()
+		ds.mu.Lock()
+		if ds.unclean[id] == d {
+			delete(ds.unclean, id)
+		}
+		ds.mu.Unlock()
+	}
 }
 
 // closed are the records of the drives that could not be opened.

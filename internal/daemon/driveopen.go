@@ -39,7 +39,13 @@ func (ds *drives) add(ctx context.Context, req api.DriveAdd) (fsapi.DriveID, err
 	if err != nil {
 		return 0, err
 	}
+	if req.TakeOver {
+		if err := ds.claim(ctx, rec); err != nil {
+			return 0, err
+		}
+	}
 	if err := ds.start(ctx, rec); err != nil {
+		ds.forget(rec.ID)
 		return 0, err
 	}
 	if err := ds.n.meta.PutDrive(ctx, rec); err != nil {
@@ -161,6 +167,10 @@ func (ds *drives) start(ctx context.Context, rec meta.DriveRecord) error {
 		return err
 	}
 	ds.watched[rec.ID] = o.watch
+	if o.unclean != nil {
+		ds.unclean[rec.ID] = o.unclean
+		ds.observed(rec.ID)
+	}
 	return ds.set.SetState(rec.ID, wantedState(rec))
 }
 
@@ -198,10 +208,12 @@ func (ds *drives) tryStart(ctx context.Context, rec meta.DriveRecord, patience t
 	return late
 }
 
-// opened is an open drive and the decorator that watches it.
+// opened is an open drive and the decorator that watches it. unclean is not nil
+// where it was not detached cleanly.
 type opened struct {
-	top   drive.Drive
-	watch *watch.Drive
+	top     drive.Drive
+	watch   *watch.Drive
+	unclean drive.Attached
 }
 
 // Bounds of what each kind of drive is asked at a time.
@@ -212,12 +224,17 @@ const (
 
 // open opens the place of a record, under what watches, limits and caches it.
 func (ds *drives) open(ctx context.Context, rec meta.DriveRecord) (opened, error) {
-	base, err := ds.openPlace(ctx, rec)
+	base, err := ds.openPlace(ctx, rec, false)
 	if err != nil {
 		return opened{}, err
 	}
 	id := rec.ID
 	o := opened{watch: watch.New(base, patience(rec, func(watch.Change) { ds.observed(id) }))}
+	if a, ok := base.(drive.Attached); ok {
+		if _, risk := a.AtRisk(); risk {
+			o.unclean = a
+		}
+	}
 	below := drive.Drive(o.watch)
 	if ds.n.state != nil {
 		below = lawful{o.watch, ds.n.state.engine.CheckFence}
@@ -255,23 +272,54 @@ func patience(rec meta.DriveRecord, changed func(watch.Change)) watch.Options {
 	return o
 }
 
-func (ds *drives) openPlace(ctx context.Context, rec meta.DriveRecord) (drive.Drive, error) {
+// openPlace opens the place of a record, which must belong to this store and does
+// from now on. takeOver: whichever store it belonged to.
+func (ds *drives) openPlace(ctx context.Context, rec meta.DriveRecord, takeOver bool) (drive.Drive, error) {
+	owner := ds.n.owner()
 	if rec.Kind != bucketKind {
-		return dir.Open(dir.Options{
-			FS: ds.n.fs, Path: rec.Where, Expect: rec.ID, Name: rec.Name, Tier: rec.Tier, Domain: rec.Domain, Reserve: rec.Reserve, Spindown: rec.Spindown,
+		d, err := dir.Open(dir.Options{
+			FS: ds.n.fs, Path: rec.Where, Expect: rec.ID, Owner: owner, TakeOver: takeOver,
+			Name: rec.Name, Tier: rec.Tier, Domain: rec.Domain, Reserve: rec.Reserve, Spindown: rec.Spindown, Clock: ds.n.clock,
 		})
+		if err != nil {
+			return nil, err
+		}
+		return d, nil
 	}
 	store, err := ds.bucket(ctx, rec.Where)
 	if err != nil {
 		return nil, err
 	}
 	d, err := bucket.Open(ctx, bucket.Options{
-		Store: store, Expect: rec.ID, Name: rec.Name, Tier: rec.Tier, Domain: rec.Domain, Quota: rec.Quota, Clock: ds.n.clock,
+		Store: store, Expect: rec.ID, Owner: owner, TakeOver: takeOver,
+		Name: rec.Name, Tier: rec.Tier, Domain: rec.Domain, Quota: rec.Quota, Clock: ds.n.clock,
 	})
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
 	return d, nil
+}
+
+// claim makes a place belong to this store, whichever it belonged to.
+func (ds *drives) claim(ctx context.Context, rec meta.DriveRecord) error {
+	d, err := ds.openPlace(ctx, rec, true)
+	if err != nil {
+		return err
+	}
+	ds.n.log.Warn("a drive was claimed for this store", "drive", rec.Name, "where", rec.Where)
+	return d.Close()
+}
+
+// release lets the place of a drive that was forgotten belong to no store.
+func (ds *drives) release(ctx context.Context, rec meta.DriveRecord) error {
+	if rec.Kind != bucketKind {
+		return dir.Release(ds.n.fs, rec.Where)
+	}
+	store, err := ds.bucket(ctx, rec.Where)
+	if err != nil {
+		return err
+	}
+	return errors.Join(bucket.Release(ctx, store), store.Close())
 }
 
 // wantedState is what an administrator wants of a drive.

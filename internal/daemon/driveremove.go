@@ -81,7 +81,7 @@ func (n *Node) leaveDrive(ctx context.Context, name string, st drive.State) (api
 }
 
 // forgetDrive removes the record of an empty drive. Its identity and its copy of
-// the metadata stay on it.
+// the metadata stay on it; another store may have it.
 func (n *Node) forgetDrive(ctx context.Context, id fsapi.DriveID) (api.Drive, error) {
 	n.drives.mu.Lock()
 	rec := n.drives.recs[id]
@@ -89,8 +89,14 @@ func (n *Node) forgetDrive(ctx context.Context, id fsapi.DriveID) (api.Drive, er
 	if err := n.meta.DeleteDrive(ctx, id); err != nil {
 		return api.Drive{}, err
 	}
-	if err := n.drives.drop(id); err != nil && !errors.Is(err, fsapi.NotExist) {
+	err := n.drives.drop(id)
+	if err != nil && !errors.Is(err, fsapi.NotExist) {
 		return api.Drive{}, err
+	}
+	if err == nil { // it was there
+		if err := n.drives.release(ctx, rec); err != nil {
+			n.log.Warn("a drive that was removed is still claimed for this store: another takes it with 'strake drive add --take-over'", "drive", rec.Name, "err", err)
+		}
 	}
 	return api.Drive{ID: id.String(), Name: rec.Name, Kind: rec.Kind, Where: rec.Where, Tier: rec.Tier, Domain: rec.Domain, State: "removed"}, nil
 }

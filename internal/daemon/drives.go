@@ -8,6 +8,7 @@ import (
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/drive/watch"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
@@ -28,6 +29,7 @@ type drives struct {
 	watched  map[fsapi.DriveID]*watch.Drive     // how the open ones fare; guarded by mu
 	opening  map[fsapi.DriveID]bool             // somebody tries to; guarded by mu
 	next     time.Time                          // when those that are away are looked at; guarded by mu
+	unclean  map[fsapi.DriveID]drive.Attached   // not detached cleanly, and not looked after yet; guarded by mu
 	ended    bool                               // nothing is to be opened any more; guarded by mu
 	news     chan struct{}                      // holds a token when a drive may have changed
 }
@@ -37,7 +39,7 @@ type drives struct {
 func (n *Node) openDrives(ctx context.Context, mode openMode) error {
 	n.drives = &drives{
 		n: n, set: blob.NewDriveSet(), recs: map[fsapi.DriveID]meta.DriveRecord{}, errs: map[fsapi.DriveID]error{},
-		watched: map[fsapi.DriveID]*watch.Drive{}, opening: map[fsapi.DriveID]bool{}, news: make(chan struct{}, 1),
+		watched: map[fsapi.DriveID]*watch.Drive{}, opening: map[fsapi.DriveID]bool{}, unclean: map[fsapi.DriveID]drive.Attached{}, news: make(chan struct{}, 1),
 	}
 	n.onClose(n.drives.close)
 	recs, err := n.meta.Drives(ctx)
@@ -67,13 +69,19 @@ func (n *Node) openDrives(ctx context.Context, mode openMode) error {
 	return nil
 }
 
-// drop undoes start.
-func (ds *drives) drop(id fsapi.DriveID) error {
+// forget takes a drive that is not open off the table.
+func (ds *drives) forget(id fsapi.DriveID) {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	delete(ds.recs, id)
 	delete(ds.errs, id)
 	delete(ds.watched, id)
+	delete(ds.unclean, id)
+}
+
+// drop undoes start.
+func (ds *drives) drop(id fsapi.DriveID) error {
+	ds.forget(id)
 	d, err := ds.set.Remove(id)
 	if err != nil {
 		return err

@@ -37,17 +37,30 @@ func (n *Node) durability(ctx context.Context, req api.DurabilityReq) (api.Durab
 		return out, err
 	}
 	for _, h := range held {
-		sys, err := n.system(h, repair, &req)
-		if err != nil {
+		of, err := n.durabilityOf(h, repair, &req)
+		if err != nil && req.Copies != "" {
 			return out, err
 		}
-		r, err := durability.Evaluate(sys)
-		if err != nil {
-			return out, err
+		if err != nil { // the others can be said
+			of = api.DurabilityOf{
+				Copies: policy.Copies(h.copies).String(), Bytes: h.bytes, Error: err.Error(), Terms: []api.DurabilityTerm{}, Inputs: []api.DurabilityInput{},
+			}
 		}
-		out.Policies = append(out.Policies, durabilityText(h, &sys, &r))
+		out.Policies = append(out.Policies, of)
 	}
 	return out, nil
+}
+
+func (n *Node) durabilityOf(h heldCopies, repair durability.Figure, req *api.DurabilityReq) (api.DurabilityOf, error) {
+	sys, err := n.system(h, repair, req)
+	if err != nil {
+		return api.DurabilityOf{}, err
+	}
+	r, err := durability.Evaluate(sys)
+	if err != nil {
+		return api.DurabilityOf{}, err
+	}
+	return durabilityText(h, &sys, &r), nil
 }
 
 // heldCopies is what lies in segments that should have the same copies.
@@ -58,10 +71,14 @@ type heldCopies struct {
 	supposed bool  // nothing lies so: what there is, as if it did
 }
 
-// heldByCopies adds segments up by the copies they should have.
+// heldByCopies adds segments up by the copies they should have, but for those that
+// nothing needs any more.
 func (n *Node) heldByCopies(ctx context.Context) ([]heldCopies, error) {
 	by := map[string]*heldCopies{}
 	err := n.meta.Segments(ctx, fsapi.SegmentID{}, func(s meta.SegmentUse) bool {
+		if !s.Condemned.IsZero() {
+			return ctx.Err() == nil
+		}
 		key := policy.Copies(s.Want).String()
 		h := by[key]
 		if h == nil {
@@ -122,7 +139,7 @@ func (n *Node) system(h heldCopies, repair durability.Figure, req *api.Durabilit
 	}
 	s := durability.System{
 		Bytes: h.bytes, From: from, Segment: max(h.bytes/max(h.segments, 1), 1),
-		SiteLoss: figure(req.SiteLoss), Ingest: figure(req.Ingest),
+		SiteLoss: figure(req.SiteLoss), Ingest: n.ingest(req.Ingest),
 	}
 	for i, spec := range h.copies {
 		c, err := n.drives.copyModel(spec, req)
@@ -183,12 +200,22 @@ func statedLoss(name, where string) (durability.Figure, error) {
 	return durability.Figure{Value: 1e-11, Source: durability.Stated}, nil
 }
 
-// figure is a figure of the request; zero is not given.
-func figure(v float64) durability.Figure {
-	if v == 0 {
+// figure is a figure of the request; nil is not given.
+func figure(v *float64) durability.Figure {
+	if v == nil {
 		return durability.Figure{}
 	}
-	return durability.Figure{Value: v, Source: durability.Given}
+	return durability.Figure{Value: *v, Source: durability.Given}
+}
+
+// ingest is how many bytes of segments a second are written: as given, or on
+// average since the server was started.
+func (n *Node) ingest(given *float64) durability.Figure {
+	if given != nil {
+		return figure(given)
+	}
+	up := max(n.clock.Now().Sub(n.started), time.Second)
+	return durability.Figure{Value: float64(n.blob.Stats().BytesSealed) / up.Seconds(), Source: durability.Measured}
 }
 
 // pendingAge is how old data is before its other copies are written: the age of
@@ -199,6 +226,14 @@ func (n *Node) pendingAge() durability.Figure {
 		return durability.Figure{Value: durability.Years(time.Minute)}
 	}
 	return durability.Figure{Value: durability.Years(max(n.clock.Now().Sub(b.Oldest), time.Second)), Source: durability.Measured}
+}
+
+// bucketLoss is the probability that an object in a bucket is lost within a year.
+func bucketLoss(nines *float64, rec meta.DriveRecord) (durability.Figure, error) {
+	if nines == nil {
+		return statedLoss(rec.Name, rec.Where)
+	}
+	return durability.Figure{Value: math.Pow(10, -*nines), Source: durability.Given}, nil
 }
 
 // The site of what stands beside the server.
@@ -224,12 +259,9 @@ func (ds *drives) copyModel(spec fsapi.CopySpec, req *api.DurabilityReq) (durabi
 	}
 	ds.mu.Unlock()
 	if buckets > 0 && buckets == count {
-		loss := durability.Figure{Value: math.Pow(10, -req.BucketNines), Source: durability.Given}
-		if req.BucketNines == 0 {
-			var err error
-			if loss, err = statedLoss(far.Name, far.Where); err != nil {
-				return c, err
-			}
+		loss, err := bucketLoss(req.BucketNines, far)
+		if err != nil {
+			return c, err
 		}
 		c.Bucket = &durability.Bucket{ObjectLoss: loss, AccountLoss: figure(req.BucketLoss)}
 		return c, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/blob"
@@ -212,9 +213,40 @@ func (c *checkRun) segment(ctx context.Context, seg *fsapi.Segment) error {
 		readable = readable || good >= max(1, cp.K)
 	}
 	if !readable && c.needed(ctx, seg.ID) {
-		c.problem(false, "segment %v cannot be read from what is left of it: what is in it is lost unless a drive comes back", seg.ID)
+		c.problem(false, "segment %v cannot be read whole from what is left of it: what is damaged is lost unless a drive comes back%s", seg.ID, c.damaged(ctx, seg))
 	}
 	return nil
+}
+
+// maxDamaged bounds the files that are named for one segment.
+const maxDamaged = 100
+
+// damaged names the files for which the frames were written that no copy has whole,
+// where the segment's own directory can still be read, and where in them. With
+// Deep only: these frames are looked for by reading each. Files that share the
+// data are not named.
+func (c *checkRun) damaged(ctx context.Context, seg *fsapi.Segment) string {
+	if !c.req.Deep {
+		return ""
+	}
+	v := c.n.volumes.byID(seg.Volume)
+	r, err := c.n.blob.Open(ctx, seg)
+	if err != nil || v == nil {
+		return "; its own directory cannot be read"
+	}
+	var list []string
+	for _, e := range r.Directory() {
+		ext := fsapi.Extent{Kind: fsapi.ExtentData, Chunk: e.Chunk, ChunkLen: e.Len, Len: int64(e.Len), Loc: r.Location(e)}
+		if c.n.blob.ReadExtent(ctx, seg.Volume, &ext, 0, make([]byte, e.Len)) == nil {
+			continue
+		}
+		if len(list) == maxDamaged {
+			list = append(list, "and more")
+			break
+		}
+		list = append(list, fmt.Sprintf("%s (%d bytes at %d)", c.n.pathOf(ctx, v, e.Ino), e.Len, e.FileOff))
+	}
+	return ": " + strings.Join(list, ", ")
 }
 
 // needed reports whether a segment is still recorded: it may have been deleted

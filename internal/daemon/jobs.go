@@ -81,6 +81,11 @@ func (n *Node) jobArgs(ctx context.Context, kind string, args []string) ([]strin
 			return nil, err
 		}
 		return []string{strconv.FormatUint(uint64(p.v.id), 10), strconv.FormatUint(uint64(p.attr.Ino), 10)}, nil
+	case kind == upkeep.JobReencrypt && len(args) == 1:
+		rec, err := n.volumeRecord(ctx, args[0])
+		return []string{strconv.FormatUint(uint64(rec.ID), 10)}, err
+	case kind == upkeep.JobReencrypt:
+		return nil, fsapi.Errorf(fsapi.Invalid, "give a volume")
 	case kind == upkeep.JobRelayout:
 		return nil, fsapi.Errorf(fsapi.Invalid, "give a volume, and a path or none")
 	}
@@ -97,7 +102,7 @@ func (n *Node) jobArgs(ctx context.Context, kind string, args []string) ([]strin
 // driveArg is which argument of a kind of job is a drive; -1: none.
 func driveArg(kind string) int {
 	switch kind {
-	case upkeep.JobRepair, upkeep.JobEvacuate:
+	case upkeep.JobRepair, upkeep.JobEvacuate, upkeep.JobVerify:
 		return 0
 	case upkeep.JobScrub:
 		return 1
@@ -131,13 +136,17 @@ func (n *Node) jobText(ctx context.Context, j job.Job) []string {
 			args[i] = n.drives.label(id)
 		}
 	}
-	if j.Kind != upkeep.JobRelayout || len(args) != 2 {
+	if j.Kind != upkeep.JobRelayout && j.Kind != upkeep.JobReencrypt || len(args) != 2 {
 		return args
 	}
 	vol, _ := strconv.ParseUint(args[0], 10, 32)
-	ino, _ := strconv.ParseUint(args[1], 10, 64)
-	if v := n.volumes.byID(fsapi.VolumeID(vol)); v != nil {
-		args[0] = v.name()
+	v := n.volumes.byID(fsapi.VolumeID(vol))
+	if v == nil {
+		return args
+	}
+	args[0] = v.name()
+	if j.Kind == upkeep.JobRelayout {
+		ino, _ := strconv.ParseUint(args[1], 10, 64)
 		args[1] = n.pathOf(ctx, v, fsapi.Ino(ino))
 	}
 	return args

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"time"
@@ -117,9 +118,13 @@ func (n *Node) keks(decorate func(keyring.Wrapper) keyring.Wrapper) ([]keyring.K
 	if err != nil {
 		return nil, err
 	}
-	if given != nil {
+	_, generated := n.fs.Stat(n.at.password())
+	switch {
+	case given != nil:
 		keks = append(keks, keyring.Password(given, keyring.Params{}))
-	} else {
+	case n.asked != nil && errors.Is(generated, os.ErrNotExist):
+		keks = append(keks, n.asked)
+	default:
 		keks = append(keks, keyring.PasswordFile(n.fs, n.at.password()))
 	}
 	for i := range n.cfg.KMS {
@@ -140,6 +145,18 @@ func (n *Node) givenPassword() ([]byte, error) {
 		return nil, nil
 	}
 	return keyring.PasswordFrom(keyring.Sources{File: n.cfg.Data.PasswordFile, Env: env})
+}
+
+// AskPassword asks a person for the password of the store, without echo; nil where
+// in is no terminal. in and out are usually os.Stdin and os.Stderr.
+func AskPassword(in *os.File, out io.Writer) func() ([]byte, error) {
+	ask := keyring.Terminal(in, out)
+	if ask == nil {
+		return nil
+	}
+	return func() ([]byte, error) {
+		return keyring.PasswordFrom(keyring.Sources{Prompt: ask, Question: "password of the store"})
+	}
 }
 
 // passwd re-wraps the keyring. With a generated password its file follows, so

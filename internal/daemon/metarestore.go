@@ -3,9 +3,8 @@ package daemon
 import (
 	"context"
 	"errors"
-	"log/slog"
-	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/strakefs/strake/internal/api"
@@ -14,15 +13,17 @@ import (
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/kv"
 	"github.com/strakefs/strake/internal/meta"
-	"github.com/strakefs/strake/internal/osfs"
-	"github.com/strakefs/strake/internal/telemetry"
 )
 
 // MetaRestoring is what MetaRestore is asked for.
 type MetaRestoring struct {
-	At     time.Time
-	Drives []string // paths and URLs; none: those that are recorded
+	At     time.Time // zero: as new as there is
+	From   []string  // paths and URLs of backups
+	Drives []string  // paths and URLs of drives; neither these nor backups: the drives that are recorded
 	DryRun bool
+	// Ask asks a person for the password where one is needed and none is given; nil:
+	// nobody is there.
+	Ask func() ([]byte, error)
 }
 
 // MetaRestored says what MetaRestore did, or would do.
@@ -31,88 +32,81 @@ type MetaRestored struct {
 	Kept string    `json:"kept,omitempty"` // where the metadata is that was there before
 }
 
-// MetaRestore puts the metadata as of a moment, out of what drives keep, in the
-// place of the present, which is kept aside; then it checks every record and
-// whether its segments are there. Content that was deleted since and whose
-// segments are gone (gc.delay) does not come back: the check names them.
+// MetaRestore puts metadata, as of a moment or as new as there is, out of what
+// backups and drives keep, in the place of the present, which is kept aside; or
+// makes a store's data directory anew, or a bucket that holds everything, with the
+// drives as they were recorded. Then it checks every record and whether its
+// segments are there. Content that was deleted since and whose segments are gone
+// (gc.delay) does not come back: the check names them. Without a moment, what
+// segments written later say of themselves is taken up, as in a Rebuild.
 func MetaRestore(ctx context.Context, cfg config.Config, req MetaRestoring, emit func(api.FsckEvent) error) (out MetaRestored, err error) {
-	log, err := telemetry.NewLogger(os.Stderr, "error", cfg.Log.Format)
+	r, err := newRebuild(cfg, req.Ask, emit)
 	if err != nil {
 		return out, err
 	}
-	r := &rebuild{cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, log: log, emit: emit}
 	out, err = r.restoreAt(ctx, req)
 	if err := errors.Join(err, r.close()); err != nil || req.DryRun {
 		return out, err
 	}
-	n, err := openNode(ctx, cfg, log, openExisting)
-	if err != nil {
-		return out, err
-	}
-	return out, errors.Join(n.fsck(ctx, api.Fsck{Repair: true}, emit), n.Close(ctx))
+	return out, r.finish(ctx, false, req.At.IsZero())
 }
 
-// restoreAt restores into a new directory, and has it take the place of the
-// present one. A crash between leaves either of them, or, between two renames,
-// none under its name: a start refuses that and says where to look.
+// restoreAt restores aside, and has it take the place of the present.
 func (r *rebuild) restoreAt(ctx context.Context, req MetaRestoring) (out MetaRestored, err error) {
-	fresh := r.at.meta() + ".new"
-	key, err := r.enter(ctx, req.Drives)
-	if err != nil {
+	if err := r.enter(ctx, func() error { return r.openSources(ctx, req) }); err != nil {
 		return out, err
 	}
-	if err := r.fs.RemoveAll(fresh); err != nil {
-		return out, fsapi.Wrap(fsapi.IO, err, "remove what a former restore left in "+fresh)
-	}
-	res, err := r.fill(ctx, fresh, func(apply func(kv.Batch) error) (checkpoint.Restored, error) {
-		return checkpoint.RestoreAt(ctx, r.drives, key, req.At, apply)
+	t := r.target(req.DryRun)
+	res, err := r.fill(ctx, t, func(apply func(kv.Batch) error) (checkpoint.Restored, error) {
+		from, key := append(slices.Clone(r.places), r.drives...), r.keys.StoreKey()
+		if req.At.IsZero() {
+			return checkpoint.Restore(ctx, from, key, apply)
+		}
+		return checkpoint.RestoreAt(ctx, from, key, req.At, apply)
 	})
 	if err == nil && res.Seq == 0 {
 		err = fsapi.Errorf(fsapi.NotExist, "at %v nothing was in the store yet", req.At.UTC().Format(time.RFC3339))
 	}
 	out.As = res.Stamp.Time().UTC()
 	if err != nil || req.DryRun {
-		return out, errors.Join(err, r.fs.RemoveAll(fresh))
+		return out, errors.Join(err, t.drop())
 	}
-	out.Kept = r.at.meta() + ".before-" + clockName(time.Now())
-	for _, move := range [][2]string{{r.at.meta(), out.Kept}, {fresh, r.at.meta()}} {
-		if err := r.fs.Rename(move[0], move[1]); err != nil {
-			return out, fsapi.Wrap(fsapi.IO, err, "put the restored metadata in place")
-		}
-	}
-	return out, r.fs.SyncDir(r.at.dir)
+	out.Kept, err = t.commit(ctx)
+	return out, err
 }
 
 func clockName(t time.Time) string { return t.UTC().Format("20060102T150405.000Z") }
 
-// enter locks the data directory, opens its keyring and the drives, and is the
-// store key.
-func (r *rebuild) enter(ctx context.Context, drives []string) ([]byte, error) {
-	lock, err := r.at.take(r.fs)
-	if err != nil {
-		return nil, err
+// openSources opens the backups and drives that are named, or the drives that the
+// present metadata knows.
+func (r *rebuild) openSources(ctx context.Context, req MetaRestoring) error {
+	for _, where := range req.From {
+		d, err := openBackup(ctx, r.fs, where, nil)
+		if err != nil {
+			return err
+		}
+		r.places = append(r.places, d)
+		r.closers = append(r.closers, d.Close)
 	}
-	r.closers = append(r.closers, lock.Close)
-	if len(drives) == 0 {
+	drives := req.Drives
+	if len(drives) == 0 && len(req.From) == 0 {
+		var err error
 		if drives, err = r.recorded(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err := r.openDrives(ctx, drives); err != nil {
-		return nil, err
+	if len(drives) == 0 {
+		return nil
 	}
-	keys, err := r.unlock(ctx)
-	if err != nil {
-		return nil, err
-	}
-	r.closers = append(r.closers, keys.Close)
-	return keys.StoreKey(), nil
+	return r.openDrives(ctx, drives)
 }
 
 // recorded are the places of the drives that the present metadata knows.
 func (r *rebuild) recorded(ctx context.Context) (places []string, err error) {
-	n := &Node{cfg: r.cfg, at: r.at, fs: r.fs, log: r.log}
-	e, err := n.pebble(ctx)
+	if r.cfg.Engine.Bucket() {
+		return nil, fsapi.Errorf(fsapi.Invalid, "a store in a bucket has no older metadata on its drives: name a backup with --from")
+	}
+	e, err := r.node().pebble(ctx)
 	if err != nil {
 		return nil, fsapi.Errorf(fsapi.KindOf(err), "the present metadata does not say which drives there are: name them with --drive: %w", err)
 	}
@@ -128,7 +122,7 @@ func (r *rebuild) recorded(ctx context.Context) (places []string, err error) {
 	return places, err
 }
 
-// MetaSpan is a time as of any moment of which a drive can restore the metadata.
+// MetaSpan is a time as of any moment of which a drive or backup can restore the metadata.
 type MetaSpan struct {
 	Drive string    `json:"drive"`
 	From  time.Time `json:"from"`
@@ -136,16 +130,18 @@ type MetaSpan struct {
 	Bytes int64     `json:"bytes"`
 }
 
-// MetaHistory is what drives, named as for MetaRestore, can restore.
-func MetaHistory(ctx context.Context, cfg config.Config, drives []string) (spans []MetaSpan, err error) {
-	r := &rebuild{cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, log: slog.New(slog.DiscardHandler)}
-	defer func() { err = errors.Join(err, r.close()) }()
-	key, err := r.enter(ctx, drives)
+// MetaHistory is what backups and drives, named as for MetaRestore, can restore.
+func MetaHistory(ctx context.Context, cfg config.Config, req MetaRestoring) (spans []MetaSpan, err error) {
+	r, err := newRebuild(cfg, req.Ask, func(api.FsckEvent) error { return nil })
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range r.drives {
-		list, err := checkpoint.History(ctx, d, key)
+	defer func() { err = errors.Join(err, r.close()) }()
+	if err := r.enter(ctx, func() error { return r.openSources(ctx, req) }); err != nil {
+		return nil, err
+	}
+	for _, d := range append(slices.Clone(r.places), r.drives...) {
+		list, err := checkpoint.History(ctx, d, r.keys.StoreKey())
 		if err != nil {
 			return nil, err
 		}

@@ -47,6 +47,8 @@ type Node struct {
 	ships   metaCopies
 	state   *bucketState // nil: the metadata is on this machine
 	keyFS   osfs.FS      // for the keyring's file
+	asked   keyring.KEK  // the password that a person is asked for; nil: nobody
+	backups *backups
 	tokens  *tokens
 	trace   *trace.Log
 	metrics *telemetry.Registry
@@ -71,12 +73,18 @@ const (
 
 // openNode opens every layer up to the volumes, without starting loops or
 // doors. On an error everything is closed again.
-func openNode(ctx context.Context, cfg config.Config, log *slog.Logger, mode openMode) (n *Node, err error) {
+func openNode(ctx context.Context, cfg config.Config, log *slog.Logger, mode openMode) (*Node, error) {
+	return openNodeAsking(ctx, cfg, log, mode, nil)
+}
+
+// openNodeAsking is openNode where a person may be asked for the password.
+func openNodeAsking(ctx context.Context, cfg config.Config, log *slog.Logger, mode openMode, asked keyring.KEK) (n *Node, err error) {
 	n = &Node{
 		cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, log: log, clock: clock.Real, started: time.Now(),
 		trace: trace.NewLog(), metrics: telemetry.NewRegistry(), budget: vfs.NewBudget(int64(cfg.Write.Dirty)),
 	}
-	n.remote.n, n.keyFS = n, n.fs
+	n.remote.n, n.keyFS, n.asked = n, n.fs, asked
+	n.backups = newBackups(n)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.closeLayers())
@@ -226,12 +234,14 @@ func (n *Node) startBackground(ctx context.Context) error {
 	if n.ships, err = n.newShipper(); err != nil {
 		return err
 	}
+	n.startBackups(ctx)
 	n.run(ctx, "drives", n.drives.mind)
-	n.run(ctx, "upkeep", func(ctx context.Context) error { n.upkeep.Run(ctx); return nil })
-	n.run(ctx, "checkpoints", n.ships.Run)
-	n.run(ctx, "log flush", n.flushLog)
-	n.run(ctx, "volumes", n.volumes.reclaim)
-	n.run(ctx, "schedules", n.keepSchedules)
+	writing, fenced := context.WithCancel(ctx)
+	n.run(ctx, "log flush", func(ctx context.Context) error { defer fenced(); return n.flushLog(ctx) })
+	n.run(writing, "upkeep", func(ctx context.Context) error { n.upkeep.Run(ctx); return nil })
+	n.run(writing, "checkpoints", n.ships.Run)
+	n.run(writing, "volumes", n.volumes.reclaim)
+	n.run(writing, "schedules", n.keepSchedules)
 	return nil
 }
 
@@ -244,27 +254,36 @@ const logFlushEvery = time.Second
 const bucketFlushEvery = 5 * time.Second
 
 // flushLog makes the log durable now and then, for those who do not fsync. Where
-// that fails it says so once, and when it has ended.
+// that fails it says so once, and when it has ended. It returns when another has
+// taken over, which the engine has said: nothing that writes need go on then.
 func (n *Node) flushLog(ctx context.Context) error {
 	failing, every := false, logFlushEvery
 	if n.state != nil {
 		every = bucketFlushEvery
 	}
-	for {
+	for waited := time.Duration(0); ; {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-n.clock.After(every):
+		case <-n.clock.After(logFlushEvery):
 		}
 		err := n.engine.Stats().Failure
-		if n.engine.DurableSeq() < n.engine.LastSeq() {
-			err = n.engine.Sync(ctx)
+		waited += logFlushEvery
+		tried := waited >= every
+		if tried {
+			waited = 0
+			if n.engine.DurableSeq() < n.engine.LastSeq() {
+				err = n.engine.Sync(ctx)
+			}
 		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case err == nil && !tried:
+			continue // nothing is known of how a write would fare
 		case errors.Is(err, fsapi.Fenced):
-			return err // for good
+			n.log.Warn("this server is read-only until it is started again, and then takes over in turn")
+			return nil
 		case err != nil && !failing:
 			n.log.Error("the metadata log cannot be written: changes are refused until it can", "err", err)
 		case err == nil && failing:
@@ -272,6 +291,15 @@ func (n *Node) flushLog(ctx context.Context) error {
 		}
 		failing = err != nil
 	}
+}
+
+// fenced says that another server has taken the store over: this one answers from
+// what it knows, and writes nothing. nil: it has not, as far as is known.
+func (n *Node) fenced() error {
+	if err := n.engine.Stats().Failure; errors.Is(err, fsapi.Fenced) {
+		return err
+	}
+	return nil
 }
 
 // Close stops the loops, writes everything back, brings the drives' copies of

@@ -22,7 +22,6 @@ import (
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/keyring"
 	"github.com/strakefs/strake/internal/kv"
-	"github.com/strakefs/strake/internal/kv/pebble"
 	"github.com/strakefs/strake/internal/meta"
 	"github.com/strakefs/strake/internal/object/provider"
 	"github.com/strakefs/strake/internal/object/url"
@@ -30,35 +29,71 @@ import (
 	"github.com/strakefs/strake/internal/telemetry"
 )
 
-// Rebuild makes the metadata anew from drives alone: the newest checkpoint with
-// the batches after it, then what segments written later say of themselves,
-// which goes to lost+found. from are directories and URLs of drives; none:
-// those inside the data directory and in the configuration. It ends with a check, mending counters.
-func Rebuild(ctx context.Context, cfg config.Config, from []string, emit func(api.FsckEvent) error) error {
-	log, err := telemetry.NewLogger(os.Stderr, "error", cfg.Log.Format)
-	if err != nil {
-		return err
-	}
-	r := &rebuild{cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, log: log, emit: emit}
-	if err := errors.Join(r.restore(ctx, from), r.close()); err != nil {
-		return err
-	}
-	n, err := openNode(ctx, cfg, log, openExisting)
-	if err != nil {
-		return err
-	}
-	return errors.Join(r.adopt(ctx, n), n.fsck(ctx, api.Fsck{Repair: true}, emit), n.Close(ctx))
+// Rebuilding is what Rebuild is asked for.
+type Rebuilding struct {
+	From []string // directories and URLs of drives; none: those inside the data directory and in the configuration
+	Deep bool     // read every stored byte, and name what is damaged
+	// Ask asks a person for the password where one is needed and none is given; nil:
+	// nobody is there.
+	Ask func() ([]byte, error)
 }
 
-// rebuild is one run of Rebuild.
+// Rebuild makes the metadata anew from drives alone: the newest checkpoint with
+// the batches after it, then what segments written later say of themselves,
+// which goes to lost+found. It ends with a check, mending counters.
+func Rebuild(ctx context.Context, cfg config.Config, req Rebuilding, emit func(api.FsckEvent) error) error {
+	r, err := newRebuild(cfg, req.Ask, emit)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(r.restore(ctx, req.From), r.close()); err != nil {
+		return err
+	}
+	return r.finish(ctx, req.Deep, true)
+}
+
+// rebuild is one run of Rebuild, MetaRestore or MetaLoad.
 type rebuild struct {
 	cfg     config.Config
 	at      layout
 	fs      osfs.FS
 	log     *slog.Logger
 	emit    func(api.FsckEvent) error
+	asked   keyring.KEK // the password that a person is asked for; nil: nobody
 	drives  []drive.Drive
+	places  []drive.Drive // of backups
+	keys    *keyring.Keyring
 	closers []func() error
+}
+
+func newRebuild(cfg config.Config, ask func() ([]byte, error), emit func(api.FsckEvent) error) (*rebuild, error) {
+	log, err := telemetry.NewLogger(os.Stderr, "error", cfg.Log.Format)
+	if err != nil {
+		return nil, err
+	}
+	r := &rebuild{cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, log: log, emit: emit}
+	if ask != nil {
+		r.asked = keyring.Asked(ask)
+	}
+	return r, nil
+}
+
+// node is a Node of which some parts can be used before there is a store.
+func (r *rebuild) node() *Node {
+	return &Node{cfg: r.cfg, at: r.at, fs: r.fs, keyFS: r.fs, log: r.log, clock: clock.Real, asked: r.asked}
+}
+
+// finish opens the store that was made, has it take up what only the drives know,
+// and checks it.
+func (r *rebuild) finish(ctx context.Context, deep, adopt bool) error {
+	n, err := openNodeAsking(ctx, r.cfg, r.log, openExisting, r.asked)
+	if err != nil {
+		return err
+	}
+	if adopt {
+		err = r.adopt(ctx, n)
+	}
+	return errors.Join(err, n.fsck(ctx, api.Fsck{Repair: true, Deep: deep}, r.emit), n.Close(ctx))
 }
 
 func (r *rebuild) close() error {
@@ -66,49 +101,58 @@ func (r *rebuild) close() error {
 	for i := len(r.closers) - 1; i >= 0; i-- {
 		errs = append(errs, r.closers[i]())
 	}
+	r.closers = nil
 	return errors.Join(errs...)
 }
 
 // restore fills an empty engine from the drives.
 func (r *rebuild) restore(ctx context.Context, from []string) error {
+	if err := r.enter(ctx, func() error { return r.openDrives(ctx, from) }); err != nil {
+		return err
+	}
+	if err := r.refuseMeta(); err != nil {
+		return err
+	}
+	t := r.target(false)
+	if _, err := r.fill(ctx, t, func(apply func(kv.Batch) error) (checkpoint.Restored, error) {
+		return checkpoint.Restore(ctx, r.drives, r.keys.StoreKey(), apply)
+	}); err != nil {
+		return err
+	}
+	_, err := t.commit(ctx)
+	return err
+}
+
+// enter locks the data directory, opens what there is to read from, and then the
+// keyring, which may be there only.
+func (r *rebuild) enter(ctx context.Context, open func() error) error {
 	lock, err := r.at.take(r.fs)
 	if err != nil {
 		return err
 	}
 	r.closers = append(r.closers, lock.Close)
-	names, err := r.fs.ReadDir(r.at.meta())
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fsapi.Wrap(fsapi.IO, err, "look into "+r.at.meta())
-	}
-	if len(names) > 0 {
-		return fsapi.Errorf(fsapi.Exist, "%s is not empty: move it away first, so that nothing is lost if it turns out to be good", r.at.meta())
-	}
-	if err := r.openDrives(ctx, from); err != nil {
+	if err := open(); err != nil {
 		return err
 	}
-	keys, err := r.unlock(ctx)
-	if err != nil {
-		return err
-	}
-	r.closers = append(r.closers, keys.Close)
-	_, err = r.fill(ctx, r.at.meta(), func(apply func(kv.Batch) error) (checkpoint.Restored, error) {
-		return checkpoint.Restore(ctx, r.drives, keys.StoreKey(), apply)
-	})
-	return err
+	return r.unlock(ctx)
 }
 
 func (r *rebuild) openDrives(ctx context.Context, from []string) error {
 	if len(from) == 0 {
-		names, err := r.fs.ReadDir(filepath.Dir(r.at.mainDrive()))
-		if err != nil {
-			return fsapi.Errorf(fsapi.NotExist, "the data directory has no drives inside: name their directories and buckets with --drive: %w", err)
+		inside := filepath.Dir(r.at.mainDrive())
+		names, err := r.fs.ReadDir(inside)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fsapi.Wrap(fsapi.IO, err, "look into "+inside)
 		}
 		for _, name := range names {
-			from = append(from, filepath.Join(filepath.Dir(r.at.mainDrive()), name))
+			from = append(from, filepath.Join(inside, name))
 		}
 		for _, d := range r.cfg.Drives {
 			from = append(from, d.Path)
 		}
+	}
+	if len(from) == 0 {
+		return fsapi.Errorf(fsapi.NotExist, "neither the data directory nor the configuration has drives: name their directories and buckets with --drive")
 	}
 	for _, path := range from {
 		d, err := r.openPlace(ctx, path)
@@ -158,25 +202,31 @@ func (p *placed) Info() drive.Info {
 // isURL reports whether a place is a bucket's URL and not a path.
 func isURL(where string) bool { return strings.Contains(where, "://") }
 
-// unlock opens the keyring of the data directory, or puts a drive's copy there
-// first.
-func (r *rebuild) unlock(ctx context.Context) (*keyring.Keyring, error) {
+// unlock opens the keyring of the data directory, or puts the copy of a drive or
+// backup there first. What is only a bucket's cache may have another store's.
+func (r *rebuild) unlock(ctx context.Context) (err error) {
 	made, err := r.at.exists(r.fs)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if !made {
+	if !made || r.cfg.Engine.Bucket() {
 		if err := r.takeKeyring(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	n := &Node{cfg: r.cfg, at: r.at, fs: r.fs, keyFS: r.fs, log: r.log, clock: clock.Real}
-	return n.unlock(ctx)
+	return r.openKeyring(ctx)
 }
 
-// takeKeyring copies the newest keyring that a drive has.
+func (r *rebuild) openKeyring(ctx context.Context) (err error) {
+	if r.keys, err = r.node().unlock(ctx); err == nil {
+		r.closers = append(r.closers, r.keys.Close)
+	}
+	return err
+}
+
+// takeKeyring copies the newest keyring that a drive or backup has.
 func (r *rebuild) takeKeyring(ctx context.Context) error {
-	copies, err := checkpoint.Keyrings(ctx, r.drives)
+	copies, err := checkpoint.Keyrings(ctx, append(slices.Clone(r.drives), r.places...))
 	var best []byte
 	var newest uint64
 	for _, b := range copies {
@@ -185,30 +235,30 @@ func (r *rebuild) takeKeyring(ctx context.Context) error {
 		}
 	}
 	if best == nil {
-		return fsapi.Errorf(fsapi.NotExist, "neither %s nor any drive has a keyring: name more drives with --drive (%v)", r.at.dir, err)
+		return fsapi.Errorf(fsapi.NotExist, "neither %s nor any drive or backup has a keyring: name more of them with --drive or --from (%v)", r.at.dir, err)
 	}
-	return osfs.ReplaceFile(r.fs, r.at.keyring(), best, 0o600)
+	return r.putKeyring(best)
 }
 
-// fill puts what a restore yields into an engine in a new directory.
-func (r *rebuild) fill(ctx context.Context, dir string, restore func(func(kv.Batch) error) (checkpoint.Restored, error)) (checkpoint.Restored, error) {
-	e, err := pebble.Open(pebble.Options{FS: r.fs, Dir: dir, CacheBytes: int64(r.cfg.Cache.Metadata), Log: r.log})
-	if err != nil {
-		return checkpoint.Restored{}, err
-	}
-	batches := int64(0)
-	res, err := restore(func(b kv.Batch) error {
-		batches++
-		if err := r.emit(api.FsckEvent{Phase: "restore metadata", Done: batches}); err != nil {
+// fill puts what a restore yields into a target.
+func (r *rebuild) fill(ctx context.Context, t target, restore func(func(kv.Batch) error) (checkpoint.Restored, error)) (res checkpoint.Restored, err error) {
+	err = r.brought(ctx, t, func(e kv.Engine) error {
+		batches := int64(0)
+		var err error
+		res, err = restore(func(b kv.Batch) error {
+			batches++
+			if err := r.emit(api.FsckEvent{Phase: "restore metadata", Done: batches}); err != nil {
+				return err
+			}
+			_, err := e.Update(ctx, kv.UpdateOptions{}, func(tx kv.Tx) error { return replay(tx, b.Ops) })
 			return err
+		})
+		for _, p := range res.Problems {
+			err = errors.Join(err, r.emit(api.FsckEvent{Problem: fmt.Sprint(p)}))
 		}
-		_, err := e.Update(ctx, kv.UpdateOptions{}, func(tx kv.Tx) error { return replay(tx, b.Ops) })
 		return err
 	})
-	for _, p := range res.Problems {
-		err = errors.Join(err, r.emit(api.FsckEvent{Problem: fmt.Sprint(p)}))
-	}
-	return res, errors.Join(err, e.Close())
+	return res, err
 }
 
 // replay does a batch's operations again.

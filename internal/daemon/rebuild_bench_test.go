@@ -38,7 +38,7 @@ func BenchmarkRebuild(b *testing.B) {
 		}
 		b.StartTimer()
 		start, restored, clean := time.Now(), time.Time{}, false
-		err := Rebuild(b.Context(), cfg, []string{cfg.Drives[0].Path}, func(e api.FsckEvent) error {
+		err := Rebuild(b.Context(), cfg, Rebuilding{From: []string{cfg.Drives[0].Path}}, func(e api.FsckEvent) error {
 			if e.Problem != "" {
 				b.Errorf("problem: %s", e.Problem)
 			}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/blob/upkeep"
@@ -69,7 +70,9 @@ func (n *Node) rotateKey(ctx context.Context, req api.KeyRotate) (api.KeyRotated
 	if req.Prune {
 		err = n.pruneNow(ctx, rec.ID, req.Now)
 	} else if _, err = n.keys.NewVersion(rec.ID); err == nil {
-		err = n.ships.Flush(ctx) // a drive's keyring must open what is written from now on
+		if err = n.ships.Flush(ctx); err == nil { // a drive's keyring must open what is written from now on
+			_, err = n.upkeep.StartJob(ctx, upkeep.JobReencrypt, strconv.FormatUint(uint64(rec.ID), 10))
+		}
 	}
 	if err != nil {
 		return api.KeyRotated{}, err

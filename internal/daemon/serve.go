@@ -31,6 +31,7 @@ type server struct {
 	door   *rest.Door
 	rests  []*rest.Server
 	listen string // address of the REST door on the network, "" where it is off
+	scheme string // http or https, of listen
 	ready  atomic.Bool
 
 	withdraw context.CancelFunc // ends the announcement; nil where there is none
@@ -125,17 +126,24 @@ func (s *server) openRest() error {
 	if err != nil {
 		return err
 	}
-	s.rests = append(s.rests, s.door.Serve(l, true))
+	s.rests = append(s.rests, s.door.Serve(l, true, nil))
 	addr := s.n.cfg.Rest.Listen
 	if addr == "off" || addr == "" {
 		return nil
+	}
+	secure, err := s.tls()
+	if err != nil {
+		return err
 	}
 	tcp, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fsapi.Errorf(fsapi.Busy, "listen on rest.listen=%s: %w (give another address with --listen, or --listen off)", addr, err)
 	}
-	s.listen = tcp.Addr().String()
-	s.rests = append(s.rests, s.door.Serve(tcp, false))
+	s.listen, s.scheme = tcp.Addr().String(), "http"
+	if secure != nil {
+		s.scheme = "https"
+	}
+	s.rests = append(s.rests, s.door.Serve(tcp, false, secure))
 	return nil
 }
 
@@ -160,6 +168,9 @@ func (s *server) isReady() error {
 	if !s.ready.Load() {
 		return errors.New("starting or stopping")
 	}
+	if err := s.n.fenced(); err != nil {
+		return fsapi.Errorf(fsapi.Fenced, "this server writes no more: %w", err)
+	}
 	return s.mounts.check()
 }
 
@@ -180,7 +191,7 @@ func (s *server) announce(out io.Writer, secret string) error {
 		p.line("mount   %s (volume %s)", m.dir, m.volume)
 	}
 	if s.listen != "" {
-		p.line("rest    http://%s/v1 (described at /v1/openapi.json, metrics at /metrics)", s.listen)
+		p.line("rest    %s://%s/v1 (described at /v1/openapi.json, metrics at /metrics)", s.scheme, s.listen)
 	}
 	p.line("socket  %s (for strake on this machine)", s.n.at.socket())
 	p.line("stop    Ctrl-C here, or kill -TERM %d", os.Getpid())

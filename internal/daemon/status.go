@@ -42,12 +42,10 @@ func (s *server) status(ctx context.Context, _ api.Empty) (api.Status, error) {
 			out.Problems = append(out.Problems, fmt.Sprintf("drive %s: %s", d.Name, d.Error))
 		}
 	}
-	switch {
-	case errors.Is(kv.Failure, fsapi.Fenced):
-		out.Problems = append(out.Problems, fmt.Sprintf("this server writes no more: %v", kv.Failure))
-	case kv.Failure != nil:
+	if kv.Failure != nil && !errors.Is(kv.Failure, fsapi.Fenced) { // of that isReady tells
 		out.Problems = append(out.Problems, fmt.Sprintf("metadata in %s: changes are refused until its log can be written: %v", n.at.dir, kv.Failure))
 	}
+	out.Problems = append(out.Problems, n.backups.problems(n.ships.Status())...)
 	out.Problems = append(out.Problems, n.upkeepProblems()...)
 	out.Write.DirtyBytes = n.budget.Used()
 	if out.Write.JournalBytes, err = n.meta.JournalBytes(ctx); err != nil {

@@ -11,11 +11,12 @@ import (
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/blob/upkeep"
+	"github.com/strakefs/strake/internal/fsapi"
 )
 
 func (n *Node) newUpkeep() (*upkeep.Upkeep, error) {
 	return upkeep.New(upkeep.Options{
-		Store: n.blob, Meta: n.meta, Drives: n.drives.set, Keys: rekeys{n},
+		Store: n.blob, Meta: n.meta, Drives: n.drives.set, Keys: rekeys{n}, Settle: n.settle, Moves: n.moves,
 		Delay: n.cfg.GC.Delay, GCEvery: n.cfg.GC.Interval, LiveRatio: n.cfg.GC.Ratio,
 		JournalMax: int64(n.cfg.Journal.Pack), JournalAge: n.cfg.Journal.PackAge,
 		GatherBytes: int64(n.cfg.Tiering.Gather), GatherTime: n.cfg.Tiering.GatherAge, Tiering: n.tiering(),
@@ -23,6 +24,22 @@ func (n *Node) newUpkeep() (*upkeep.Upkeep, error) {
 		RepairAfter: orNever(n.cfg.Repair.After), Jobs: n.cfg.Jobs.Running, Rate: orNever(int64(n.cfg.Jobs.Rate)),
 		Clock: n.clock, Log: n.log,
 	})
+}
+
+// settle stores what was written in a volume; one that is gone has nothing.
+func (n *Node) settle(ctx context.Context, vol fsapi.VolumeID) error {
+	if v := n.volumes.byID(vol); v != nil {
+		return v.local.Syncfs(ctx)
+	}
+	return nil
+}
+
+// moves counts what moved within a volume.
+func (n *Node) moves(vol fsapi.VolumeID) uint64 {
+	if v := n.volumes.byID(vol); v != nil {
+		return v.local.Moves()
+	}
+	return 0
 }
 
 // orNever turns the configuration's 0, never or no bound, into upkeep's negative.

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io/fs"
+	"sync"
 
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/osfs"
@@ -38,7 +39,7 @@ func (k Kind) String() string {
 }
 
 // KEK is a key-encryption key as it is given to open a keyring or to wrap it:
-// made by Password, PasswordFile, KeyFile and External.
+// made by Password, PasswordFile, Asked, KeyFile and External.
 type KEK interface {
 	// Name is the name of the wrapping that it makes and opens; one keyring
 	// has one wrapping of a name.
@@ -173,6 +174,52 @@ func (w *passwordFile) openFrom(ctx context.Context, path string, params, sealed
 	}
 	defer clear(text)
 	return Password(text, Params{}).open(ctx, params, sealed, bind)
+}
+
+// asked is a password that a person is asked for.
+type asked struct {
+	ask func() ([]byte, error)
+
+	mu   sync.Mutex // held while a person is asked
+	text []byte     // what opened a keyring; nil: nothing yet; guarded by mu
+}
+
+// maxAsks is how often a person may mistype.
+const maxAsks = 3
+
+// Asked is the key made of the password that a person is asked for when it is
+// needed, again up to three times while it is wrong. What opened a keyring is
+// remembered as long as the KEK. It opens only.
+func Asked(ask func() ([]byte, error)) KEK { return &asked{ask: ask} }
+
+func (w *asked) Name() string { return KindPassword.String() }
+func (w *asked) kind() Kind   { return KindPassword }
+
+func (w *asked) seal(context.Context, []byte, []byte) (params, sealed []byte, err error) {
+	return nil, nil, fsapi.Errorf(fsapi.NotSupported, "keyring: nothing is wrapped with a password that was asked for once: give it in a file")
+}
+
+func (w *asked) open(ctx context.Context, params, sealed, bind []byte) (seed []byte, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.text != nil {
+		return Password(w.text, Params{}).open(ctx, params, sealed, bind)
+	}
+	for range maxAsks {
+		text, err := w.ask()
+		if err != nil {
+			return nil, err
+		}
+		if seed, err = Password(text, Params{}).open(ctx, params, sealed, bind); err == nil {
+			w.text = text
+			return seed, nil
+		}
+		clear(text)
+		if !errors.Is(err, fsapi.Unauthorized) {
+			return nil, err
+		}
+	}
+	return nil, fsapi.Errorf(fsapi.Unauthorized, "keyring: a wrong password was given %d times", maxAsks)
 }
 
 // keyFile is 32 random bytes in a file.

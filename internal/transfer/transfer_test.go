@@ -53,7 +53,7 @@ func server(t *testing.T) *client.Client {
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	s := d.Serve(l, false)
+	s := d.Serve(l, false, nil)
 	t.Cleanup(func() { must(t, s.Shutdown(context.Background())) })
 	return client.Dial("http://"+l.Addr().String(), "token", "")
 }

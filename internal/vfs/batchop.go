@@ -405,6 +405,9 @@ func (x *opRun) rename(dir *meta.Inode, name string, in *meta.Inode) error {
 			return err
 		}
 	}
+	if dir.Ino != to.Ino {
+		x.b.fs.moved.Add(1)
+	}
 	if err := x.tx.Rename(dir, name, in, to, toName, victim, false, keep); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -14,6 +15,7 @@ type Budget struct {
 	max int64 // bytes
 
 	level   atomic.Int64 // used, for reading without mu
+	dead    atomic.Bool  // fenced is set, for reading without mu
 	waiting atomic.Int64 // writers in admit; changed under mu
 
 	mu      sync.Mutex
@@ -21,6 +23,7 @@ type Budget struct {
 	wake    chan struct{} // closed and replaced when used falls or a flush fails
 	fails   uint64        // failed write-backs since the start
 	failure error         // of the last of them
+	fenced  error         // that of one after which none can succeed; nil: no such
 	kicks   map[*Local]func()
 }
 
@@ -41,13 +44,17 @@ func (b *Budget) short() bool { return b.waiting.Load() > 0 }
 // admit waits until there is room for n more bytes. It charges nothing: pages
 // do, when they are made, so that the bound may be passed by what the writers
 // that were let in write. It fails where ctx ends, or where write-back fails
-// while there is no room, with the error of write-back.
+// while there is no room, with the error of write-back; at once, where nothing can
+// be stored any more (fsapi.Fenced).
 func (b *Budget) admit(ctx context.Context, n int64) error {
-	if b.level.Load()+n <= b.max {
+	if b.level.Load()+n <= b.max && !b.dead.Load() {
 		return nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.fenced != nil {
+		return b.fenced
+	}
 	fails := b.fails
 	b.waiting.Add(1)
 	defer b.waiting.Add(-1)
@@ -118,6 +125,10 @@ func (b *Budget) failed(err error) {
 	defer b.mu.Unlock()
 	b.fails++
 	b.failure = err
+	if errors.Is(err, fsapi.Fenced) {
+		b.fenced = err
+		b.dead.Store(true)
+	}
 	if b.short() {
 		b.wakeLocked()
 	}

@@ -624,7 +624,12 @@ func (fs *Local) failLocked(n *node, err error) {
 	f.backoff = min(max(2*f.backoff, firstBackoff), lastBackoff)
 	f.retry = fs.now().Add(f.backoff)
 	fs.budget.failed(err)
-	fs.o.Log.Warn("write-back failed; the data stays in memory and is tried again", "ino", n.ino, "retry", f.backoff, "err", err)
+	switch {
+	case !errors.Is(err, fsapi.Fenced):
+		fs.o.Log.Warn("write-back failed; the data stays in memory and is tried again", "ino", n.ino, "retry", f.backoff, "err", err)
+	case fs.fenced.CompareAndSwap(false, true):
+		fs.o.Log.Error("nothing is written back any more: what was written and not stored is lost when this process ends", "err", err)
+	}
 	if !n.queued {
 		fs.queue.pushLocked(n, fs.now())
 	}

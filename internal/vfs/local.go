@@ -49,6 +49,8 @@ type Local struct {
 	stop   chan struct{}  // closed by Close: workers but flushers end
 	tasks  sync.WaitGroup // flushers, workers, launched flights
 	closed atomic.Bool
+	moved  atomic.Uint64 // see Moves
+	fenced atomic.Bool   // that nothing can be stored any more was said
 }
 
 var (

@@ -49,6 +49,7 @@ func (q *queue) pushLocked(n *node, now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if n.fail != nil && n.fail.retry.After(now) {
+		n.since = n.fail.retry.Add(-q.age) // due then
 		q.failed = append(q.failed, n)
 		return
 	}

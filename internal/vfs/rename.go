@@ -266,6 +266,9 @@ func (m *move) commit() error {
 				return err
 			}
 		}
+		if m.from != m.to {
+			fs.moved.Add(1)
+		}
 		return tx.Rename(from, m.fromName, in, to, m.toName, victim, m.flags&RenameExchange != 0, keep)
 	})
 	if err != nil {
@@ -326,6 +329,15 @@ func (m *move) names() {
 			fs.quotas.gen.Add(1)
 		}
 	}
+}
+
+// Moves counts how often a file or directory got another parent since the volume
+// was opened, or was about to. Who sees two equal counts has missed no move in
+// between: those counted before the first can be seen then.
+func (fs *Local) Moves() uint64 {
+	fs.gate.Lock() // no change is under way
+	defer fs.gate.Unlock()
+	return fs.moved.Load()
 }
 
 func (m *move) tell() {

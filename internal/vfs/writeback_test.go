@@ -250,6 +250,26 @@ func TestFailedWriteBack(t *testing.T) {
 	}
 }
 
+// TestFenced: once another writer has taken over nothing can be stored any more, and
+// who writes is told at once.
+func TestFenced(t *testing.T) {
+	r := newRig(t, rigOptions{options: idle})
+	bad := &failing{err: fsapi.Errorf(fsapi.Fenced, "injected")}
+	r.drive.Fail = bad.hook
+	f := r.create("f")
+	g := r.create("g")
+	data := noise(1, 2<<20)
+	r.write(f, data, 0)
+	bad.on.Store(true)
+	r.fails(fsapi.Fenced, f.Sync(r.ctx, false))
+	_, err := g.WriteAt(r.ctx, data, 0)
+	r.fails(fsapi.Fenced, err)
+	r.wants(f, data)
+	bad.on.Store(false)
+	r.ok(f.Close())
+	r.ok(g.Close())
+}
+
 func TestFailingDriveDoesNotHangWriters(t *testing.T) {
 	r := newRig(t, rigOptions{options: func(o *vfs.Options) {
 		o.DirtyMax, o.FlushAge, o.Segment = 4<<20, 10*time.Millisecond, 1<<20

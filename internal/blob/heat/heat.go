@@ -186,6 +186,53 @@ func (e *entry) heat(id fsapi.SegmentID) fsapi.Heat {
 	return fsapi.Heat{Segment: id, Last: time.Unix(int64(e.last), 0), Visit: time.Unix(int64(e.visit), 0), Count: float64(e.count)}
 }
 
+// Inherit lets a segment that was made of others' data be as warm as the warmest of
+// them. What is known of it already stays, where that is more.
+func (t *Table) Inherit(to fsapi.SegmentID, from []fsapi.SegmentID) {
+	if t == nil || to.IsJournal() {
+		return
+	}
+	var sum entry
+	for _, id := range from {
+		s := t.shardOf(id)
+		s.mu.Lock()
+		e, ok := s.m[id]
+		s.mu.Unlock()
+		if ok {
+			sum = warmer(sum, e)
+		}
+	}
+	if sum.last == 0 {
+		return
+	}
+	s := t.shardOf(to)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, known := s.m[to]
+	if !known && len(s.m) >= max(1, t.o.Segments/shards) {
+		s.forgetOne()
+	}
+	e = warmer(e, sum)
+	e.changed = true
+	s.m[to] = e
+}
+
+// warmer has of two entries whatever is more, as of the later visit.
+func warmer(a, b entry) entry {
+	if a.visit < b.visit {
+		a, b = b, a
+	}
+	a.last = max(a.last, b.last)
+	a.count = max(a.count, float32(decay(float64(b.count), int64(a.visit)-int64(b.visit))))
+	switch {
+	case a.half == b.half:
+		a.recent, a.prev = max(a.recent, b.recent), max(a.prev, b.prev)
+	case a.half == b.half+1:
+		a.prev = max(a.prev, b.recent)
+	}
+	return a
+}
+
 // Candidates are segments that were visited often enough of late, each asked
 // for once: at most limit of them.
 func (t *Table) Candidates(limit int) []fsapi.SegmentID {

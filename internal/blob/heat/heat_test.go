@@ -189,3 +189,32 @@ func BenchmarkTouch(b *testing.B) {
 		tab.Touch(id(1))
 	}
 }
+
+// What is written anew is as warm as the warmest of what it was made of.
+func TestInherit(t *testing.T) {
+	tab, c := table(Options{Apart: time.Minute, Reads: 4, Window: time.Hour})
+	for range 3 {
+		tab.Touch(id(1))
+		c.move(2 * time.Minute)
+	}
+	tab.Touch(id(2))
+	tab.Inherit(id(3), []fsapi.SegmentID{id(1), id(2), id(9)})
+	one, _ := tab.Of(id(1))
+	two, _ := tab.Of(id(2))
+	h, ok := tab.Of(id(3))
+	if !ok || !h.Last.Equal(two.Last) || h.Count > one.Count || h.Count < 0.999*one.Count {
+		t.Errorf("%+v, of %+v and %+v", h, one, two)
+	}
+	if tab.Inherit(id(4), []fsapi.SegmentID{id(9)}); len(tab.Changed(9)) != 3 {
+		t.Error("heat came from nowhere")
+	}
+	c.move(2 * time.Minute)
+	if tab.Touch(id(3)); len(tab.Candidates(9)) != 1 {
+		t.Error("the visits before are not counted")
+	}
+	tab.Inherit(id(3), []fsapi.SegmentID{id(2)})
+	if again, _ := tab.Of(id(3)); again.Count < h.Count {
+		t.Errorf("it was cooled: %+v, was %+v", again, h)
+	}
+	(*Table)(nil).Inherit(id(1), nil)
+}

@@ -12,3 +12,6 @@ func (u *Upkeep) Scan(ctx context.Context) error {
 	wg.Wait()
 	return err
 }
+
+// Rekey is the step that starts jobs and drops keys.
+func (u *Upkeep) Rekey(ctx context.Context) error { return u.rekey(ctx) }

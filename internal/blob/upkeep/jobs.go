@@ -18,7 +18,9 @@ const (
 	JobRebalance = "rebalance" // [TIER]: move parts from full drives to empty ones
 	JobRelayout  = "relayout"  // VOLUME INODE: give data the copies its policy asks for now
 	JobScrub     = "scrub"     // shallow|deep [DRIVE]
+	JobVerify    = "verify"    // DRIVE TIME: check what was written to a drive since a time
 	JobOrphans   = "orphans"   // delete what no record knows
+	JobReencrypt = "reencrypt" // VOLUME [VERSION]: encrypt anew what has an old data key
 	JobGC        = "gc"        // sweep, compact, delete what is dead
 	JobCompact   = "compact"   // move live frames out of segments that are mostly dead
 )
@@ -32,7 +34,9 @@ func (u *Upkeep) kinds() []job.Kind {
 		{Name: JobRebalance, Usage: "[TIER]", Check: checkTier, Run: u.runRebalance, Help: "Move parts from the fullest drives of a tier to the emptiest."},
 		{Name: JobRelayout, Usage: "VOLUME INODE", Check: checkTop, Run: u.runRelayout, Help: "Give data the copies that its policy asks for now."},
 		{Name: JobScrub, Usage: "shallow|deep [DRIVE]", Check: checkScrub, Run: u.runScrub, Help: "Check that stored bytes are there (shallow) and right (deep), and repair what is not."},
+		{Name: JobVerify, Usage: "DRIVE TIME", Check: checkVerify, Run: u.runVerify, Help: "Check what a drive was given since a time, and that the rest is there: of one that was not detached cleanly."},
 		{Name: JobOrphans, Run: u.runOrphans, Help: "Delete stored bytes that no record knows, when they are proven dead."},
+		{Name: JobReencrypt, Usage: "VOLUME", Check: u.checkReencrypt, Run: u.runReencrypt, Help: "Encrypt anew what is sealed with data keys before the last rotation, and drop those keys."},
 		{Name: JobGC, Run: u.runGC, Help: "Release chunks without references, compact, delete dead segments."},
 		{Name: JobCompact, Run: u.runCompact, Help: "Move live data out of segments that are mostly dead or small."},
 	}

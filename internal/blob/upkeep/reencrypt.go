@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/blob/upkeep/job"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
 )
@@ -85,9 +88,23 @@ func (u *Upkeep) keepCursor(ctx context.Context, vol fsapi.VolumeID, c Cursor) e
 }
 
 // Reencrypt takes each volume with old data keys on, by at most budget stored
-// bytes in all, and tries to drop keys that nothing needs. now does not wait
-// between tries.
+// bytes in all, and tries to drop keys that nothing needs: for who does not wait
+// for the job. now does not wait between tries.
 func (u *Upkeep) Reencrypt(ctx context.Context, budget int64, now bool) error {
+	return u.eachRotated(ctx, func(vol fsapi.VolumeID) error {
+		give, err := u.rekeying.take(ctx)
+		if err != nil {
+			return err
+		}
+		defer give()
+		spent, err := u.reencryptVolume(ctx, vol, budget, now)
+		budget -= spent
+		return err
+	})
+}
+
+// eachRotated does fn for the volumes with old data keys.
+func (u *Upkeep) eachRotated(ctx context.Context, fn func(vol fsapi.VolumeID) error) error {
 	if u.o.Keys == nil {
 		return nil
 	}
@@ -97,14 +114,144 @@ func (u *Upkeep) Reencrypt(ctx context.Context, budget int64, now bool) error {
 	}
 	var errs []error
 	for _, v := range vols {
-		if len(u.o.Keys.Versions(v.ID)) < 2 || v.Deleting {
-			continue
+		if len(u.o.Keys.Versions(v.ID)) >= 2 && !v.Deleting {
+			errs = append(errs, fn(v.ID))
 		}
-		spent, err := u.reencryptVolume(ctx, v.ID, budget, now)
-		budget -= spent
-		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// rekeyAgain is how long after a job that left something another one is started.
+const rekeyAgain = time.Hour
+
+// rekey starts the jobs that encrypt volumes anew, and drops keys that nothing
+// needs once they have ended. A job that was cancelled is not started again for
+// the same keys, as long as it is remembered; one that failed or left something,
+// after a while.
+func (u *Upkeep) rekey(ctx context.Context) error {
+	return u.eachRotated(ctx, func(vol fsapi.VolumeID) error {
+		c, err := u.Reencrypting(ctx, vol)
+		if err != nil {
+			return err
+		}
+		if u.encrypted(vol, c) {
+			give, err := u.rekeying.take(ctx)
+			if err != nil {
+				return err
+			}
+			defer give()
+			return u.tryPrune(ctx, vol, c, false)
+		}
+		args, err := u.checkReencrypt([]string{strconv.FormatUint(uint64(vol), 10)})
+		if err != nil {
+			return err
+		}
+		if declined, err := u.declined(ctx, args); declined || err != nil {
+			return err
+		}
+		_, err = u.runner.Start(ctx, JobReencrypt, args, false)
+		return err
+	})
+}
+
+// declined reports whether the last job like it was cancelled, or ended just now.
+func (u *Upkeep) declined(ctx context.Context, args []string) (bool, error) {
+	jobs, err := u.runner.Jobs(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, j := range jobs { // the newest first
+		if j.Kind != JobReencrypt || !slices.Equal(j.Args, args) {
+			continue
+		}
+		age := u.o.Clock.Now().Sub(j.Ended)
+		again := map[job.State]time.Duration{job.Failed: watchAgain, job.Done: rekeyAgain}[j.State]
+		return j.State == job.Cancelled || age >= 0 && age < again, nil
+	}
+	return false, nil
+}
+
+// checkReencrypt takes a volume's number, and the version of its key, which is the
+// current one where it is not given.
+func (u *Upkeep) checkReencrypt(args []string) ([]string, error) {
+	if len(args) != 1 && len(args) != 2 {
+		return nil, fsapi.Errorf(fsapi.Invalid, "give a volume")
+	}
+	n, err := strconv.ParseUint(args[0], 10, 32)
+	if err != nil {
+		return nil, fsapi.Errorf(fsapi.Invalid, "volume %q: want its number", args[0])
+	}
+	if len(args) == 2 {
+		_, err := strconv.ParseUint(args[1], 10, 32)
+		return args, fsapi.Wrap(fsapi.Invalid, err, "version of a key")
+	}
+	if u.o.Keys == nil || len(u.o.Keys.Versions(fsapi.VolumeID(n))) < 2 {
+		return nil, fsapi.Errorf(fsapi.Invalid, "volume %d has no old data keys: nothing is to be encrypted anew ('strake key rotate' makes a new one)", n)
+	}
+	return []string{args[0], strconv.FormatUint(uint64(u.current(fsapi.VolumeID(n))), 10)}, nil
+}
+
+// runReencrypt encrypts a volume anew for the version of its key that is current,
+// and then drops the old ones, if nothing needs them by then: else rekey does when
+// nothing does any more.
+func (u *Upkeep) runReencrypt(ctx context.Context, t *job.Task) error {
+	n, err := strconv.ParseUint(t.Args()[0], 10, 32)
+	if err != nil {
+		return fsapi.Wrap(fsapi.Invalid, err, "volume")
+	}
+	vol := fsapi.VolumeID(n)
+	for u.o.Keys != nil && t.Args()[1] == strconv.FormatUint(uint64(u.current(vol)), 10) {
+		c, more, err := u.reencryptStep(ctx, vol, t)
+		if err != nil {
+			return err
+		}
+		if !more {
+			if c.Needed != "" {
+				t.Note("old keys are kept until nothing needs them: " + c.Needed)
+			}
+			return nil
+		}
+	}
+	t.Note("the key was rotated again: another job goes on")
+	return nil
+}
+
+// reencryptStep takes a volume on by a batch. At the end it tries to drop keys, and
+// says that there is no more to do.
+func (u *Upkeep) reencryptStep(ctx context.Context, vol fsapi.VolumeID, t *job.Task) (c Cursor, more bool, err error) {
+	give, err := u.rekeying.take(ctx)
+	if err != nil {
+		return c, false, err
+	}
+	defer give()
+	if c, err = u.Reencrypting(ctx, vol); err != nil {
+		return c, false, err
+	}
+	if u.encrypted(vol, c) {
+		if err := u.tryPrune(ctx, vol, c, false); err != nil {
+			return c, false, err
+		}
+		c, err = u.Reencrypting(ctx, vol)
+		return c, false, err
+	}
+	before := c
+	if c, err = u.ReencryptOnce(ctx, vol, u.o.BatchBytes, c); err != nil {
+		return c, false, err
+	}
+	if err := u.keepCursor(ctx, vol, c); err != nil {
+		return c, false, err
+	}
+	done := c.Done
+	if c.To == before.To && c.Phase != PhaseJournal && before.Phase != "" {
+		done -= before.Done
+	}
+	t.Total(0, max(c.Total, c.Done)) // what was written anew is looked at, too
+	return c, true, t.Step(ctx, []byte(c.Phase), 1, max(done, 0))
+}
+
+// encrypted reports whether all of a volume was encrypted anew for its current key.
+func (u *Upkeep) encrypted(vol fsapi.VolumeID, c Cursor) bool {
+	return c.To != 0 && c.Phase == PhaseWaiting && c.To == u.current(vol)
 }
 
 func (u *Upkeep) reencryptVolume(ctx context.Context, vol fsapi.VolumeID, budget int64, now bool) (int64, error) {
@@ -113,7 +260,7 @@ func (u *Upkeep) reencryptVolume(ctx context.Context, vol fsapi.VolumeID, budget
 		return 0, err
 	}
 	before := c.Done
-	for c.To == 0 || c.Phase != PhaseWaiting || c.To != u.current(vol) {
+	for !u.encrypted(vol, c) {
 		left := budget - (c.Done - before)
 		if left <= 0 {
 			return budget, nil

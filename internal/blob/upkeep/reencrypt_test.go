@@ -3,12 +3,14 @@ package upkeep_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/blob/upkeep"
+	"github.com/strakefs/strake/internal/blob/upkeep/job"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/keyring"
 	"github.com/strakefs/strake/internal/kv"
@@ -380,4 +382,66 @@ func TestReencryptSnapshots(t *testing.T) {
 	if err := r.meta.Check(t.Context(), r.vol.ID, nil, func(p meta.Problem) { t.Error(p) }); err != nil {
 		t.Error(err)
 	}
+}
+
+// Encrypting anew is a job: it starts by itself, is paused and goes on, and does
+// not start again once it was cancelled.
+func TestReencryptJob(t *testing.T) {
+	r := keyed(t, 1)
+	r.fill("a")
+	if _, err := r.up.StartJob(t.Context(), upkeep.JobReencrypt, "1"); err == nil {
+		t.Error("a job was taken though there is no old key")
+	}
+	r.rotate()
+	rekey := func() []job.Job {
+		t.Helper()
+		if err := r.up.Rekey(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		jobs, err := r.up.Jobs(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return jobs
+	}
+	jobs := rekey()
+	if len(jobs) != 1 || jobs[0].Kind != upkeep.JobReencrypt || jobs[0].State != job.Queued || !slices.Equal(jobs[0].Args, []string{"1", "2"}) {
+		t.Fatalf("%+v", jobs)
+	}
+	id := jobs[0].ID
+	if _, err := r.up.PauseJob(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	r.open() // a new process keeps it paused
+	if jobs := rekey(); len(jobs) != 1 || jobs[0].State != job.Paused {
+		t.Fatalf("%+v", jobs)
+	}
+	if _, err := r.up.ResumeJob(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	j := r.mustJob(upkeep.JobReencrypt, "1")
+	if j.ID != id || j.Progress.TotalBytes == 0 || j.Progress.DoneBytes != j.Progress.TotalBytes || r.cursor().Phase != upkeep.PhaseWaiting {
+		t.Errorf("%+v, %+v", j, r.cursor())
+	}
+	for range 3 { // what is dead goes first
+		r.gc(upkeep.GCOptions{})
+		r.clock.move(11 * time.Minute)
+		rekey()
+	}
+	if v := r.versions(); len(v) != 1 {
+		t.Errorf("versions %v are left, needed by %q", v, r.cursor().Needed)
+	}
+	r.rotate()
+	jobs = rekey()
+	if _, err := r.up.CancelJob(t.Context(), jobs[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if again := rekey(); len(again) != len(jobs) || again[0].State != job.Cancelled {
+		t.Errorf("after it was cancelled: %+v", again)
+	}
+	r.rotate()
+	if again := rekey(); len(again) != len(jobs)+1 || again[0].State != job.Queued {
+		t.Errorf("after another rotation: %+v", again)
+	}
+	r.check()
 }

@@ -29,6 +29,14 @@ import (
 //	          cover what is asked, and then has what both ask for. So it ends up
 //	          as the most careful of its files asks, whichever comes last.
 //
+// Before a walk everything that was written is stored, so that nothing which was
+// on its way when the policy changed is missed. Where files moved to another
+// directory while it walked, which it may have missed, it walks again.
+//
+// What only a snapshot or the trash has keeps its layout, but in the first phase:
+// the policy of which directory should hold for it is that of the time of the
+// snapshot, and nothing but a walk of every snapshot would say where it is.
+//
 // What a segment shall have is its Want: the queue of pending copies does the
 // rest, new copies before old ones go.
 
@@ -95,8 +103,12 @@ type layouter struct {
 	t    *job.Task
 	vol  fsapi.VolumeID
 	top  fsapi.Ino
+	pass int // walks before this one
 	note struct{ changed, moved, kept int }
 }
+
+// maxPasses is how often a relayout walks while files move.
+const maxPasses = 5
 
 func (u *Upkeep) runRelayout(ctx context.Context, t *job.Task) error {
 	vol, top, err := parseTop(t.Args())
@@ -105,21 +117,49 @@ func (u *Upkeep) runRelayout(ctx context.Context, t *job.Task) error {
 	}
 	l := &layouter{u: u, t: t, vol: vol, top: top}
 	c := t.Cursor()
+	resumed := len(c) > 0
+	for ; ; l.pass++ {
+		if l.pass == maxPasses {
+			t.Note("files moved all the time: start it again, so that none was missed")
+			return nil
+		}
+		if err := u.o.Settle(ctx, vol); err != nil {
+			return notHere(err)
+		}
+		moves := u.o.Moves(vol)
+		whole, err := l.walk(ctx, c)
+		if err != nil || whole || !resumed && u.o.Moves(vol) == moves {
+			return err
+		}
+		c, resumed = nil, false
+	}
+}
+
+// walk is all phases from a cursor on. whole: no file was looked at.
+func (l *layouter) walk(ctx context.Context, c []byte) (whole bool, err error) {
 	if len(c) == 0 {
 		if c, err = l.begin(ctx); err != nil {
-			return notHere(err)
+			return false, notHere(err)
 		}
 	}
 	switch c[0] {
 	case layoutWhole:
-		return l.whole(ctx, c)
+		return true, l.whole(ctx, c)
 	case layoutCount:
 		if err := l.count(ctx, c); err != nil {
-			return notHere(err)
+			return false, notHere(err)
 		}
 		c = []byte{layoutRewrite}
 	}
-	return notHere(l.rewrite(ctx, c[1:]))
+	return false, notHere(l.rewrite(ctx, c[1:]))
+}
+
+// step is Task.Step. What is walked again is not counted again.
+func (l *layouter) step(ctx context.Context, cursor []byte, files, bytes int64) error {
+	if l.pass > 0 {
+		files, bytes = 0, 0
+	}
+	return l.t.Step(ctx, cursor, files, bytes)
 }
 
 // notHere is the error of a walk, where that is not that its top is gone: then
@@ -236,12 +276,14 @@ func (l *layouter) count(ctx context.Context, c []byte) error {
 		if err != nil {
 			return err
 		}
-		l.t.Total(2*files, 2*bytes) // they are looked at again
+		if l.pass == 0 {
+			l.t.Total(2*files, 2*bytes) // they are looked at again
+		}
 		if err := l.decide(ctx, n); err != nil {
 			return err
 		}
 		after = last
-		if err := l.t.Step(ctx, append([]byte{layoutCount}, after[:]...), files, bytes); err != nil {
+		if err := l.step(ctx, append([]byte{layoutCount}, after[:]...), files, bytes); err != nil {
 			return err
 		}
 	}
@@ -382,7 +424,7 @@ func (l *layouter) rewrite(ctx context.Context, after []byte) error {
 			return err
 		}
 		l.say()
-		err = l.t.Step(ctx, append([]byte{layoutRewrite}, last...), files, bytes)
+		err = l.step(ctx, append([]byte{layoutRewrite}, last...), files, bytes)
 		files, bytes = 0, 0
 		return err
 	}

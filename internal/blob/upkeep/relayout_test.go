@@ -254,3 +254,49 @@ func TestRelayoutMerges(t *testing.T) {
 	}
 	r.mustWant("a", "hot:2")
 }
+
+// What was on its way to be stored when the policy changed is stored first, and
+// what moves while the files are walked is met by another walk.
+func TestRelayoutMissesNothing(t *testing.T) {
+	r := copiesRig(t, "hot:1", map[string]int{"hot": 3})
+	r.together(map[string][]byte{"a": random(1, 30_000), "b": random(2, 30_000)})
+	ino := r.setPolicy("b", "hot:2") // so that files have to be looked at
+	passes := 0
+	r.storing = func() {
+		switch passes++; passes {
+		case 1: // written under the policy before
+			r.write("late", blob.Segment, random(3, 30_000))
+			r.setPolicy("late", "hot:2")
+		case 2:
+			r.setPolicy("moved", "hot:2")
+		}
+	}
+	moved := false
+	r.meta.relocated = func() {
+		if !moved {
+			moved = true
+			r.write("moved", blob.Segment, random(4, 30_000))
+			r.moves.Add(1)
+		}
+	}
+	j := r.relayout(fsapi.RootIno)
+	if passes != 2 {
+		t.Errorf("%d walks, want 2", passes)
+	}
+	for name, want := range map[string]string{"a": "hot:1", "b": "hot:2", "late": "hot:2", "moved": "hot:2"} {
+		r.mustWant(name, want)
+	}
+	if j.Progress.Done > j.Progress.Total+1 {
+		t.Errorf("files are counted twice: %+v", j.Progress)
+	}
+
+	// Files that never stop moving do not keep it going for ever.
+	passes = 0
+	r.storing = func() { passes++; r.moves.Add(1) }
+	r.meta.relocated = nil
+	stop := r.moves.Load()
+	r.meta.scanned = func() { r.moves.Add(1) }
+	if j := r.relayout(ino); passes < 2 || passes > 9 || r.moves.Load() == stop {
+		t.Errorf("%d walks: %+v", passes, j)
+	}
+}

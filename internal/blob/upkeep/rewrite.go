@@ -3,6 +3,7 @@ package upkeep
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -59,11 +60,21 @@ func (w *rewriter) flush(ctx context.Context) error {
 		return err
 	}
 	moves := make([]fsapi.Moved, 0, len(st.Chunks))
+	sources := map[fsapi.SegmentID][]fsapi.SegmentID{}
 	for _, c := range st.Chunks {
-		moves = append(moves, fsapi.Moved{Chunk: c.ID, From: w.from[c.ID], To: c.Loc})
+		from := w.from[c.ID]
+		moves = append(moves, fsapi.Moved{Chunk: c.ID, From: from, To: c.Loc})
+		if to := c.Loc.Segment; !slices.Contains(sources[to], from.Segment) {
+			sources[to] = append(sources[to], from.Segment)
+		}
 	}
 	n, err := w.u.o.Meta.Relocate(ctx, w.vol, st.Segments, moves)
 	w.moved += n
+	if err == nil {
+		for to, from := range sources {
+			w.u.o.Tiering.Heat.Inherit(to, from)
+		}
+	}
 	return err
 }
 

@@ -120,9 +120,10 @@ func (u *Upkeep) runWatch(ctx context.Context) {
 		case <-u.o.Clock.After(watchTick):
 		}
 	}
+	said := ""
 	for ctx.Err() == nil {
-		if err := u.attend(ctx); err != nil && ctx.Err() == nil {
-			u.o.Log.Error("a job that is due could not be started; trying again", "err", err)
+		if err := u.attend(ctx); ctx.Err() == nil {
+			said = u.say(said, err, "a job that is due could not be started; trying again")
 		}
 		select {
 		case <-ctx.Done():

@@ -1,8 +1,10 @@
 package upkeep_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -385,4 +387,37 @@ func TestNoRoomKicksEviction(t *testing.T) {
 		t.Errorf("room was wanted: %+v, %v in use", rep, r.part())
 	}
 	r.check()
+}
+
+// What compaction writes anew is as warm as what it was made of.
+func TestCompactionKeepsHeat(t *testing.T) {
+	r := newTierRig(t, "hot:1")
+	for i := range 4 {
+		r.write(fmt.Sprint(i), blob.Segment, append(random(uint64(i), 200_000), random(uint64(100+i), 4096*6)...))
+		r.write("part"+fmt.Sprint(i), blob.Segment, bytes.Clone(r.files[fmt.Sprint(i)][200_000/4096*4096:][:4096*3]))
+	}
+	var before []fsapi.SegmentID
+	r.segments(func(s fsapi.Segment) {
+		before = append(before, s.ID)
+		r.heat.Touch(s.ID)
+	})
+	for i := range 4 {
+		r.remove(fmt.Sprint(i))
+	}
+	if rep := r.gc(upkeep.GCOptions{Now: true}); rep.Compact.Segments == 0 {
+		t.Fatalf("nothing was compacted: %+v", rep)
+	}
+	fresh := 0
+	r.segments(func(s fsapi.Segment) {
+		if slices.Contains(before, s.ID) {
+			return
+		}
+		fresh++
+		if h, ok := r.heat.Of(s.ID); !ok || h.Count < 0.99 {
+			t.Errorf("segment %v is cold: %+v", s.ID, h)
+		}
+	})
+	if fresh == 0 {
+		t.Error("nothing was written anew")
+	}
 }

@@ -17,10 +17,12 @@
 // others write it, one starts jobs when they are due or a drive's state calls
 // for them, and one runs jobs, each in a goroutine of its own; a job that moves
 // segments has up to Copiers others while it does. Packing, getting rid of
-// things, tiering and scrubbing have a turn each, which a step or job of that kind holds
-// while it works. Turns are never held together. The lock order is
+// things, tiering, scrubbing and encrypting anew have a turn each, which a step or job of that kind holds
+// while it works. Turns are never held together, but that encrypting anew packs and
+// gets rid of things. The lock order is
 //
-//	a turn
+//	the turn of encrypting anew
+//	 a turn
 //	  a claim on a segment    see claims; two are never held together
 //	    pacers, queue, watch, wanted room, gathered writes, job.Runner    leaves
 package upkeep
@@ -97,6 +99,11 @@ type Options struct {
 	Meta   Meta
 	Drives Drives
 	Keys   Keys // nil: data is never encrypted anew
+	// Settle stores what was written in a volume before; nil: all is stored.
+	Settle func(ctx context.Context, vol fsapi.VolumeID) error
+	// Moves counts how often files and directories of a volume moved to another
+	// directory, since it was opened; nil: none does.
+	Moves func(vol fsapi.VolumeID) uint64
 
 	Delay       time.Duration // between condemning a segment and deleting it; 10 minutes
 	OrphanDelay time.Duration // age from which a blob without a record is an orphan; 1 hour
@@ -161,6 +168,12 @@ func (o *Options) defaults() {
 	if o.Rand == nil {
 		o.Rand = rand.Int64N
 	}
+	if o.Settle == nil {
+		o.Settle = func(context.Context, fsapi.VolumeID) error { return nil }
+	}
+	if o.Moves == nil {
+		o.Moves = func(fsapi.VolumeID) uint64 { return 0 }
+	}
 	if o.Clock == nil {
 		o.Clock = clock.Real
 	}
@@ -171,22 +184,23 @@ func (o *Options) defaults() {
 
 // Upkeep does the steps. Safe for concurrent use; they take turns.
 type Upkeep struct {
-	o       Options
-	packing turn // Pack
-	ridding turn // Sweep, Compact, Collect, SweepOrphans, GC
-	looking turn // Scrub
-	tiering turn // TierOnce
-	pace    *pacer
-	queue   *queue
-	claims  *claims
-	watch   *watch
-	runner  *job.Runner
-	tier    tierState
-	gather  gatherer
-	started time.Time
-	journal int64        // bytes in the journal when packLarge looked; its own
-	futile  atomic.Int64 // when a compaction last achieved nothing, in Unix nanoseconds
-	count   counters
+	o        Options
+	packing  turn // Pack
+	ridding  turn // Sweep, Compact, Collect, SweepOrphans, GC
+	looking  turn // Scrub
+	rekeying turn // Reencrypt; before ridding and packing
+	tiering  turn // TierOnce
+	pace     *pacer
+	queue    *queue
+	claims   *claims
+	watch    *watch
+	runner   *job.Runner
+	tier     tierState
+	gather   gatherer
+	started  time.Time
+	journal  int64        // bytes in the journal when packLarge looked; its own
+	futile   atomic.Int64 // when a compaction last achieved nothing, in Unix nanoseconds
+	count    counters
 
 	promoting *pacer // of promotions
 }
@@ -198,7 +212,7 @@ func New(o Options) (*Upkeep, error) {
 	}
 	o.defaults()
 	u := &Upkeep{
-		o: o, packing: make(turn, 1), ridding: make(turn, 1), looking: make(turn, 1), tiering: make(turn, 1), pace: newPacer(o.Clock, o.Rate),
+		o: o, packing: make(turn, 1), ridding: make(turn, 1), looking: make(turn, 1), rekeying: make(turn, 1), tiering: make(turn, 1), pace: newPacer(o.Clock, o.Rate),
 		queue: newQueue(), claims: newClaims(), watch: newWatch(), started: o.Clock.Now(), promoting: newPacer(o.Clock, o.Tiering.PromoteRate),
 	}
 	u.gather = gatherer{bytes: o.GatherBytes, longest: o.GatherTime, lull: 2 * o.GCEvery, began: u.started, tiers: make(map[string]*gathered)}
@@ -242,6 +256,7 @@ type step struct {
 	every time.Duration
 	last  time.Time
 	do    func(context.Context) error
+	said  string // the error of the last time; "" where it went well
 }
 
 // steps are those of each goroutine.
@@ -251,17 +266,8 @@ func (u *Upkeep) steps() [][]step {
 		{name: "pack an old journal", every: u.o.JournalAge, do: func(ctx context.Context) error { _, err := u.Pack(ctx); return err }},
 	}, {
 		{name: "gc", every: u.o.GCEvery, do: u.tidy},
-		{name: "re-encryption", every: u.o.GCEvery, do: func(ctx context.Context) error { return u.Reencrypt(ctx, u.aWhile(), false) }},
+		{name: "re-encryption", every: u.o.GCEvery, do: u.rekey},
 	}}
-}
-
-// aWhile is how many bytes re-encryption may take on before gc is due again.
-func (u *Upkeep) aWhile() int64 {
-	rate := u.pace.get()
-	if rate < 0 {
-		return 1 << 40
-	}
-	return max(int64(float64(rate)*u.o.GCEvery.Seconds()), u.o.BatchBytes)
 }
 
 func (u *Upkeep) loop(ctx context.Context, steps []step) {
@@ -286,7 +292,25 @@ func (u *Upkeep) runDue(ctx context.Context, s *step) {
 		return
 	}
 	s.last = now
-	if err := s.do(ctx); err != nil && ctx.Err() == nil {
-		u.o.Log.Error("an upkeep step failed; it is tried again when it is due", "step", s.name, "err", err)
+	err := s.do(ctx)
+	if ctx.Err() == nil {
+		s.said = u.say(s.said, err, "an upkeep step failed; it is tried again when it is due", "step", s.name)
 	}
+}
+
+// say logs an error that was not said the last time, and that it is over. It is
+// what to call it with the next time.
+func (u *Upkeep) say(said string, err error, msg string, args ...any) string {
+	now := ""
+	if err != nil {
+		now = err.Error()
+	}
+	switch {
+	case now == said:
+	case err != nil:
+		u.o.Log.Error(msg, append(args, "err", err)...)
+	default:
+		u.o.Log.Info("what failed goes well again", append(args, "failed", said)...)
+	}
+	return now
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,17 +102,19 @@ func (g *guard) Sync(ctx context.Context) error {
 }
 
 type rig struct {
-	t      *testing.T
-	clock  *hands
-	meta   *guard
-	vol    meta.Volume
-	set    *blob.DriveSet
-	drives []*blobtest.Drive
-	store  *blob.Store
-	up     *upkeep.Upkeep
-	files  map[string][]byte
-	exts   map[string]fsapi.Ino
-	keys   *keyring.Keyring // nil: the same keys for ever
+	t       *testing.T
+	clock   *hands
+	meta    *guard
+	vol     meta.Volume
+	set     *blob.DriveSet
+	drives  []*blobtest.Drive
+	store   *blob.Store
+	up      *upkeep.Upkeep
+	files   map[string][]byte
+	exts    map[string]fsapi.Ino
+	keys    *keyring.Keyring // nil: the same keys for ever
+	moves   atomic.Uint64    // of files to other directories
+	storing func()           // before a relayout walks
 }
 
 func newRig(t *testing.T, replicas int) *rig {
@@ -152,6 +155,14 @@ func newRig(t *testing.T, replicas int) *rig {
 	return r
 }
 
+// settled is Options.Settle.
+func (r *rig) settled(context.Context, fsapi.VolumeID) error {
+	if r.storing != nil {
+		r.storing()
+	}
+	return nil
+}
+
 // open starts a new store and upkeep, as a new process would.
 func (r *rig) open() {
 	r.t.Helper()
@@ -173,7 +184,7 @@ func (r *rig) open() {
 	}
 	s := r.store
 	r.t.Cleanup(func() { s.Close() })
-	r.up, err = upkeep.New(upkeep.Options{Store: r.store, Meta: r.meta, Drives: r.set, Keys: rotated, Clock: r.clock, Rate: -1, BatchBytes: 512 << 10})
+	r.up, err = upkeep.New(upkeep.Options{Store: r.store, Meta: r.meta, Drives: r.set, Keys: rotated, Settle: r.settled, Moves: func(fsapi.VolumeID) uint64 { return r.moves.Load() }, Clock: r.clock, Rate: -1, BatchBytes: 512 << 10})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -39,6 +39,7 @@ type Endpoint struct {
 	Req     reflect.Type // struct; from the query for GET and DELETE, else a JSON body
 	Resp    reflect.Type
 	Stream  bool // the response is one JSON value a line
+	Raw     bool // the response is bytes
 	serve   func(w http.ResponseWriter, r *http.Request) error
 }
 
@@ -89,6 +90,41 @@ func Stream[Req, Event any](method, path string, role Role, summary string, fail
 		return err
 	}
 	return e
+}
+
+// Raw makes an endpoint that answers bytes. An error after the first of them breaks
+// the connection, so that nobody takes a part for the whole.
+func Raw[Req any](method, path string, role Role, summary string, fn func(ctx context.Context, req Req, w io.Writer) error) Endpoint {
+	e := newEndpoint[Req, struct{}](method, path, role, summary)
+	e.Raw = true
+	e.serve = func(w http.ResponseWriter, r *http.Request) error {
+		var req Req
+		if err := decodeRequest(r, &req); err != nil {
+			return err
+		}
+		out := &rawBody{w: w}
+		err := fn(r.Context(), req, out)
+		if err != nil && out.started {
+			return &cutError{err}
+		}
+		return err
+	}
+	return e
+}
+
+// rawBody is the body of a Raw endpoint's answer.
+type rawBody struct {
+	w       http.ResponseWriter
+	started bool
+}
+
+// Write implements io.Writer.
+func (b *rawBody) Write(p []byte) (int, error) {
+	if !b.started {
+		b.w.Header().Set("Content-Type", "application/octet-stream")
+		b.started = true
+	}
+	return b.w.Write(p)
 }
 
 func newEndpoint[Req, Resp any](method, path string, role Role, summary string) Endpoint {
@@ -145,6 +181,12 @@ func setField(f reflect.Value, s string) error {
 		return err
 	}
 	switch f.Kind() {
+	case reflect.Pointer: // given, whatever its value
+		v := reflect.New(f.Type().Elem())
+		if err := setField(v.Elem(), s); err != nil {
+			return err
+		}
+		f.Set(v)
 	case reflect.String:
 		f.SetString(s)
 	case reflect.Bool:

@@ -509,7 +509,11 @@ func (d *Door) health(w http.ResponseWriter, _ *http.Request) error {
 
 func (d *Door) ready(w http.ResponseWriter, _ *http.Request) error {
 	if err := d.o.Ready(); err != nil {
-		return fsapi.Wrap(fsapi.Closed, err, "not ready")
+		// An answer as good as the other: who asks, asks every few seconds, and the
+		// log would say it as often.
+		return writeJSON(w, http.StatusServiceUnavailable, api.Error{
+			Kind: fsapi.Closed.Error(), Code: int(fsapi.Closed), Message: "not ready: " + err.Error(),
+		})
 	}
 	_, err := io.WriteString(w, "ready\n")
 	return err

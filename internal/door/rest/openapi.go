@@ -85,6 +85,10 @@ func operationID(e *Endpoint) string {
 
 func response(e *Endpoint, s *schemas) object {
 	r := object{"description": "Done."}
+	if e.Raw {
+		r["content"] = object{"application/octet-stream": object{"schema": object{"type": "string", "format": "binary"}}}
+		return r
+	}
 	if e.Resp != emptyType {
 		r["content"] = jsonContent(s.ref(e.Resp), e.Stream)
 	}

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"crypto/subtle"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -186,10 +187,11 @@ type Server struct {
 	done chan error
 }
 
-// Serve answers on l until Shutdown. It owns one goroutine and the
-// connections' ones.
-func (d *Door) Serve(l net.Listener, trusted bool) *Server {
+// Serve answers on l until Shutdown: over TLS where secure, which it owns from then
+// on, is not nil. It owns one goroutine and the connections' ones.
+func (d *Door) Serve(l net.Listener, trusted bool, secure *tls.Config) *Server {
 	s := &Server{done: make(chan error, 1), http: &http.Server{
+		TLSConfig:         secure,
 		Handler:           d.Handler(trusted),
 		ReadHeaderTimeout: 30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -198,7 +200,13 @@ func (d *Door) Serve(l net.Listener, trusted bool) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
 	s.http.RegisterOnShutdown(cancel)
-	go func() { s.done <- s.http.Serve(l) }()
+	go func() {
+		if secure != nil {
+			s.done <- s.http.ServeTLS(l, "", "")
+		} else {
+			s.done <- s.http.Serve(l)
+		}
+	}()
 	return s
 }
 

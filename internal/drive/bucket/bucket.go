@@ -6,10 +6,11 @@
 // is in the blobs.
 //
 // Layout: a blob is the object of its name. Names of blobs have no part that
-// starts with a dot; .strake/drive holds the identity and .strake/usage the
-// count of bytes, while the drive is closed.
+// starts with a dot; .strake/drive holds the identity, .strake/owner the store it
+// belongs to and .strake/usage the count of bytes, while the drive is closed.
 //
-// A bucket has no locks: two processes may have it open. Where the store keeps
+// A bucket has no locks: two processes of one store may have it open, those of
+// two stores may not. Where the store keeps
 // conditions (object.Probe) no commit of one replaces a blob of the other;
 // where it does not, commits of one process exclude each other only. A commit
 // that ended without an answer may take place yet.
@@ -32,18 +33,25 @@ import (
 	"github.com/strakefs/strake/internal/object"
 )
 
-// Unbounded is the Total of a drive without a quota, in bytes: 1 EiB, which no
-// bucket is known to reach.
-const Unbounded = 1 << 60
+// Unbounded is what is said to be available on a drive without a quota, in bytes,
+// however much is on it: 1 PiB, which is more than anybody wants to write at once,
+// and a number that programs which ask for free space can bear.
+const Unbounded = 1 << 50
 
 // Options say which store, and how.
 type Options struct {
 	Store object.Store // owned by the Drive, once Open has succeeded
 	// Expect is the id the bucket must have; zero: any.
 	Expect fsapi.DriveID
+	// Role is what it must be for; "": a drive.
+	Role identity.Role
+	// Owner is the store that it must belong to, and belongs to from now on if it
+	// belongs to none; nil: any. TakeOver: whichever it belongs to.
+	Owner    *identity.Owner
+	TakeOver bool
 	// Name, Tier and Domain go into Info.
 	Name, Tier, Domain string
-	// Quota is bytes of blobs; 0: Unbounded. Replace may exceed it.
+	// Quota is bytes of blobs; 0: none, see Unbounded. Replace may exceed it.
 	Quota int64
 	// Has is what the store can do; nil: Open probes it.
 	Has *object.Capabilities
@@ -70,12 +78,10 @@ var (
 )
 
 // Open opens the drive in a store that Init made one. fsapi.NotExist: there is
-// none; fsapi.Stale: it is another one than expected; fsapi.Corrupt: its
-// identity is damaged.
+// none; fsapi.Stale: it is another one than expected; fsapi.Busy: it belongs to
+// another store; fsapi.Invalid: it has another role; fsapi.Corrupt: its identity
+// is damaged.
 func Open(ctx context.Context, o Options) (*Drive, error) {
-	if o.Quota <= 0 {
-		o.Quota = Unbounded
-	}
 	where := o.Store.Info().URL
 	id, err := ReadIdentity(ctx, o.Store)
 	if err != nil {
@@ -83,6 +89,12 @@ func Open(ctx context.Context, o Options) (*Drive, error) {
 	}
 	if o.Expect != 0 && o.Expect != id.ID {
 		return nil, fsapi.Errorf(fsapi.Stale, "%s holds drive %s, not %s: it is another bucket or prefix", where, id.ID, o.Expect)
+	}
+	if err := id.Is(o.Role, where); err != nil {
+		return nil, err
+	}
+	if err := claim(ctx, o); err != nil {
+		return nil, err
 	}
 	if o.Has == nil {
 		has, err := object.Probe(ctx, o.Store)
@@ -226,6 +238,9 @@ func (d *Drive) Capacity(ctx context.Context) (drive.Capacity, error) {
 	if err != nil {
 		return drive.Capacity{}, d.fail(err, "measure", "")
 	}
+	if d.opts.Quota <= 0 {
+		return drive.Capacity{Total: used + Unbounded, Used: used, Avail: Unbounded}, nil
+	}
 	return drive.Capacity{Total: max(d.opts.Quota, used), Used: used, Avail: max(d.opts.Quota-used, 0)}, nil
 }
 
@@ -240,56 +255,4 @@ func (d *Drive) Close() error {
 	d.mu.Unlock()
 	saved := d.usage.save(context.Background())
 	return d.fail(errors.Join(saved, d.store.Close()), "close", "")
-}
-
-// Identity is what tells a drive from any other prefix of a bucket.
-type Identity = identity.Identity
-
-const identityKey = ".strake/drive"
-
-// ReadIdentity reads who the drive in a store is. fsapi.NotExist: there is none.
-func ReadIdentity(ctx context.Context, s object.Store) (Identity, error) {
-	text, _, err := object.ReadAll(ctx, s, identityKey, identity.MaxSize, identity.MaxSize)
-	if errors.Is(err, fsapi.NotExist) {
-		return Identity{}, fsapi.Errorf(fsapi.NotExist, "no Strake drive in %s (is it the right bucket and prefix?)", s.Info().URL)
-	}
-	if err != nil {
-		return Identity{}, fsapi.Wrap(fsapi.KindOf(err), err, "read drive identity")
-	}
-	id, err := identity.Parse(text)
-	if err != nil {
-		return Identity{}, fsapi.Wrap(fsapi.KindOf(err), err, s.Info().URL)
-	}
-	return id, nil
-}
-
-// Init makes a store, which must be empty, a drive.
-func Init(ctx context.Context, s object.Store, id Identity) error {
-	where := s.Info().URL
-	if id.ID == 0 {
-		return fsapi.Errorf(fsapi.Invalid, "make drive in %s: id zero is no drive", where)
-	}
-	if old, err := ReadIdentity(ctx, s); err == nil {
-		return fsapi.Errorf(fsapi.Exist, "%s is already drive %s", where, old.ID)
-	} else if !errors.Is(err, fsapi.NotExist) {
-		return err
-	}
-	found := ""
-	err := s.List(ctx, "", "", func(o object.Object) error {
-		found = o.Key
-		return io.EOF
-	})
-	if err != nil {
-		return fsapi.Wrap(fsapi.KindOf(err), err, "make drive")
-	}
-	if found != "" {
-		return fsapi.Errorf(fsapi.NotEmpty, "make drive in %s: it holds %q; give an empty bucket or prefix", where, found)
-	}
-	if _, err := object.PutBytes(ctx, s, identityKey, identity.Append(nil, id), object.IfAbsent()); err != nil {
-		if errors.Is(err, fsapi.Precondition) {
-			return fsapi.Errorf(fsapi.Exist, "%s was made a drive by somebody else just now", where)
-		}
-		return fsapi.Wrap(fsapi.KindOf(err), err, "make drive")
-	}
-	return nil
 }

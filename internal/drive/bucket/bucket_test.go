@@ -8,6 +8,7 @@ import (
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/drive/bucket"
 	"github.com/strakefs/strake/internal/drive/drivetest"
+	"github.com/strakefs/strake/internal/drive/identity"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/object"
 	"github.com/strakefs/strake/internal/object/mem"
@@ -136,6 +137,20 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// Without a quota there is always the same room, a number that others can bear.
+func TestUnbounded(t *testing.T) {
+	d := made(t, bucket.Options{Store: store(t, mem.New(mem.Options{}))})
+	defer d.Close()
+	for i := range 2 {
+		c, err := d.Capacity(t.Context())
+		must(t, err)
+		if want := (drive.Capacity{Total: 1<<50 + int64(i)*1000, Used: int64(i) * 1000, Avail: 1 << 50}); c != want {
+			t.Errorf("%+v, want %+v", c, want)
+		}
+		must(t, drivetest.Put(t.Context(), d, "a"+string(rune('0'+i)), drivetest.Bytes(1, 1000), 0, 1000))
+	}
+}
+
 func TestQuota(t *testing.T) {
 	b := mem.New(mem.Options{})
 	d := made(t, bucket.Options{Store: store(t, b), Quota: 1000})
@@ -175,5 +190,31 @@ func TestOpenAndInitRefuse(t *testing.T) {
 	}
 	if err := bucket.Init(ctx, store(t, b), bucket.Identity{ID: testID}); !errors.Is(err, fsapi.NotEmpty) {
 		t.Errorf("init of a bucket in use: %v", err)
+	}
+}
+
+// TestOwner: of two stores that open one drive the second is refused, until it
+// takes the drive over or the first has released it.
+func TestOwner(t *testing.T) {
+	for name, o := range map[string]mem.Options{"conditions": {}, "none": {IgnoreConditions: true, IgnoreInParts: true}} {
+		t.Run(name, func(t *testing.T) {
+			b := mem.New(o)
+			mine, other := &identity.Owner{Store: identity.StoreID{1}, Host: "a"}, &identity.Owner{Store: identity.StoreID{2}, Host: "b"}
+			must(t, made(t, bucket.Options{Store: store(t, b)}).Close()) // by a release that knew no owners
+			must(t, opened(t, bucket.Options{Store: store(t, b), Owner: mine}).Close())
+			must(t, opened(t, bucket.Options{Store: store(t, b), Owner: mine}).Close())
+			if _, err := bucket.Open(t.Context(), bucket.Options{Store: store(t, b), Owner: other}); !errors.Is(err, fsapi.Busy) {
+				t.Errorf("another store's drive is opened: %v", err)
+			}
+			must(t, opened(t, bucket.Options{Store: store(t, b), Owner: other, TakeOver: true}).Close())
+			if _, err := bucket.Open(t.Context(), bucket.Options{Store: store(t, b), Owner: mine}); !errors.Is(err, fsapi.Busy) {
+				t.Errorf("a drive that was taken over is opened: %v", err)
+			}
+			must(t, bucket.Release(t.Context(), store(t, b)))
+			must(t, opened(t, bucket.Options{Store: store(t, b), Owner: mine}).Close())
+			if _, err := bucket.Open(t.Context(), bucket.Options{Store: store(t, b), Role: identity.Backup}); !errors.Is(err, fsapi.Invalid) {
+				t.Errorf("a drive is opened as a place of backups: %v", err)
+			}
+		})
 	}
 }

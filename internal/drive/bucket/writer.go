@@ -42,12 +42,15 @@ func (d *Drive) Create(ctx context.Context, name string, size int64) (drive.Writ
 
 // checkSpace refuses what exceeds the quota. Without one nothing is counted.
 func (d *Drive) checkSpace(ctx context.Context, name string, size int64) error {
-	var used int64
-	if d.opts.Quota < Unbounded {
-		var err error
-		if used, err = d.usage.bytes(ctx); err != nil {
-			return d.fail(err, "create", name)
+	if d.opts.Quota <= 0 {
+		if size > Unbounded {
+			return fsapi.Errorf(fsapi.NoSpace, "drive %s: create %s: %d bytes wanted, of %d that are said to be there", d.label(), name, size, int64(Unbounded))
 		}
+		return nil
+	}
+	used, err := d.usage.bytes(ctx)
+	if err != nil {
+		return d.fail(err, "create", name)
 	}
 	if left := d.opts.Quota - used; left <= 0 || size > left {
 		return fsapi.Errorf(fsapi.NoSpace, "drive %s: create %s: %d bytes wanted, %d left of the quota of %d",

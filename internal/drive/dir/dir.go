@@ -5,10 +5,11 @@
 //
 // Layout: a blob is the file of its name below the root. Names of blobs have no
 // part that starts with a dot; .strake holds what is not a blob: drive (the
-// identity), lock (held while open), tmp (blobs being written, emptied at
-// Open).
+// identity), owner (the store it belongs to), attachment (whether it was detached
+// cleanly), lock (held while open), tmp (blobs being written, emptied at Open).
 //
-// Locks: Drive.mu guards descriptors and commits in progress and is never held
+// Locks: attachment.mu is held while the mark is written, by those who are about
+// to write, and comes before none. Drive.mu guards descriptors and commits in progress and is never held
 // during I/O; writer.mu comes before it. Goroutines: a writer has at most one,
 // writing a buffer out; Commit, Abort and Close wait for it.
 package dir
@@ -26,7 +27,9 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/drive/identity"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/osfs"
 )
@@ -34,6 +37,8 @@ import (
 const (
 	privateDir   = ".strake"
 	identityFile = "drive"
+	ownerFile    = "owner"
+	markFile     = "attachment"
 	lockFile     = "lock"
 	tempDir      = "tmp"
 )
@@ -65,6 +70,12 @@ type Options struct {
 	Path string
 	// Expect is the id the directory must have; zero: any.
 	Expect fsapi.DriveID
+	// Role is what it must be for; "": a drive.
+	Role identity.Role
+	// Owner is the store that it must belong to, and belongs to from now on if it
+	// belongs to none; nil: any. TakeOver: whichever it belongs to.
+	Owner    *identity.Owner
+	TakeOver bool
 	// Name, Tier and Domain go into Info.
 	Name, Tier, Domain string
 	// Spindown goes there, too.
@@ -82,6 +93,9 @@ type Options struct {
 	// DropCache makes the host forget pages after buffered writes and after
 	// reads of 1 MiB and more.
 	DropCache bool
+	// Clock says since when what was written is at risk; nil: the machine's, as
+	// times of blobs are the file system's.
+	Clock clock.Clock
 }
 
 func (o *Options) fill() {
@@ -96,6 +110,9 @@ func (o *Options) fill() {
 	}
 	if o.Buffer == 0 {
 		o.Buffer = DefaultBuffer
+	}
+	if o.Clock == nil {
+		o.Clock = clock.Real
 	}
 	o.Buffer = roundUp(o.Buffer)
 	o.Reserve = max(o.Reserve, 0)
@@ -114,6 +131,8 @@ type Drive struct {
 	temps   atomic.Uint64
 	buffers chan []byte // free buffers of opts.Buffer bytes
 	handles handles
+
+	attached attachment
 
 	mu sync.Mutex
 	// All below is guarded by mu.
@@ -143,6 +162,9 @@ func Open(o Options) (*Drive, error) {
 	if o.Expect != 0 && o.Expect != id.ID {
 		return nil, fsapi.Errorf(fsapi.Stale, "%s holds drive %s, not %s: another disk is mounted there", o.Path, id.ID, o.Expect)
 	}
+	if err := id.Is(o.Role, o.Path); err != nil {
+		return nil, err
+	}
 	d := &Drive{
 		opts: o, fs: o.FS,
 		info: drive.Info{ID: id.ID, Name: o.Name, Kind: "dir", Where: o.Path, Tier: o.Tier, Domain: o.Domain, Spindown: o.Spindown},
@@ -155,7 +177,7 @@ func Open(o Options) (*Drive, error) {
 	if err := d.takeLock(); err != nil {
 		return nil, err
 	}
-	if err := d.clearTemps(); err != nil {
+	if err := errors.Join(d.claim(), d.clearTemps(), d.loadMark()); err != nil {
 		return nil, errors.Join(err, d.unlock())
 	}
 	d.direct = o.Write == WriteDirect && d.probeDirect()
@@ -353,6 +375,7 @@ func (d *Drive) Close() error {
 	for _, w := range d.openWriters() {
 		w.Abort()
 	}
+	d.detach()
 	err := errors.Join(d.handles.closeAll(), d.unlock())
 	if err != nil {
 		return d.fail(err, "close", "")

@@ -9,9 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/drive/dir"
 	"github.com/strakefs/strake/internal/drive/drivetest"
+	"github.com/strakefs/strake/internal/drive/identity"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/osfs"
 )
@@ -138,4 +140,94 @@ func TestDriveThatIsNotThere(t *testing.T) {
 	if _, err := d.Stat(ctx, "a/b"); !errors.Is(err, fsapi.NotExist) {
 		t.Errorf("back again: %v", err)
 	}
+}
+
+// TestOwner: of two stores that open one drive in turns the second is refused,
+// until it takes the drive over or the first has released it.
+func TestOwner(t *testing.T) {
+	m := osfs.NewMem(osfs.MemOptions{})
+	mine, other := &identity.Owner{Store: identity.StoreID{1}, Host: "a"}, &identity.Owner{Store: identity.StoreID{2}, Host: "b"}
+	at := dir.Options{FS: m, Path: "/drive"}
+	with := func(o *identity.Owner, takeOver bool) dir.Options {
+		at := at
+		at.Owner, at.TakeOver = o, takeOver
+		return at
+	}
+	must(t, made(t, at).Close()) // by a release that knew no owners
+	must(t, opened(t, with(mine, false)).Close())
+	must(t, opened(t, with(mine, false)).Close())
+	if _, err := dir.Open(with(other, false)); !errors.Is(err, fsapi.Busy) {
+		t.Errorf("another store's drive is opened: %v", err)
+	}
+	must(t, opened(t, with(other, true)).Close())
+	if _, err := dir.Open(with(mine, false)); !errors.Is(err, fsapi.Busy) {
+		t.Errorf("a drive that was taken over is opened: %v", err)
+	}
+	must(t, dir.Release(m, "/drive"))
+	must(t, opened(t, with(mine, false)).Close())
+	at.Role = identity.Backup
+	if _, err := dir.Open(at); !errors.Is(err, fsapi.Invalid) {
+		t.Errorf("a drive is opened as a place of backups: %v", err)
+	}
+}
+
+// fakeClock is a clock that is set.
+type fakeClock struct {
+	clock.Clock
+	now time.Time
+}
+
+// Now implements clock.Clock.
+func (c *fakeClock) Now() time.Time { return c.now }
+
+// Advance lets time go by.
+func (c *fakeClock) Advance(d time.Duration) { c.now = c.now.Add(d) }
+
+// TestAttachment: a drive that was written to and not closed says since when what
+// is on it is at risk, until somebody looks after that and it is closed.
+func TestAttachment(t *testing.T) {
+	m := osfs.NewMem(osfs.MemOptions{})
+	now := time.Unix(1_700_000_000, 0)
+	fake := &fakeClock{now: now}
+	at := dir.Options{FS: m, Path: "/drive", Clock: fake}
+	atRisk := func(d *dir.Drive, want time.Time) {
+		t.Helper()
+		if since, ok := d.AtRisk(); ok != !want.IsZero() || !since.Equal(want) {
+			t.Errorf("at risk since %v, %v, want %v", since, ok, want)
+		}
+	}
+	crashed := func(fs *osfs.Mem) dir.Options {
+		at := at
+		at.FS = fs.CrashClone(newRand(), osfs.CrashLose)
+		return at
+	}
+	d := made(t, at)
+	atRisk(opened(t, crashed(m)), time.Time{}) // nothing was written
+	must(t, drivetest.Put(t.Context(), d, "a", []byte("x"), 0, 1))
+	atRisk(opened(t, crashed(m)), now)
+
+	// What is old is at rest: the mark moves on, an hour behind.
+	fake.Advance(59 * time.Minute)
+	must(t, d.Replace(t.Context(), "b", []byte("x")))
+	atRisk(opened(t, crashed(m)), now)
+	fake.Advance(2 * time.Minute)
+	must(t, drivetest.Put(t.Context(), d, "c", []byte("x"), 0, 1))
+	atRisk(opened(t, crashed(m)), now)
+	fake.Advance(61 * time.Minute)
+	must(t, drivetest.Put(t.Context(), d, "d", []byte("x"), 0, 1))
+	atRisk(opened(t, crashed(m)), now.Add(61*time.Minute))
+
+	// Tools that open and close it, and write to it, do not take the mark away.
+	after := crashed(m)
+	d2 := opened(t, after)
+	must(t, drivetest.Put(t.Context(), d2, "e", []byte("x"), 0, 1))
+	must(t, d2.Close())
+	d2 = opened(t, after)
+	atRisk(d2, now.Add(61*time.Minute))
+	d2.Settled()
+	must(t, d2.Close())
+	atRisk(opened(t, after), time.Time{})
+
+	must(t, d.Close())
+	atRisk(opened(t, at), time.Time{})
 }

@@ -19,16 +19,10 @@ type Identity = identity.Identity
 // ReadIdentity reads who the drive in a directory is. fsapi.NotExist: there is
 // none; it may be a mount point with nothing mounted.
 func ReadIdentity(fsys osfs.FS, root string) (Identity, error) {
-	name := path.Join(root, privateDir, identityFile)
-	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	b, name, err := readPrivate(fsys, root, identityFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Identity{}, fsapi.Errorf(fsapi.NotExist, "no Strake drive in %s (is it mounted?)", root)
 	}
-	if err != nil {
-		return Identity{}, fsapi.Wrap(kindOf(err), err, "read drive identity")
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, identity.MaxSize))
 	if err != nil {
 		return Identity{}, fsapi.Wrap(kindOf(err), err, "read drive identity")
 	}
@@ -37,6 +31,73 @@ func ReadIdentity(fsys osfs.FS, root string) (Identity, error) {
 		return Identity{}, fsapi.Wrap(fsapi.KindOf(err), err, name)
 	}
 	return id, nil
+}
+
+// readPrivate reads a small file beside the blobs, and says its name.
+func readPrivate(fsys osfs.FS, root, file string) (b []byte, name string, err error) {
+	name = path.Join(root, privateDir, file)
+	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, name, err
+	}
+	defer f.Close()
+	b, err = io.ReadAll(io.LimitReader(f, identity.MaxSize))
+	return b, name, err
+}
+
+// ReadOwner reads which store the drive in a directory belongs to.
+// fsapi.NotExist: to none.
+func ReadOwner(fsys osfs.FS, root string) (identity.Owner, error) {
+	b, name, err := readPrivate(fsys, root, ownerFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return identity.Owner{}, fsapi.Errorf(fsapi.NotExist, "%s belongs to no store", root)
+	}
+	if err != nil {
+		return identity.Owner{}, fsapi.Wrap(kindOf(err), err, "read the owner of a drive")
+	}
+	o, err := identity.ParseOwner(b)
+	if err != nil {
+		return identity.Owner{}, fsapi.Wrap(fsapi.KindOf(err), err, name)
+	}
+	return o, nil
+}
+
+// Release lets a directory belong to no store.
+func Release(fsys osfs.FS, root string) error {
+	err := fsys.Remove(path.Join(root, privateDir, ownerFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = fsys.SyncDir(path.Join(root, privateDir))
+	}
+	if err != nil {
+		return fsapi.Wrap(kindOf(err), err, "release drive in "+root)
+	}
+	return nil
+}
+
+// claim makes the directory belong to the store that opens it. The lock is held.
+func (d *Drive) claim() error {
+	if d.opts.Owner == nil {
+		return nil
+	}
+	found, err := ReadOwner(d.fs, d.opts.Path)
+	switch {
+	case errors.Is(err, fsapi.NotExist) || d.opts.TakeOver:
+	case err != nil:
+		return err
+	default:
+		return d.opts.Owner.Refuse(found, d.opts.Role, d.opts.Path)
+	}
+	if err == nil && found.Store == d.opts.Owner.Store {
+		return nil
+	}
+	err = osfs.ReplaceFile(d.fs, path.Join(d.opts.Path, privateDir, ownerFile), identity.AppendOwner(nil, *d.opts.Owner), 0o600)
+	if err != nil {
+		return fsapi.Wrap(kindOf(err), err, "claim drive in "+d.opts.Path)
+	}
+	return nil
 }
 
 // Init makes a directory, which need not exist and must be empty, a drive. The

@@ -153,7 +153,11 @@ func (d *Drive) Replace(ctx context.Context, name string, data []byte) error {
 	if len(data) > drive.MaxReplace {
 		return fsapi.Errorf(fsapi.TooBig, "drive %s: replace %s: %d bytes, want at most %d", d.label(), name, len(data), drive.MaxReplace)
 	}
-	if err := d.replace(name, data); err != nil {
+	err := d.touch()
+	if err == nil {
+		err = d.replace(name, data)
+	}
+	if err != nil {
 		return d.fail(notBlobs(err), "replace", name)
 	}
 	return nil

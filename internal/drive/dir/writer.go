@@ -49,6 +49,9 @@ func (d *Drive) Create(ctx context.Context, name string, size int64) (drive.Writ
 	if err := d.checkSpace(name, size); err != nil {
 		return nil, err
 	}
+	if err := d.touch(); err != nil {
+		return nil, d.fail(notBlobs(err), "create", name)
+	}
 	w := &writer{d: d, name: name, temp: d.tempName(), direct: d.direct && (size == 0 || size >= directMin)}
 	if err := w.open(size); err != nil {
 		return nil, d.fail(notBlobs(err), "create", name)

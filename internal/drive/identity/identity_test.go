@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 	"time"
 
@@ -9,7 +10,7 @@ import (
 )
 
 func TestIdentityText(t *testing.T) {
-	id := Identity{ID: 0x0123456789abcdef, Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	id := Identity{ID: 0x0123456789abcdef, Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Role: Drive}
 	text := Append(nil, id)
 	const want = "strake drive 1\nid 0123456789abcdef\ncreated 2026-01-02T03:04:05Z\ncrc32c a02e5046\n"
 	if string(text) != want {
@@ -30,6 +31,86 @@ func TestIdentityText(t *testing.T) {
 			t.Errorf("cut to %d bytes and accepted", n)
 		}
 	}
+}
+
+func TestRoles(t *testing.T) {
+	text := Append(nil, Identity{ID: 1, Role: Backup})
+	got, err := Parse(text)
+	if err != nil || got.Role != Backup || !bytes.HasPrefix(text, []byte("strake backup 1\n")) {
+		t.Errorf("%q is parsed as %v, %v", text, got, err)
+	}
+	drive := Identity{ID: 1, Role: Drive}
+	if err := errors.Join(got.Is(Backup, "x"), drive.Is(Drive, "x"), drive.Is("", "x")); err != nil {
+		t.Error(err)
+	}
+	if got.Is("", "x") == nil || drive.Is(Backup, "x") == nil {
+		t.Error("a place of another role is taken")
+	}
+}
+
+func TestOwnerText(t *testing.T) {
+	o := Owner{Store: StoreID{1, 2, 15: 255}, Host: "a \"b\"\n", Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	text := AppendOwner(nil, o)
+	if got, err := ParseOwner(text); err != nil || got != o {
+		t.Errorf("%q is parsed as %v, %v", text, got, err)
+	}
+	for i := range len(text) * 8 {
+		bad := bytes.Clone(text)
+		bad[i/8] ^= 1 << (i % 8)
+		if _, err := ParseOwner(bad); fsapi.KindOf(err) != fsapi.Corrupt {
+			t.Errorf("bit %d flipped: %v", i, err)
+		}
+	}
+	if _, err := Parse(text); fsapi.KindOf(err) != fsapi.Corrupt {
+		t.Errorf("an owner is taken for an identity: %v", err)
+	}
+	if err := o.Refuse(Owner{Store: o.Store}, Drive, "x"); err != nil {
+		t.Error(err)
+	}
+	if err := o.Refuse(Owner{Store: StoreID{1}}, Drive, "x"); fsapi.KindOf(err) != fsapi.Busy {
+		t.Error(err)
+	}
+}
+
+func TestAttachmentText(t *testing.T) {
+	for _, a := range []Attachment{{}, {Clean: true, Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}} {
+		text := AppendAttachment(nil, a)
+		if got, err := ParseAttachment(text); err != nil || got != a {
+			t.Errorf("%q is parsed as %v, %v", text, got, err)
+		}
+		for i := range len(text) * 8 {
+			bad := bytes.Clone(text)
+			bad[i/8] ^= 1 << (i % 8)
+			if _, err := ParseAttachment(bad); fsapi.KindOf(err) != fsapi.Corrupt {
+				t.Errorf("bit %d flipped: %v", i, err)
+			}
+		}
+	}
+}
+
+func FuzzParseAttachment(f *testing.F) {
+	f.Add(AppendAttachment(nil, Attachment{Clean: true}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if body, _, ok := cutLast(b); ok {
+			b = append(bytes.Clone(body), "crc32c "+hex8(checksum(body))+"\n"...)
+		}
+		if a, err := ParseAttachment(b); err == nil && !bytes.Equal(AppendAttachment(nil, a), b) {
+			t.Errorf("%q is accepted as %v, which is written otherwise", b, a)
+		}
+	})
+}
+
+func FuzzParseOwner(f *testing.F) {
+	f.Add(AppendOwner(nil, Owner{Store: StoreID{1}, Host: "host"}))
+	f.Add([]byte("strake owner 1\nstore \nhost \nsince \ncrc32c 00000000\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if body, _, ok := cutLast(b); ok {
+			b = append(bytes.Clone(body), "crc32c "+hex8(checksum(body))+"\n"...)
+		}
+		if o, err := ParseOwner(b); err == nil && !bytes.Equal(AppendOwner(nil, o), b) {
+			t.Errorf("%q is accepted as %v, which is written otherwise", b, o)
+		}
+	})
 }
 
 func TestNewerIdentity(t *testing.T) {
