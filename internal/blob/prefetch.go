@@ -10,9 +10,10 @@ import (
 const (
 	// maxPrefetches bounds the stretches being prefetched at a time.
 	maxPrefetches = 64
-	// prefetchStretches is how many stretches of full length share
-	// Options.Prefetch: one is read while another is decoded.
-	prefetchStretches = 2
+	// maxStretch is the most plaintext bytes of one stretch, unless a single chunk
+	// has more: beyond it a bucket's requests cost no less, and those who wait for
+	// the first chunk wait for all.
+	maxStretch = 8 << 20
 	// maxGap is the bytes between two frames that are read and dropped, rather
 	// than asking the drive twice: what a bucket sends in the time of a request.
 	maxGap = 128 << 10
@@ -78,7 +79,7 @@ func (s *Store) nextStretch(vol fsapi.VolumeID, exts []fsapi.Extent) (*stretch, 
 		if e.Kind != fsapi.ExtentData || s.cache.Has(k) || s.loads.has(k) {
 			continue
 		}
-		if len(r.parts) > 0 && (!r.follows(e) || r.bytes+int64(e.ChunkLen) > s.o.Prefetch/prefetchStretches) {
+		if len(r.parts) > 0 && (!r.follows(e) || r.bytes+int64(e.ChunkLen) > min(maxStretch, s.o.Prefetch/2)) {
 			return r, i
 		}
 		r.parts = append(r.parts, stretchPart{ext: e, key: k})
