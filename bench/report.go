@@ -52,17 +52,22 @@ func (r results) report(set []group) outcome {
 // take adds a measure where it was made.
 func (o *outcome) take(m measure, by map[string][]float64) {
 	own, ref := by[ownName], by[referenceName]
-	if len(own) == 0 {
+	if len(own)+len(ref) == 0 {
 		return
 	}
 	of := median
 	if m.highest {
 		of = slices.Max[[]float64]
 	}
-	w := row{Name: m.name, What: m.what, Unit: m.unit, Strake: of(own), Bar: m.bar(), All: own, AllRef: ref}
+	w := row{Name: m.name, What: m.what, Unit: m.unit, Bar: m.bar(), All: own, AllRef: ref}
 	if len(ref) > 0 {
 		w.Reference = of(ref)
 	}
+	if len(own) == 0 { // said of the reference alone
+		o.Rows = append(o.Rows, w)
+		return
+	}
+	w.Strake = of(own)
 	if w.Reference != 0 {
 		w.Ratio = w.Strake / w.Reference
 	}
@@ -87,11 +92,17 @@ func (o outcome) print(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "measure\tstrake\treference\tunit\tratio\tbar\t\t")
 	for _, r := range o.Rows {
-		ref, ratio := "", ""
-		if len(r.AllRef) > 0 {
-			ref, ratio = figure(r.Reference), fmt.Sprintf("%.2f ×", r.Ratio)
+		own, ref, ratio := "", "", ""
+		if len(r.All) > 0 {
+			own = figure(r.Strake)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, figure(r.Strake), ref, r.Unit, ratio, r.Bar, r.Verdict, r.What)
+		if len(r.AllRef) > 0 {
+			ref = figure(r.Reference)
+		}
+		if own != "" && ref != "" {
+			ratio = fmt.Sprintf("%.2f ×", r.Ratio)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, own, ref, r.Unit, ratio, r.Bar, r.Verdict, r.What)
 	}
 	_ = t.Flush()
 	fmt.Fprintf(w, "%d bars missed\n", o.Missed)

@@ -43,7 +43,12 @@ func storageGroups() []group {
 			{name: "files-puts", what: "PUTs per 10,000 files, packed", unit: "/10,000"},
 		}},
 		{name: "rebuild", pair: rebuildPair, measures: []measure{
-			{name: "rebuild", what: "making anew what a lost drive of 4+2 shards held, against dd of as many bytes with O_DIRECT and fsync", unit: "MiB/s", min: 0.5},
+			{name: "rebuild", what: "making anew what a lost drive of 4+2 shards held, drives being disks of 48 MiB/s, against dd to one of them", unit: "MiB/s", min: 0.5},
+			{name: "rebuild-cpu", what: "server's CPU per GiB made anew", unit: "s/GiB"},
+		}},
+		{name: "shared", pair: sharedPair, measures: []measure{
+			{name: "rebuild-shared", what: "the same where all drives share one disk, against dd reading four times as much while it writes", unit: "MiB/s"},
+			{name: "rebuild-raw", what: "dd of as many bytes to that disk alone", unit: "MiB/s"},
 		}},
 	}
 	for i := range set {
@@ -296,6 +301,10 @@ func tieredLarge(m *machine) error {
 	return err
 }
 
+// pollEvery is the time between two questions: each is a process, which takes
+// from the server what it computes.
+const pollEvery = 100 * time.Millisecond
+
 // poll calls done until it says so.
 func (m *machine) poll(what string, done func() (bool, error)) error {
 	deadline := time.Now().Add(5 * time.Minute)
@@ -310,7 +319,7 @@ func (m *machine) poll(what string, done func() (bool, error)) error {
 		select {
 		case <-m.ctx.Done():
 			return m.ctx.Err()
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(pollEvery):
 		}
 	}
 }
@@ -422,10 +431,43 @@ func (m *machine) synced(first, step int) error {
 
 func rebuildPair(o *options) [2]*subject {
 	return [2]*subject{
-		{name: ownName, command: o.serve, setup: onDrives(shardDrives+1, "warm:4+2"), work: rebuild},
-		{name: referenceName, work: rawWrite},
+		{name: ownName, command: o.serve, work: func(m *machine) error {
+			disks, err := m.disks(shardDrives+1, diskSize(o))
+			if err != nil {
+				return err
+			}
+			if err := onDrives(shardDrives+1, "warm:4+2")(m); err != nil {
+				return err
+			}
+			return m.rebuild("rebuild", disks)
+		}},
+		{name: referenceName, work: func(m *machine) error {
+			disks, err := m.disks(1, diskSize(o))
+			if err != nil {
+				return err
+			}
+			if err := disks[0].limit(diskRate); err != nil {
+				return err
+			}
+			rate, err := m.raw(filepath.Join(disks[0].at, "raw"))
+			m.value("rebuild", rate)
+			return err
+		}},
 	}
 }
+
+func sharedPair(o *options) [2]*subject {
+	return [2]*subject{
+		{name: ownName, command: o.serve, setup: onDrives(shardDrives+1, "warm:4+2"), work: func(m *machine) error {
+			return m.rebuild("rebuild-shared", nil)
+		}},
+		{name: referenceName, work: rawRebuild},
+	}
+}
+
+// diskSize is room for a drive's part of the large file, however uneven, and for
+// what a drive keeps free.
+func diskSize(o *options) int64 { return 2*o.size*shardDrives/4/(shardDrives+1) + 1<<30 }
 
 // driveState is what `strake drive show` says.
 type driveState struct {
@@ -434,15 +476,16 @@ type driveState struct {
 	Bytes    float64
 }
 
-// rebuild loses a drive and waits until what it held is elsewhere.
-func rebuild(m *machine) error {
+// rebuild loses a drive and waits until what it held is elsewhere. disks are the
+// drives where each has its own; they are limited once the data is there.
+func (m *machine) rebuild(name string, disks []*disk) error {
 	if _, err := m.write(); err != nil {
 		return err
 	}
 	if err := m.stop(); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(m.driveDir(1)); err != nil {
+	if err := m.lose(disks); err != nil {
 		return err
 	}
 	if err := m.cold(); err != nil {
@@ -455,7 +498,7 @@ func rebuild(m *machine) error {
 	if d.State != "offline" || d.Segments == 0 {
 		return fmt.Errorf("the lost drive is %s and held %d segments", d.State, d.Segments)
 	}
-	held := d.Bytes
+	held, before := d.Bytes, m.cpu()
 	s, err := timed(func() error {
 		if _, err := m.strake("drive", "remove", "d1"); err != nil {
 			return err
@@ -465,24 +508,69 @@ func rebuild(m *machine) error {
 			return d.Segments == 0, err
 		})
 	})
-	m.rate("rebuild", held/(1<<20), s)
+	m.rate(name, held/(1<<20), s)
+	m.value(name+"-cpu", (m.cpu()-before)/held*(1<<30))
 	return err
 }
 
-// rawWrite is how fast the disk takes about what a drive held: the large file's
-// bytes, by k, times shards over drives.
-func rawWrite(m *machine) error {
-	const piece = 4 << 20
-	n := m.o.size * shardDrives / 4 / (shardDrives + 1) / piece
-	s, err := timed(func() error {
-		cmd := exec.CommandContext(m.ctx, "dd", "if=/dev/zero", "of="+filepath.Join(m.dir, "raw"), fmt.Sprintf("bs=%d", piece),
-			fmt.Sprintf("count=%d", max(n, 1)), "oflag=direct", "conv=fsync")
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("dd: %w\n%s", err, out)
+// lose takes the first drive away.
+func (m *machine) lose(disks []*disk) error {
+	if disks == nil {
+		return os.RemoveAll(m.driveDir(1))
+	}
+	for _, d := range disks {
+		if err := d.limit(diskRate); err != nil {
+			return err
 		}
-		return nil
+	}
+	return disks[0].unmount()
+}
+
+// piece is bytes of each of dd's reads and writes.
+const piece = 4 << 20
+
+// drivePieces are about as many bytes as a drive of the rebuild holds: the large
+// file's, by k, times shards over drives.
+func (m *machine) drivePieces() int64 {
+	return max(m.o.size*shardDrives/4/(shardDrives+1)/piece, 1)
+}
+
+// raw is how fast the disk takes as much as a drive holds, in MiB/s.
+func (m *machine) raw(to string) (float64, error) {
+	n := m.drivePieces()
+	s, err := timed(func() error {
+		_, err := m.tool("dd", "if=/dev/zero", "of="+to, fmt.Sprintf("bs=%d", piece), fmt.Sprintf("count=%d", n), "oflag=direct", "conv=fsync", "status=none")
+		return err
 	})
-	m.rate("rebuild", float64(max(n, 1)*piece)/(1<<20), s)
+	return float64(n*piece) / (1 << 20) / s, err
+}
+
+// rawRebuild is how fast the disk takes as much as a drive holds while it is read
+// from k others, and how fast alone.
+func rawRebuild(m *machine) error {
+	const k = 4
+	from := func(i int) string { return filepath.Join(m.dir, fmt.Sprintf("from%d", i)) }
+	for i := range k {
+		rate, err := m.raw(from(i))
+		if err != nil {
+			return err
+		}
+		m.value("rebuild-raw", rate)
+	}
+	errs := make(chan error, k)
+	s, err := timed(func() error {
+		for i := range k {
+			go func() {
+				_, err := m.tool("dd", "if="+from(i), "of=/dev/null", fmt.Sprintf("bs=%d", piece), "iflag=direct", "status=none")
+				errs <- err
+			}()
+		}
+		_, err := m.raw(filepath.Join(m.dir, "raw"))
+		for range k {
+			err = errors.Join(err, <-errs)
+		}
+		return err
+	})
+	m.rate("rebuild-shared", float64(m.drivePieces()*piece)/(1<<20), s)
 	return err
 }

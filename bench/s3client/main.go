@@ -35,6 +35,7 @@ type work struct {
 	objects  int
 	size     int64 // bytes of each
 	parallel int   // objects at a time
+	piece    int64 // bytes of each request that reads; 0: the whole object
 }
 
 func main() {
@@ -44,6 +45,7 @@ func main() {
 	flag.IntVar(&w.objects, "objects", 16, "objects")
 	flag.Int64Var(&w.size, "size", 64<<20, "bytes of each")
 	flag.IntVar(&w.parallel, "parallel", 4, "objects at a time")
+	flag.Int64Var(&w.piece, "range", 0, "bytes of each request that reads (default: the whole object)")
 	flag.Parse()
 	out, err := w.run(context.Background(), *where, *read)
 	if err == nil {
@@ -102,9 +104,17 @@ func (w *work) write(ctx context.Context, key string, body []byte) error {
 }
 
 func (w *work) read(ctx context.Context, key string) error {
-	n, _, err := w.store.Get(ctx, key, 0, make([]byte, w.size))
-	if err == nil || errors.Is(err, io.EOF) && int64(n) == w.size {
-		return nil
+	buf := make([]byte, w.size)
+	piece := w.size
+	if w.piece > 0 {
+		piece = w.piece
 	}
-	return err
+	for at := int64(0); at < w.size; at += piece {
+		part := buf[at:min(at+piece, w.size)]
+		n, _, err := w.store.Get(ctx, key, at, part)
+		if err != nil && (!errors.Is(err, io.EOF) || n < len(part)) {
+			return err
+		}
+	}
+	return nil
 }

@@ -89,3 +89,14 @@ func (s *Store) loadAlone(ctx context.Context, k cache.Key, ext *fsapi.Extent) (
 	}
 	return s.cache.Put(k, buf), nil
 }
+
+// loadAhead is loadAlone for somebody who will come.
+func (s *Store) loadAhead(ctx context.Context, k cache.Key, ext *fsapi.Extent) error {
+	buf := s.pool.Get(int(ext.ChunkLen))
+	if err := s.fetch(ctx, k.Volume, ext, buf.B); err != nil {
+		s.pool.Put(buf)
+		return err
+	}
+	s.cache.PutAhead(k, buf)
+	return nil
+}

@@ -1,39 +1,182 @@
 package blob
 
 import (
+	"context"
+
 	"github.com/strakefs/strake/internal/blob/cache"
 	"github.com/strakefs/strake/internal/fsapi"
 )
 
-// maxPrefetches bounds the chunks being prefetched at a time.
-const maxPrefetches = 64
+const (
+	// maxPrefetches bounds the stretches being prefetched at a time.
+	maxPrefetches = 64
+	// maxStretch is the most plaintext bytes of one stretch, unless a single chunk
+	// has more: beyond it a bucket's requests cost no less, and those who wait for
+	// the first chunk wait for all.
+	maxStretch = 8 << 20
+	// maxGap is the bytes between two frames that are read and dropped, rather
+	// than asking the drive twice: what a bucket sends in the time of a request.
+	maxGap = 128 << 10
+)
+
+// stretch is chunks whose frames lie close to each other in one segment, ascending:
+// one read of the drive gets all of them. A request of a bucket costs both sides
+// far more than the bytes of one chunk do.
+type stretch struct {
+	vol   fsapi.VolumeID
+	parts []stretchPart
+	bytes int64 // of plaintext
+}
+
+// stretchPart is one chunk of a stretch.
+type stretchPart struct {
+	ext *fsapi.Extent
+	key cache.Key
+	ld  *load // nil: somebody else fetches it, or it is done
+}
 
 // Prefetch starts loading the chunks of extents into the cache, in order, as
 // many as Options.Prefetch bytes allow at a time; it does not block, and leaves
-// out the rest.
-func (s *Store) Prefetch(vol fsapi.VolumeID, exts []fsapi.Extent) {
+// out the rest. It returns how many of the extents it did not leave out. The
+// extents must not be changed meanwhile.
+func (s *Store) Prefetch(vol fsapi.VolumeID, exts []fsapi.Extent) int {
+	for done := 0; ; {
+		st, n := s.nextStretch(vol, exts[done:])
+		if len(st.parts) > 0 && !s.start(st) {
+			return done
+		}
+		if done += n; done == len(exts) {
+			return done
+		}
+	}
+}
+
+// start starts loading a stretch, unless there is no room or the store is
+// closed.
+func (s *Store) start(st *stretch) bool {
+	if !s.beginPrefetch(st.bytes) {
+		return false
+	}
+	st.begin(&s.loads)
+	started := s.background(func() {
+		defer s.endPrefetch(st.bytes)
+		s.loadStretch(st)
+	})
+	if !started {
+		st.giveUp(&s.loads)
+		s.endPrefetch(st.bytes)
+	}
+	return started
+}
+
+// nextStretch is the stretch that extents begin with, past what needs no
+// loading, and how many of them that is.
+func (s *Store) nextStretch(vol fsapi.VolumeID, exts []fsapi.Extent) (*stretch, int) {
+	r := &stretch{vol: vol}
 	for i := range exts {
-		e := exts[i]
+		e := &exts[i]
 		k := cache.Key{Volume: vol, Chunk: e.Chunk}
 		if e.Kind != fsapi.ExtentData || s.cache.Has(k) || s.loads.has(k) {
 			continue
 		}
-		if !s.beginPrefetch(int64(e.ChunkLen)) {
-			return
+		if len(r.parts) > 0 && (!r.follows(e) || r.bytes+int64(e.ChunkLen) > min(maxStretch, s.o.Prefetch/2)) {
+			return r, i
 		}
-		started := s.background(func() {
-			defer s.endPrefetch(int64(e.ChunkLen))
-			c, err := s.load(s.ctx, k, &e)
-			if err == nil { // a reader will meet the error himself
-				s.stats.prefetched.Add(1)
-				c.Release()
-			}
-		})
-		if !started {
-			s.endPrefetch(int64(e.ChunkLen))
-			return
+		r.parts = append(r.parts, stretchPart{ext: e, key: k})
+		r.bytes += int64(e.ChunkLen)
+	}
+	return r, len(exts)
+}
+
+// follows reports whether e's frame lies behind the last one of r, close to it.
+func (r *stretch) follows(e *fsapi.Extent) bool {
+	last := &r.parts[len(r.parts)-1].ext.Loc
+	gap := int64(e.Loc.Offset) - int64(last.Offset) - int64(last.Length)
+	return e.Loc.Segment == last.Segment && !last.Segment.IsJournal() && gap >= 0 && gap <= maxGap
+}
+
+// span is where in the segment the stretch lies.
+func (r *stretch) span() (off, n int64) {
+	first, last := &r.parts[0].ext.Loc, &r.parts[len(r.parts)-1].ext.Loc
+	off = int64(first.Offset)
+	return off, int64(last.Offset) + int64(last.Length) - off
+}
+
+// begin makes the chunks' loads the stretch's, but those that others have begun.
+func (r *stretch) begin(l *loads) {
+	for i := range r.parts {
+		if ld, mine := l.begin(r.parts[i].key); mine {
+			r.parts[i].ld = ld
 		}
 	}
+}
+
+// giveUp ends loads that are not to be: who has joined them loads alone.
+func (r *stretch) giveUp(l *loads) {
+	for i := range r.parts {
+		if p := &r.parts[i]; p.ld != nil {
+			p.ld.err = closed("prefetch")
+			l.end(p.key, p.ld)
+		}
+	}
+}
+
+// loadStretch loads the chunks of a stretch: at once, and one by one what cannot be had
+// that way, for there are other copies.
+func (s *Store) loadStretch(r *stretch) {
+	if len(r.parts) > 1 {
+		s.readStretch(s.ctx, r)
+	}
+	for i := range r.parts {
+		p := &r.parts[i]
+		if p.ld == nil {
+			continue
+		}
+		if p.ld.err = s.loadAhead(s.ctx, p.key, p.ext); p.ld.err == nil { // a reader will meet the error himself
+			s.stats.prefetched.Add(1)
+		}
+		s.loads.end(p.key, p.ld)
+	}
+}
+
+// readStretch reads a stretch from the nearest copy and decodes what it can of it. What
+// is bad is left: loading it alone tries all copies, and tells of the bad one.
+func (s *Store) readStretch(ctx context.Context, r *stretch) {
+	id := r.parts[0].ext.Loc.Segment
+	at, err := s.whereIs(ctx, id)
+	if err != nil {
+		return
+	}
+	all := s.sources(id, at, int(r.parts[0].key.Chunk[0]))
+	if len(all) == 0 {
+		return
+	}
+	off, n := r.span()
+	sealed := s.pool.Get(int(n))
+	defer s.pool.Put(sealed)
+	if err := all[0].readAt(ctx, off, sealed.B); err != nil {
+		return
+	}
+	s.report(all[0].faults(), true)
+	for i := range r.parts {
+		if p := &r.parts[i]; p.ld != nil {
+			s.decodePart(r, p, sealed.B[int64(p.ext.Loc.Offset)-off:][:p.ext.Loc.Length])
+		}
+	}
+}
+
+// decodePart brings a chunk into the cache, if its frame is right.
+func (s *Store) decodePart(r *stretch, p *stretchPart, sealed []byte) {
+	buf := s.pool.Get(int(p.ext.ChunkLen))
+	if s.decode(sealed, want{r.vol, p.ext.Loc.Segment, p.ext.Chunk, p.ext.ChunkLen}, buf.B) != nil {
+		s.pool.Put(buf)
+		return
+	}
+	s.o.Heat.Touch(p.ext.Loc.Segment)
+	s.stats.prefetched.Add(1)
+	s.cache.PutAhead(p.key, buf)
+	s.loads.end(p.key, p.ld)
+	p.ld = nil
 }
 
 func (s *Store) beginPrefetch(n int64) bool {

@@ -35,7 +35,7 @@ type Options struct {
 	InlineMax    int   // sealed bytes of an inline frame; 2048
 	Workers      int   // goroutines that hash, compress or seal at a time; GOMAXPROCS
 	GatherBytes  int64 // bytes of segments gathered to be written as shards, beyond one block for each batch; 256 MiB
-	Prefetch     int64 // bytes of chunks being prefetched at one time; 16 MiB; negative: none
+	Prefetch     int64 // bytes of chunks being prefetched at one time; 32 MiB; negative: none
 
 	Clock clock.Clock  // clock.Real
 	Rand  io.Reader    // crypto/rand.Reader
@@ -145,7 +145,7 @@ func (o *Options) defaults() {
 	orDefault(&o.InlineMax, 2048)
 	orDefault(&o.Workers, runtime.GOMAXPROCS(0))
 	orDefault(&o.GatherBytes, 256<<20)
-	orDefault(&o.Prefetch, 16<<20)
+	orDefault(&o.Prefetch, 32<<20)
 	if o.Clock == nil {
 		o.Clock = clock.Real
 	}

@@ -172,17 +172,18 @@ func (fs *Local) seal(f *flight) {
 }
 
 // launch seals a full flight and lets it run while the next is filled, after
-// the one before it has landed.
+// all but the one before it have landed: of a place that is slow to make things
+// durable one may do so while another is written.
 func (fs *Local) launch(n *node, f *flight) error {
-	if f.prev != nil {
-		<-f.prev.done
-		if f.prev.err != nil {
-			fs.abort(n, f, f.prev.err)
+	if b := n.before; b != nil {
+		<-b.done
+		if b.err != nil {
+			fs.abort(n, f, b.err)
 			return f.err
 		}
 	}
 	fs.seal(f)
-	n.last = f
+	n.before, n.last = n.last, f
 	fs.tasks.Go(func() { f.run(blob.Segment) })
 	return nil
 }
@@ -195,7 +196,7 @@ func (fs *Local) abort(n *node, f *flight, err error) {
 		<-f.prev.done
 	}
 	f.err = err
-	n.last = nil
+	n.before, n.last = nil, nil
 	for _, l := range f.legs {
 		fs.settle(l, 0, err)
 	}
@@ -228,7 +229,7 @@ func (fs *Local) flushNodeLocked(n *node) error {
 		fs.unbegin(f)
 		return fs.landed(n)
 	}
-	n.last = nil
+	n.before, n.last = nil, nil
 	f.run(blob.Auto)
 	return f.err
 }
@@ -262,7 +263,7 @@ func (fs *Local) landed(n *node) error {
 		return nil
 	}
 	<-f.done
-	n.last = nil
+	n.before, n.last = nil, nil
 	return f.err
 }
 

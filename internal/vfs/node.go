@@ -46,6 +46,7 @@ type node struct {
 	flights []*leg               // begun and not settled, oldest first
 	open    *flight              // the newest, where it still takes data; changed with fl held too
 	last    *flight              // launched before open; guarded by fl alone
+	before  *flight              // launched before last; guarded by fl alone
 	stream  bool                 // on the queue of streams
 	extents windows              // stored extents
 	acl     *aclPair             // nil: not loaded

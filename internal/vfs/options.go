@@ -19,7 +19,7 @@ const (
 	DefaultFlushers  = 2
 	DefaultSegment   = 64 << 20
 	DefaultNodes     = 50_000
-	DefaultReadAhead = 8 << 20
+	DefaultReadAhead = 16 << 20
 	DefaultInlineMax = 2048
 )
 
@@ -97,7 +97,7 @@ func def[T comparable](p *T, v T) {
 type Blob interface {
 	NewBatch(ctx context.Context, vol fsapi.VolumeID, c blob.Class) BlobBatch
 	ReadExtent(ctx context.Context, vol fsapi.VolumeID, ext *fsapi.Extent, off int64, p []byte) error
-	Prefetch(vol fsapi.VolumeID, exts []fsapi.Extent)
+	Prefetch(vol fsapi.VolumeID, exts []fsapi.Extent) int
 	DropCaches()
 }
 

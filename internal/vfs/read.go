@@ -17,12 +17,16 @@ func (f *file) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fsapi.Errorf(fsapi.Invalid, "offset %d is negative", off)
 	}
-	n, seq, err := f.fs.read(ctx, f.n, p, off, f.sequential(off, len(p)))
+	seq, cold := f.sequential(off, len(p))
+	if cold {
+		f.readAhead(ctx, off, off+int64(len(p)))
+	}
+	n, stored, err := f.fs.read(ctx, f.n, p, off, seq)
 	if err != nil {
 		return 0, err
 	}
-	if n > 0 && seq {
-		f.readAhead(ctx, off+int64(n))
+	if seq && n > 0 && f.ahead.found(stored) && !cold {
+		f.readAhead(ctx, off+int64(n), off+int64(n))
 	}
 	f.fs.stats.read.Add(int64(n))
 	if len(p) > 0 && f.flags&OpenNoTime == 0 {
@@ -32,7 +36,7 @@ func (f *file) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 }
 
 // read fills p from off. seq says that the reader goes from one end to the
-// other; the result says whether anything came from storage.
+// other; the result says whether anything was not in memory as dirty data.
 func (fs *Local) read(ctx context.Context, n *node, p []byte, off int64, seq bool) (int, bool, error) {
 	n.io.RLock()
 	defer n.io.RUnlock()
@@ -56,7 +60,7 @@ func (fs *Local) read(ctx context.Context, n *node, p []byte, off int64, seq boo
 		}
 		clear(p[stored-off : g.end-off])
 	}
-	return len(p), seq && len(gaps) > 0, nil
+	return len(p), len(gaps) > 0, nil
 }
 
 // readStored fills p from stored extents, and with zeros where there are none.
@@ -125,10 +129,12 @@ type readAhead struct {
 	next int64 // where a sequential read would go on
 	runs int   // sequential reads up to here
 	upto int64 // prefetched up to here
+	cold bool  // the last of them read stored data
 }
 
-// sequential notes a read and says whether it goes on where another ended.
-func (f *file) sequential(off int64, n int) bool {
+// sequential notes a read and says whether it goes on where another ended, and
+// whether that one read stored data.
+func (f *file) sequential(off int64, n int) (seq, cold bool) {
 	a := &f.ahead
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -136,32 +142,61 @@ func (f *file) sequential(off int64, n int) bool {
 	if off >= a.next-1<<20 && off <= a.next+1<<20 && (a.runs > 0 || off == a.next) {
 		a.runs++
 	} else {
-		a.runs, a.upto = 0, 0
+		a.runs, a.upto, a.cold = 0, 0, false
 	}
 	a.next = off + int64(n)
-	return a.runs > 0
+	return a.runs > 0, a.cold
 }
 
-// readAhead asks blob for the chunks that follow at, when half of what was
-// asked for before has been read.
-func (f *file) readAhead(ctx context.Context, at int64) {
+// found notes whether a sequential read read stored data, and returns it.
+func (a *readAhead) found(stored bool) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cold = stored
+	return stored
+}
+
+// readAhead asks blob for the chunks of a read of [at, end) and for those that
+// follow, when half of what was asked for before has been read. It comes before
+// the read: several reads of one reader are under way at a time, and each would
+// ask for its own few chunks.
+func (f *file) readAhead(ctx context.Context, at, end int64) {
 	window := f.fs.o.ReadAhead
 	if window <= 0 || f.flags&OpenDirect != 0 {
 		return
 	}
 	a := &f.ahead
 	a.mu.Lock()
-	from := max(a.upto, at)
-	if from-at > window/2 {
+	from, upto := max(a.upto, at), end+window
+	if from-end > window/2 {
 		a.mu.Unlock()
 		return
 	}
-	a.upto = at + window
+	a.upto = upto
 	a.mu.Unlock()
-	exts, _, err := f.fs.extentsAt(ctx, f.n, from, at+window, true)
-	if err == nil && len(exts) > 0 {
-		f.fs.o.Blob.Prefetch(f.fs.vol, exts)
+	if got := f.prefetch(ctx, from, upto); got < upto {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.upto == upto { // the next read asks for the rest
+			a.upto = got
+		}
 	}
+}
+
+// prefetch asks blob for the chunks of [at, end) and says how far it will load
+// them.
+func (f *file) prefetch(ctx context.Context, at, end int64) int64 {
+	for at < end {
+		exts, next, err := f.fs.extentsAt(ctx, f.n, at, end, true)
+		if err != nil {
+			return at
+		}
+		if n := f.fs.o.Blob.Prefetch(f.fs.vol, exts); n < len(exts) {
+			return max(at, exts[n].Off)
+		}
+		at = next
+	}
+	return end
 }
 
 // accessed sets the access time as the policy says, in memory; it is stored

@@ -46,6 +46,9 @@ type Chunk struct {
 	pool *slab.Pool
 	refs atomic.Int32 // users, and one of the cache
 	freq atomic.Uint32
+	// ahead: it was read ahead and nobody has used it; late: it came to its end in
+	// the small queue so. Both are guarded by shard.mu.
+	ahead, late bool
 }
 
 // Bytes are the chunk's plaintext, until Release.
@@ -63,6 +66,7 @@ type shard struct {
 	max   int64 // bytes of buffers
 	small queue
 	main  queue
+	ahead int64 // bytes of buffers in small that are ahead
 	table map[Key]*Chunk
 	ghost ghosts
 }
@@ -87,11 +91,13 @@ func (c *Cache) Get(k Key) *Chunk {
 	s := c.of(&k)
 	s.mu.Lock()
 	e := s.table[k]
+	first := e != nil && e.ahead
 	if e != nil {
 		e.refs.Add(1)
+		s.arrive(e)
 	}
 	s.mu.Unlock()
-	if e != nil && e.freq.Load() < maxFreq {
+	if e != nil && !first && e.freq.Load() < maxFreq {
 		e.freq.Add(1)
 	}
 	return e
@@ -110,26 +116,53 @@ func (c *Cache) Has(k Key) bool {
 func (c *Cache) Put(k Key, buf *slab.Buf) *Chunk {
 	e := &Chunk{key: k, buf: buf, pool: c.pool}
 	e.refs.Store(1)
+	c.put(e)
+	return e
+}
+
+// PutAhead is Put of a chunk that somebody is about to want: until its first use,
+// which is not counted, it does not take the room of others that were used once,
+// and is not dropped the first time that its turn comes.
+func (c *Cache) PutAhead(k Key, buf *slab.Buf) {
+	e := &Chunk{key: k, buf: buf, pool: c.pool, ahead: true}
+	e.refs.Store(1)
+	c.put(e)
+	e.Release()
+}
+
+func (c *Cache) put(e *Chunk) {
+	k := e.key
 	s := c.of(&k)
 	if size(e) > s.max/2 {
-		return e
+		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.table[k] != nil {
-		return e
+		return
 	}
 	e.refs.Add(1)
 	s.table[k] = e
-	if s.ghost.take(hash(&k)) {
+	switch {
+	case e.ahead:
+		s.small.push(e)
+		s.ahead += size(e)
+	case s.ghost.take(hash(&k)):
 		s.main.push(e)
-	} else {
+	default:
 		s.small.push(e)
 	}
 	for s.small.bytes+s.main.bytes > s.max {
 		s.evict()
 	}
-	return e
+}
+
+// arrive makes a chunk that was read ahead one like the others. REQUIRES: mu.
+func (s *shard) arrive(e *Chunk) {
+	if e.ahead {
+		e.ahead = false
+		s.ahead -= size(e)
+	}
 }
 
 // Clear forgets everything.
@@ -139,8 +172,7 @@ func (c *Cache) Clear() {
 		s.mu.Lock()
 		for _, q := range []*queue{&s.small, &s.main} {
 			for e := q.pop(); e != nil; e = q.pop() {
-				delete(s.table, e.key)
-				e.Release()
+				s.drop(e)
 			}
 		}
 		s.mu.Unlock()
@@ -161,11 +193,16 @@ func (c *Cache) Size() (bytes, chunks int64) {
 
 // evict makes room by one step. REQUIRES: mu, and something in the queues.
 func (s *shard) evict() {
-	if s.small.bytes > s.max/10 || s.main.bytes == 0 {
+	if s.small.bytes-min(s.ahead, s.max/2) > s.max/10 || s.main.bytes == 0 {
 		e := s.small.pop()
-		if e.freq.Load() > 1 {
+		switch {
+		case e.freq.Load() > 1:
 			e.freq.Store(0)
 			s.main.push(e)
+			return
+		case e.ahead && !e.late:
+			e.late = true
+			s.small.push(e)
 			return
 		}
 		s.ghost.add(hash(&e.key), len(s.table))
@@ -182,6 +219,7 @@ func (s *shard) evict() {
 }
 
 func (s *shard) drop(e *Chunk) {
+	s.arrive(e)
 	delete(s.table, e.key)
 	e.Release()
 }

@@ -115,3 +115,71 @@ func BenchmarkGet(b *testing.B) {
 		}
 	})
 }
+
+// What was read ahead is there for a reader who comes for it in order, however
+// little of the cache is left to what is used once.
+func TestReadAheadSurvivesUntilItIsUsed(t *testing.T) {
+	var pool slab.Pool
+	c := New(16<<20, &pool)
+	for n := range 200 { // all of the cache is of use to others
+		put(c, &pool, n, 80<<10)
+	}
+	for range 3 {
+		for n := range 200 {
+			if e := c.Get(key(n)); e != nil {
+				e.Release()
+			}
+		}
+	}
+	const ahead = 40 // of 80 KiB: twice the small queue
+	next, missed := 1000, 0
+	for n := next; n < next+2000; n++ {
+		c.PutAhead(key(n), pool.Get(80<<10))
+		if n-next < ahead {
+			continue
+		}
+		for range 2 { // the end of one read and the begin of the next
+			if e := c.Get(key(n - ahead)); e != nil {
+				e.Release()
+			} else {
+				missed++
+			}
+		}
+	}
+	if missed > 0 {
+		t.Errorf("%d of 2000 chunks were dropped before their use", missed)
+	}
+	hits := 0
+	for n := range 200 {
+		if c.Has(key(n)) {
+			hits++
+		}
+	}
+	if hits < 100 {
+		t.Errorf("the scan left only %d of 200 chunks that are used", hits)
+	}
+}
+
+// What was read ahead for a reader who never comes goes.
+func TestReadAheadInVainIsDropped(t *testing.T) {
+	var pool slab.Pool
+	c := New(16<<20, &pool)
+	for n := range 5000 {
+		c.PutAhead(key(n), pool.Get(64<<10))
+		if b, _ := c.Size(); b > 16<<20 {
+			t.Fatalf("%d bytes after %d chunks", b, n)
+		}
+	}
+	for n := 5000; n < 10_000; n++ {
+		put(c, &pool, n, 64<<10)
+	}
+	for n := range 5000 {
+		if c.Has(key(n)) {
+			t.Fatalf("chunk %d is still there", n)
+		}
+	}
+	c.Clear()
+	if s := &c.shard[0]; s.ahead != 0 {
+		t.Errorf("%d bytes are said to be ahead in an empty cache", s.ahead)
+	}
+}

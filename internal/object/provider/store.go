@@ -75,6 +75,7 @@ type Store struct {
 	label  string // info.URL without settings
 	counts counts
 	slots  chan struct{} // one for each part on its way
+	parts  parts         // memory of parts
 
 	mu sync.Mutex
 	// All below is guarded by mu.

@@ -52,7 +52,7 @@ func (s *Store) Create(ctx context.Context, key string, size int64, cond object.
 	}
 	w.opts.PartSize = w.partSize
 	w.ctx, w.cancel = context.WithCancel(ctx)
-	w.buf = make([]byte, 0, min(max(size, 0), w.partSize))
+	w.buf = s.parts.get(min(max(size, 0), w.partSize))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.writers[w] = struct{}{}
@@ -77,10 +77,24 @@ func (w *writer) Write(p []byte) (n int, err error) {
 			}
 		}
 		k := min(int64(len(p)), w.partSize-int64(len(w.buf)))
+		if need := int64(len(w.buf)) + k; need > int64(cap(w.buf)) {
+			w.grow(need)
+		}
 		w.buf = append(w.buf, p[:k]...)
 		p, n = p[k:], n+int(k)
 	}
 	return n, nil
+}
+
+// grow makes room in the part for need bytes. What is more than a small object is
+// taken to become a whole part. Requires mu.
+func (w *writer) grow(need int64) {
+	if need > smallPart {
+		need = w.partSize
+	}
+	larger := append(w.s.parts.get(need), w.buf...)
+	w.s.parts.put(w.buf)
+	w.buf = larger
 }
 
 var errDone = fsapi.Errorf(fsapi.Closed, "the writer is done")
@@ -103,11 +117,14 @@ func (w *writer) send() error {
 	}
 	n, part := w.parts, w.buf
 	w.parts++
-	w.buf = make([]byte, 0, w.partSize)
+	w.buf = nil
 	w.flight.Go(func() {
 		defer func() { <-w.s.slots }()
-		if err := w.sendPart(n, part); err != nil {
+		attempts, err := w.sendPart(n, part)
+		if err != nil {
 			w.setFailure(err)
+		} else if attempts == 1 { // one that ended without an answer may be reading the part yet
+			w.s.parts.put(part)
 		}
 	})
 	return nil
@@ -124,16 +141,18 @@ func (w *writer) begin() error {
 	})
 }
 
-func (w *writer) sendPart(n int, part []byte) error {
+func (w *writer) sendPart(n int, part []byte) (attempts int, err error) {
 	s := w.s
 	counter := &s.counts.puts
 	if s.traits.FreeParts {
 		counter = &s.counts.free
 	}
-	return s.attempt(w.ctx, counter, int64(len(part)), func(ctx context.Context) error {
+	err = s.attempt(w.ctx, counter, int64(len(part)), func(ctx context.Context) error {
+		attempts++
 		s.counts.sent.Add(int64(len(part)))
 		return w.upload.Part(ctx, n, io.NewSectionReader(bytes.NewReader(part), 0, int64(len(part))))
 	})
+	return attempts, err
 }
 
 // setFailure keeps the first failure and ends the other parts.
