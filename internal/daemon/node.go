@@ -237,7 +237,7 @@ func (n *Node) startBackground(ctx context.Context) error {
 	n.startBackups(ctx)
 	n.run(ctx, "drives", n.drives.mind)
 	writing, fenced := context.WithCancel(ctx)
-	n.run(ctx, "log flush", func(ctx context.Context) error { defer fenced(); return n.flushLog(ctx) })
+	n.run(ctx, "log flush", func(ctx context.Context) error { defer fenced(); n.flushLog(ctx); return nil })
 	n.run(writing, "upkeep", func(ctx context.Context) error { n.upkeep.Run(ctx); return nil })
 	n.run(writing, "checkpoints", n.ships.Run)
 	n.run(writing, "volumes", n.volumes.reclaim)
@@ -256,7 +256,7 @@ const bucketFlushEvery = 5 * time.Second
 // flushLog makes the log durable now and then, for those who do not fsync. Where
 // that fails it says so once, and when it has ended. It returns when another has
 // taken over, which the engine has said: nothing that writes need go on then.
-func (n *Node) flushLog(ctx context.Context) error {
+func (n *Node) flushLog(ctx context.Context) {
 	failing, every := false, logFlushEvery
 	if n.state != nil {
 		every = bucketFlushEvery
@@ -264,7 +264,7 @@ func (n *Node) flushLog(ctx context.Context) error {
 	for waited := time.Duration(0); ; {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-n.clock.After(logFlushEvery):
 		}
 		err := n.engine.Stats().Failure
@@ -278,12 +278,12 @@ func (n *Node) flushLog(ctx context.Context) error {
 		}
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return
 		case err == nil && !tried:
 			continue // nothing is known of how a write would fare
 		case errors.Is(err, fsapi.Fenced):
 			n.log.Warn("this server is read-only until it is started again, and then takes over in turn")
-			return nil
+			return
 		case err != nil && !failing:
 			n.log.Error("the metadata log cannot be written: changes are refused until it can", "err", err)
 		case err == nil && failing:

@@ -224,10 +224,10 @@ func warmer(a, b entry) entry {
 	}
 	a.last = max(a.last, b.last)
 	a.count = max(a.count, float32(decay(float64(b.count), int64(a.visit)-int64(b.visit))))
-	switch {
-	case a.half == b.half:
+	switch a.half {
+	case b.half:
 		a.recent, a.prev = max(a.recent, b.recent), max(a.prev, b.prev)
-	case a.half == b.half+1:
+	case b.half + 1:
 		a.prev = max(a.prev, b.recent)
 	}
 	return a
