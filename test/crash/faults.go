@@ -161,7 +161,7 @@ func (f *faults) caused(err error) bool {
 // settle checks, when the faults have ended, that everything is as if there had
 // been none.
 func (h *history) settle(ctx context.Context) error {
-	if err := h.awaitLog(ctx); err != nil {
+	if err := h.awaitEngine(ctx); err != nil {
 		return err
 	}
 	if err := h.s.Local.Syncfs(ctx); err != nil {
@@ -193,16 +193,16 @@ func (h *history) settle(ctx context.Context) error {
 	return nil
 }
 
-// awaitLog waits until the metadata engine has noticed that its log does not fail
-// any more. It is not opened again for that.
-func (h *history) awaitLog(ctx context.Context) error {
+// awaitEngine waits until the metadata engine has noticed that neither its log nor
+// its tables fail any more. It is not opened again for that.
+func (h *history) awaitEngine(ctx context.Context) error {
 	for end := time.Now().Add(patience); ; {
 		err := h.s.Local.Syncfs(ctx)
-		if err == nil || h.s.KV.Stats().Failure == nil {
+		if err == nil {
 			return nil
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("the log does not fail any more, but after %v syncfs still says %w", patience, err)
+			return fmt.Errorf("nothing fails any more, but after %v syncfs still says %w", patience, err)
 		}
 		time.Sleep(time.Millisecond)
 	}

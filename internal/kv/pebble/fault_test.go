@@ -213,6 +213,38 @@ func TestTablesDoNotFit(t *testing.T) {
 	}
 }
 
+// TestFullAndFrozen: where the log has failed in the background too, writers that
+// find memory full are let through to hear of it, and the log is begun anew.
+func TestFullAndFrozen(t *testing.T) {
+	o := tiny(osfs.NewMem(osfs.MemOptions{}))
+	o.setDefaults()
+	if err := makeDir(o.FS, o.Dir); err != nil {
+		t.Fatal(err)
+	}
+	s, err := newStore(o, adapter{o.FS})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	d := s.cur.Load()
+	d.load.stale.Store(false)
+	d.load.high.Store(true)
+	d.load.failures, d.load.flushErr = flushPatience, syscall.ENOSPC
+	if err := s.Admit(t.Context()); fsapi.KindOf(err) != fsapi.NoSpace {
+		t.Errorf("full: Admit says %v, want NoSpace", err)
+	}
+	d.guard.fail(syscall.EIO)
+	if err := s.Admit(t.Context()); err != nil {
+		t.Errorf("full and frozen: Admit says %v", err)
+	}
+	if err := s.Apply(kv.Commit{Seq: 1}); fsapi.KindOf(err) != fsapi.IO {
+		t.Errorf("frozen: Apply says %v", err)
+	}
+}
+
 // TestFaultsWhileOpening lets each call of an opening fail in turn, once or from
 // there on, after a crash that left much to do. Opening ends, with an error or
 // without, and the directory opens afterwards with everything in it.

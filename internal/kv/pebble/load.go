@@ -50,6 +50,9 @@ func (l *load) init(o Options) {
 func (d *database) admit(ctx context.Context) error {
 	for {
 		changed, err := d.pressure()
+		if err != nil && d.guard.failure() != nil {
+			return nil // apply says why: only then is the log begun anew
+		}
 		if changed == nil || err != nil {
 			return err
 		}

@@ -39,7 +39,7 @@ func (p *pin) release() error {
 	}
 	err := p.snap.Close()
 	p.d.release()
-	return err
+	return readError(err)
 }
 
 // pin is a snapshot that holds everything applied so far.
