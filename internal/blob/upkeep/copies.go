@@ -200,13 +200,14 @@ func (u *Upkeep) removeParts(ctx context.Context, id fsapi.SegmentID, places []f
 }
 
 // dropSurplus removes the places that no wanted copy asks for, once every wanted
-// copy is complete and a pinned one has been read back (D4, D5).
+// copy is complete and what stays of a pinned one has been read back just now (D4,
+// D5): what was right long ago may be bad, while what is to go is good.
 func (u *Upkeep) dropSurplus(ctx context.Context, id fsapi.SegmentID) error {
 	seg, err := u.o.Meta.Segment(ctx, id)
 	if err != nil || len(seg.Surplus()) == 0 || !seg.Condemned.IsZero() {
 		return notGone(err)
 	}
-	if err := u.verifyPinned(ctx, &seg, -1); err != nil {
+	if err := u.readBack(ctx, &seg); err != nil {
 		return err
 	}
 	return u.drop(ctx, id, func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error) {
@@ -340,6 +341,44 @@ func (u *Upkeep) verifyPinned(ctx context.Context, seg *fsapi.Segment, rank int)
 		return fsapi.Errorf(fsapi.Busy, "segment %v has no complete pinned copy on a colder tier that can be read now", seg.ID)
 	}
 	return errors.Join(errs...)
+}
+
+// readBack reads what stays of a pinned copy when the surplus goes, whether it was
+// read before or not. What is bad of it is made anew from the others first.
+func (u *Upkeep) readBack(ctx context.Context, seg *fsapi.Segment) error {
+	var errs []error
+	for _, w := range seg.Want {
+		c := u.pinned(seg, w, -1)
+		if c == nil {
+			continue
+		}
+		stays := c.Clone()
+		if !c.Sharded() {
+			stays.Drives = stays.Drives[:w.Replicas]
+		}
+		err := u.o.Store.VerifyCopy(ctx, seg, &stays)
+		if errors.Is(err, fsapi.Corrupt) || errors.Is(err, fsapi.NotExist) {
+			err = u.mend(ctx, seg, &stays)
+		}
+		if err == nil {
+			return u.markVerified(ctx, seg, w, c)
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 {
+		return fsapi.Errorf(fsapi.Busy, "segment %v has no complete pinned copy that can be read now", seg.ID)
+	}
+	return errors.Join(errs...)
+}
+
+// mend makes the parts of a copy that are bad anew, and reads it back.
+func (u *Upkeep) mend(ctx context.Context, seg *fsapi.Segment, c *fsapi.CopyPlace) error {
+	for _, d := range c.Drives {
+		if err := u.o.Store.Repair(ctx, seg.ID, d); err != nil {
+			return err
+		}
+	}
+	return u.o.Store.VerifyCopy(ctx, seg, c)
 }
 
 // markVerified notes that a copy, as it is in seg, was read back.

@@ -349,6 +349,30 @@ func TestShardsOfAnotherLayoutAreKeptApart(t *testing.T) {
 	}
 }
 
+// Fewer replicas are wanted, and one that would stay has rotted since it was read
+// back: it is made whole before the others go.
+func TestSurplusStandsInForWhatRotted(t *testing.T) {
+	r := copiesRig(t, "cold:3", map[string]int{"cold": 3})
+	r.write("a", blob.Segment, random(1, 50_000))
+	r.fulfil()
+	s := r.segment()
+	if _, err := r.meta.ChangeSegment(t.Context(), s.ID, func(s *fsapi.Segment) error {
+		s.Copies[0].Verified = r.clock.Now()
+		s.Want[0].Replicas = 1
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	stays := slices.IndexFunc(r.drives, func(d *blobtest.Drive) bool { return d.Info().ID == s.Copies[0].Drives[0] })
+	r.drives[stays].Damage(blob.SegmentName(s.ID), func(b []byte) []byte { b[500] ^= 1; return b })
+	r.fulfil()
+	if s := r.segment(); !s.Settled() || s.Copies[0].Count() != 1 {
+		t.Errorf("one replica is wanted: %+v", s.Copies)
+	}
+	r.whole()
+	r.check()
+}
+
 // Another policy: the new copies are there before the old ones go.
 func TestSegmentsTakeAnotherLayout(t *testing.T) {
 	r := copiesRig(t, "warm:3", map[string]int{"warm": 6})
