@@ -34,8 +34,10 @@ func (s *Store) FillCopy(ctx context.Context, seg *fsapi.Segment, spec fsapi.Cop
 	if err != nil {
 		return none, err
 	}
-	short := len(slots) - len(drives)
-	reps, err := s.writeParts(ctx, seg, c, slots[:len(drives)], drives, false)
+	want := len(slots)
+	slots, drives = apart(seg, c, slots, drives)
+	short := want - len(drives)
+	reps, err := s.writeParts(ctx, seg, c, slots, drives, false)
 	if err != nil {
 		return none, err
 	}
@@ -45,6 +47,44 @@ func (s *Store) FillCopy(ctx context.Context, seg *fsapi.Segment, spec fsapi.Cop
 		err = fsapi.Errorf(fsapi.NoSpace, "segment %v should have %d more drives of tier %s than can take it", seg.ID, short, spec.Tier)
 	}
 	return added, err
+}
+
+// apart gives each drive one of the slots of a copy, so that none gets a shard whose
+// name that of another layout of the segment has there. Drives for which there is
+// no slot are left out.
+func apart(seg *fsapi.Segment, c *fsapi.CopyPlace, slots []int, drives []drive.Drive) ([]int, []drive.Drive) {
+	if !c.Sharded() {
+		return slots[:len(drives)], drives
+	}
+	taken := make([]int, len(slots)) // by which drive, from 1 on; 0: none
+	for i := range drives {
+		assign(i, make([]bool, len(slots)), taken, func(drive, slot int) bool {
+			return !seg.Names(true, slots[slot], drives[drive].Info().ID)
+		})
+	}
+	var n []int
+	var on []drive.Drive
+	for slot, i := range taken {
+		if i > 0 {
+			n, on = append(n, slots[slot]), append(on, drives[i-1])
+		}
+	}
+	return n, on
+}
+
+// assign finds a slot for a drive, moving others where that helps (Kuhn, 1955).
+func assign(i int, seen []bool, taken []int, fits func(drive, slot int) bool) bool {
+	for slot := range taken {
+		if seen[slot] || !fits(i, slot) {
+			continue
+		}
+		seen[slot] = true
+		if taken[slot] == 0 || assign(taken[slot]-1, seen, taken, fits) {
+			taken[slot] = i + 1
+			return true
+		}
+	}
+	return false
 }
 
 // missing are the slots of a copy that are empty: indexes of shards, or any

@@ -132,6 +132,20 @@ func (s *Segment) Copy(spec CopySpec) *CopyPlace {
 	return nil
 }
 
+// Names reports whether some copy has a replica on a drive, or with shard its n-th
+// shard. Shards of two layouts with one number have one name there.
+func (s *Segment) Names(shard bool, n int, on DriveID) bool {
+	for i := range s.Copies {
+		c := &s.Copies[i]
+		for k, d := range c.Drives {
+			if d == on && d != 0 && c.Sharded() == shard && (!shard || n == k) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Owed are the wanted copies that are not complete. An evictable copy of which
 // nothing is there is not owed while a pinned one is complete: it was evicted.
 func (s *Segment) Owed() []CopySpec {

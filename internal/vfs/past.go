@@ -311,7 +311,7 @@ func (f *pastFile) readExtents(ctx context.Context, exts []fsapi.Extent, p []byt
 		if lo >= hi || e.Kind == fsapi.ExtentUnwritten {
 			continue
 		}
-		if err := f.fs.o.Blob.ReadExtent(ctx, f.fs.vol, e, lo-e.Off, p[lo-off:hi-off]); err != nil {
+		if err := f.readExtent(ctx, e, lo, p[lo-off:hi-off]); err != nil {
 			if _, gone := f.fs.o.Meta.SnapshotByID(ctx, f.fs.vol, f.id); gone != nil && ctx.Err() == nil {
 				return fsapi.Errorf(fsapi.Stale, "snapshot %d was deleted", f.id)
 			}
@@ -319,6 +319,23 @@ func (f *pastFile) readExtents(ctx context.Context, exts []fsapi.Extent, p []byt
 		}
 	}
 	return nil
+}
+
+// readExtent reads from one extent, which is looked up again where it was sealed
+// anew since.
+func (f *pastFile) readExtent(ctx context.Context, e *fsapi.Extent, at int64, p []byte) error {
+	err := f.fs.o.Blob.ReadExtent(ctx, f.fs.vol, e, at-e.Off, p)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	now, lookErr := f.look(ctx, at, 1)
+	if lookErr != nil || len(now) == 0 || now[0].Off != e.Off || sameRecord(&now[0], e) {
+		return err
+	}
+	f.mu.Lock()
+	f.extents.clear()
+	f.mu.Unlock()
+	return f.fs.o.Blob.ReadExtent(ctx, f.fs.vol, &now[0], at-e.Off, p)
 }
 
 // extentsAt is as Local.extentsAt.

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"time"
@@ -107,20 +108,27 @@ func (fs *Local) readExtents(ctx context.Context, n *node, exts []fsapi.Extent, 
 }
 
 // readExtent reads from one extent. One that was replaced since it was looked
-// up may have lost its chunk: then it is looked up again.
+// up may have lost its chunk, and one that was sealed anew its key: then it is
+// looked up again.
 func (fs *Local) readExtent(ctx context.Context, n *node, e *fsapi.Extent, at int64, p []byte) error {
 	err := fs.o.Blob.ReadExtent(ctx, fs.vol, e, at-e.Off, p)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
 	now, lookErr := fs.lookExtents(ctx, n, at, at+int64(len(p)), 2)
-	if lookErr != nil || len(now) == 1 && now[0].Off == e.Off && now[0].Chunk == e.Chunk && now[0].Loc == e.Loc {
+	if lookErr != nil || len(now) == 1 && sameRecord(&now[0], e) {
 		return fsapi.Wrap(fsapi.KindOf(err), err, "read inode "+itoa(uint64(n.ino)))
 	}
 	n.mu.Lock()
 	n.extents.clear()
 	n.mu.Unlock()
 	return fs.readStored(ctx, n, p, at, false)
+}
+
+// sameRecord reports whether an extent that was looked up again leads to the same
+// sealed bytes.
+func sameRecord(now, e *fsapi.Extent) bool {
+	return now.Off == e.Off && now.Chunk == e.Chunk && now.Loc == e.Loc && bytes.Equal(now.Inline, e.Inline)
 }
 
 // readAhead watches a handle for reading from one end to the other.

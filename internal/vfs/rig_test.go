@@ -34,6 +34,7 @@ type rigOptions struct {
 	policy  func(*policy.Policy)
 	options func(*vfs.Options)
 	engine  kv.Engine
+	keys    blob.Keys   // nil: blobtest's
 	clock   clock.Clock // of metadata and the volume; nil: the machine's
 }
 
@@ -47,8 +48,11 @@ func newRig(t testing.TB, o rigOptions) *rig {
 	}
 	r.meta, err = meta.Open(r.ctx, r.engine, meta.Options{Clock: o.clock})
 	r.ok(err)
+	if o.keys == nil {
+		o.keys = blobtest.Keys{Cipher: fsapi.CipherAES256GCM}
+	}
 	r.blob, err = blob.New(blob.Options{
-		Index: r.meta, Keys: blobtest.Keys{Cipher: fsapi.CipherAES256GCM}, Drives: blob.NewDriveSet(r.drive),
+		Index: r.meta, Keys: o.keys, Drives: blob.NewDriveSet(r.drive),
 	})
 	r.ok(err)
 	p := policy.Default()

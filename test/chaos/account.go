@@ -172,8 +172,16 @@ func (w *world) audit() error {
 	var errs []error
 	for i := range list {
 		s := &list[i].Segment
+		named := map[part]bool{}
 		for n := range s.Copies {
 			errs = append(errs, w.auditCopy(s, &s.Copies[n]))
+			for k, d := range s.Copies[n].Drives {
+				at := part{d, blob.PartName(s.ID, &s.Copies[n], k)}
+				if d != 0 && named[at] {
+					errs = append(errs, fmt.Errorf("segment %v has %s on drive %s on record in two copies", s.ID, at.name, w.place(d)))
+				}
+				named[at] = true
+			}
 		}
 	}
 	return errors.Join(errs...)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
-	"github.com/strakefs/strake/internal/meta"
 	"github.com/strakefs/strake/internal/osfs"
 )
 
@@ -59,24 +58,37 @@ func (bs *births) spoil(p *place, name string) {
 	bs.fails = append(bs.fails, p.spoil(bs.disk, name, data))
 }
 
-// birth works on one segment that is owed copies, of which some are bad as soon as
-// they are written. Until they have been read back they stand in for no other
+// birth has one segment take another layout, some parts of which are bad as soon
+// as they are written. Until they have been read back they stand in for no other
 // copy, and then they do not.
 func (w *world) birth() error {
-	var list []meta.Pending
-	if err := w.s.Meta.Pending(w.ctx, fsapi.SegmentID{}, func(p meta.Pending) bool {
-		list = append(list, p)
-		return true
-	}); err != nil || len(list) == 0 {
+	list, err := w.segments()
+	if err != nil || len(list) == 0 {
 		return err
 	}
-	p := pick(w.rng, list)
+	if ok, err := w.sure(); err != nil || !ok {
+		return err
+	}
 	if ok, err := w.bearable(func(part) bool { return false }); err != nil || !ok {
 		return err
 	}
-	bs := &births{segment: p.Segment, disk: w.disk, left: 1 + w.rng.IntN(3), done: map[part][]byte{}}
+	id, want := pick(w.rng, list).ID, pick(w.rng, w.policies)
+	if _, err := w.s.Meta.ChangeSegment(w.ctx, id, func(s *fsapi.Segment) error {
+		s.Want = want
+		return nil
+	}); err != nil {
+		return err
+	}
+	p, err := w.s.Meta.PendingOf(w.ctx, id)
+	if err != nil {
+		if errors.Is(err, fsapi.NotExist) { // it has that layout
+			return nil
+		}
+		return err
+	}
+	bs := &births{segment: id, disk: w.disk, left: 1 + w.rng.IntN(3), done: map[part][]byte{}}
 	w.eachPlace(func(p *place) { p.births.Store(bs) })
-	err := w.s.Upkeep.Attempt(w.ctx, p)
+	err = w.s.Upkeep.Attempt(w.ctx, p)
 	w.quiet()
 	w.eachPlace(func(p *place) { p.births.Store(nil) })
 	bs.mu.Lock()

@@ -220,6 +220,7 @@ func (w *world) vanish() error {
 	if err := w.end(); err != nil {
 		return err
 	}
+	time.Sleep(time.Second) // what was left is older than the process that sweeps it
 	if err := w.open(); err != nil {
 		return err
 	}

@@ -123,10 +123,10 @@ func (w *world) settle() error {
 	return nil
 }
 
-// quiet waits until nothing goes on but what waits for a time that is to come:
-// no call is under way in a drive.
+// quiet waits until nothing goes on but what waits for a time that is to come: no
+// call is under way in a drive, or none that was when it began.
 func (w *world) quiet() {
-	for {
+	for end := time.Now().Add(longest); time.Now().Before(end); {
 		synctest.Wait()
 		var calls int32
 		for _, p := range w.places {

@@ -139,17 +139,21 @@ func (p *place) falters(l *life, what ...any) bool {
 }
 
 // patience is how long a call may take before nobody waits for it any more;
-// tooLong is longer than anybody waits.
+// tooLong is longer than anybody waits, and no call takes longest.
 const (
 	patience = 20 * time.Second
 	tooLong  = 2 * patience
+	longest  = tooLong + 2*time.Minute
 )
 
-// dawdle keeps a call for a time, whether its caller waits or not.
-func (p *place) dawdle(d time.Duration) {
-	p.calls.Add(1)
+// dawdle keeps a call for a time, whether its caller waits or not. Questions for
+// room are not counted: write-back asks again and again while there is none.
+func (p *place) dawdle(op fault.Op, d time.Duration) {
+	if op != fault.Capacity {
+		p.calls.Add(1)
+		defer p.calls.Add(-1)
+	}
 	time.Sleep(d)
-	p.calls.Add(-1)
 }
 
 // watchFailures is how many failures in a row make a drive suspect.
@@ -171,9 +175,9 @@ func (p *place) rule(l *life) fault.Rule {
 			o.Err = fsapi.Errorf(fsapi.NoDevice, "it is away")
 		case late:
 			o.Err, o.Late = fsapi.Errorf(fsapi.IO, "it was too late"), changes && p.chance(l, 2, "late", c.Op, c.Name) == 0
-			p.dawdle(tooLong + time.Duration(p.chance(l, 100, "wait", c.Op, c.Name))*time.Second)
+			p.dawdle(c.Op, tooLong+time.Duration(p.chance(l, 100, "wait", c.Op, c.Name))*time.Second)
 		case slow:
-			p.dawdle(time.Duration(p.chance(l, int(patience/time.Millisecond)/2, "wait", c.Op, c.Name, c.Off)) * time.Millisecond)
+			p.dawdle(c.Op, time.Duration(p.chance(l, int(patience/time.Millisecond)/2, "wait", c.Op, c.Name, c.Off))*time.Millisecond)
 		case full:
 			if c.Op == fault.Write || c.Op == fault.Commit || c.Op == fault.Replace {
 				o.Err = syscall.ENOSPC

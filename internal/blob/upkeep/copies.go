@@ -134,25 +134,11 @@ func (u *Upkeep) discard(ctx context.Context, id fsapi.SegmentID, parts fsapi.Co
 	}
 	parts = parts.Clone()
 	for n, d := range parts.Drives {
-		if err == nil && names(&seg, parts.Sharded(), n, d) {
+		if err == nil && seg.Names(parts.Sharded(), n, d) {
 			parts.Drives[n] = 0
 		}
 	}
 	u.removeParts(ctx, id, []fsapi.CopyPlace{parts})
-}
-
-// names reports whether a record says that a drive holds a replica, or the n-th
-// shard.
-func names(s *fsapi.Segment, shard bool, n int, on fsapi.DriveID) bool {
-	for i := range s.Copies {
-		c := &s.Copies[i]
-		for k, d := range c.Drives {
-			if d == on && c.Sharded() == shard && (!shard || n == k) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // merge puts new parts into a segment's copy, and returns those for which there
@@ -165,12 +151,18 @@ func merge(seg *fsapi.Segment, spec fsapi.CopySpec, added fsapi.CopyPlace) (left
 	}
 	left = fsapi.CopyPlace{Tier: c.Tier, K: c.K, M: c.M, Drives: make([]fsapi.DriveID, len(added.Drives))}
 	for n, d := range added.Drives {
-		if d != 0 && !mergePart(c, spec, n, d) {
+		if d != 0 && (c.Sharded() && otherLayout(seg, c, n, d) || !mergePart(c, spec, n, d)) {
 			left.Drives[n] = d
 		}
 	}
 	c.Verified = zeroTime
 	return left
+}
+
+// otherLayout reports whether the n-th shard of another copy than c is on a drive,
+// where it has the name that c's would have.
+func otherLayout(seg *fsapi.Segment, c *fsapi.CopyPlace, n int, d fsapi.DriveID) bool {
+	return seg.Names(true, n, d) && c.Drives[n] != d
 }
 
 // mergePart reports whether a part has its place in the copy, given now or before.
@@ -208,13 +200,14 @@ func (u *Upkeep) removeParts(ctx context.Context, id fsapi.SegmentID, places []f
 }
 
 // dropSurplus removes the places that no wanted copy asks for, once every wanted
-// copy is complete and a pinned one has been read back (D4, D5).
+// copy is complete and what stays of a pinned one has been read back just now (D4,
+// D5): what was right long ago may be bad, while what is to go is good.
 func (u *Upkeep) dropSurplus(ctx context.Context, id fsapi.SegmentID) error {
 	seg, err := u.o.Meta.Segment(ctx, id)
 	if err != nil || len(seg.Surplus()) == 0 || !seg.Condemned.IsZero() {
 		return notGone(err)
 	}
-	if err := u.verifyPinned(ctx, &seg, -1); err != nil {
+	if err := u.readBack(ctx, &seg); err != nil {
 		return err
 	}
 	return u.drop(ctx, id, func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error) {
@@ -240,10 +233,26 @@ func (u *Upkeep) drop(ctx context.Context, id fsapi.SegmentID, fn func(seg *fsap
 	return err
 }
 
+// unnamed takes out of the places that left a record those that it names still, as
+// the shard of another layout that has the number of the old one.
+func unnamed(seg *fsapi.Segment, places []fsapi.CopyPlace) []fsapi.CopyPlace {
+	out := fsapi.CloneCopies(places)
+	for i := range out {
+		for n, d := range out[i].Drives {
+			if seg.Names(out[i].Sharded(), n, d) {
+				out[i].Drives[n] = 0
+			}
+		}
+	}
+	return out
+}
+
 // take lets fn take places out of a segment's record and makes that durable.
 func (u *Upkeep) take(ctx context.Context, id fsapi.SegmentID, fn func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error)) (out []fsapi.CopyPlace, err error) {
 	_, err = u.o.Meta.ChangeSegment(ctx, id, func(seg *fsapi.Segment) (err error) {
-		out, err = fn(seg)
+		if out, err = fn(seg); err == nil {
+			out = unnamed(seg, out)
+		}
 		return err
 	})
 	if err != nil {
@@ -332,6 +341,44 @@ func (u *Upkeep) verifyPinned(ctx context.Context, seg *fsapi.Segment, rank int)
 		return fsapi.Errorf(fsapi.Busy, "segment %v has no complete pinned copy on a colder tier that can be read now", seg.ID)
 	}
 	return errors.Join(errs...)
+}
+
+// readBack reads what stays of a pinned copy when the surplus goes, whether it was
+// read before or not. What is bad of it is made anew from the others first.
+func (u *Upkeep) readBack(ctx context.Context, seg *fsapi.Segment) error {
+	var errs []error
+	for _, w := range seg.Want {
+		c := u.pinned(seg, w, -1)
+		if c == nil {
+			continue
+		}
+		stays := c.Clone()
+		if !c.Sharded() {
+			stays.Drives = stays.Drives[:w.Replicas]
+		}
+		err := u.o.Store.VerifyCopy(ctx, seg, &stays)
+		if errors.Is(err, fsapi.Corrupt) || errors.Is(err, fsapi.NotExist) {
+			err = u.mend(ctx, seg, &stays)
+		}
+		if err == nil {
+			return u.markVerified(ctx, seg, w, c)
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 {
+		return fsapi.Errorf(fsapi.Busy, "segment %v has no complete pinned copy that can be read now", seg.ID)
+	}
+	return errors.Join(errs...)
+}
+
+// mend makes the parts of a copy that are bad anew, and reads it back.
+func (u *Upkeep) mend(ctx context.Context, seg *fsapi.Segment, c *fsapi.CopyPlace) error {
+	for _, d := range c.Drives {
+		if err := u.o.Store.Repair(ctx, seg.ID, d); err != nil {
+			return err
+		}
+	}
+	return u.o.Store.VerifyCopy(ctx, seg, c)
 }
 
 // markVerified notes that a copy, as it is in seg, was read back.
@@ -434,8 +481,7 @@ func (u *Upkeep) leave(ctx context.Context, seg *fsapi.Segment, c *fsapi.CopyPla
 		return err
 	}
 	defer end()
-	from := c.Drives[n]
-	target, err := u.target(ctx, seg, c, from, to)
+	target, err := u.target(ctx, seg, c, n, to)
 	if err != nil {
 		return err
 	}
@@ -489,12 +535,19 @@ func swap(s *fsapi.Segment, was *fsapi.CopyPlace, n int, to fsapi.DriveID) ([]fs
 	return nil, fsapi.Errorf(fsapi.Busy, "segment %v was moved by another step meanwhile", s.ID)
 }
 
-// target is the drive that takes what another gives up.
-func (u *Upkeep) target(ctx context.Context, seg *fsapi.Segment, c *fsapi.CopyPlace, from, to fsapi.DriveID) (drive.Drive, error) {
+// target is the drive that takes the n-th part of a copy, which another gives up.
+func (u *Upkeep) target(ctx context.Context, seg *fsapi.Segment, c *fsapi.CopyPlace, n int, to fsapi.DriveID) (drive.Drive, error) {
+	from := c.Drives[n]
 	if to == 0 {
-		return u.o.Store.Place(ctx, seg, c, []fsapi.DriveID{from})
+		avoid := []fsapi.DriveID{from}
+		for i := range seg.Copies {
+			if o := &seg.Copies[i]; c.Sharded() && o.Sharded() && n < len(o.Drives) {
+				avoid = append(avoid, o.Drives[n])
+			}
+		}
+		return u.o.Store.Place(ctx, seg, c, avoid)
 	}
-	if slices.Contains(c.Drives, to) {
+	if slices.Contains(c.Drives, to) || seg.Names(c.Sharded(), n, to) {
 		return nil, fsapi.Errorf(fsapi.Exist, "drive %v holds a part of segment %v already", to, seg.ID)
 	}
 	return u.o.Drives.Drive(to)

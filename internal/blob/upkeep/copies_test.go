@@ -318,6 +318,61 @@ func TestNothingGoesWhileWhatStandsInIsAway(t *testing.T) {
 	r.whole()
 }
 
+// Shards of the old and of the new layout have the same names. One that was lost
+// leaves its name free: none of the new ones may take it, or would go with the old.
+func TestShardsOfAnotherLayoutAreKeptApart(t *testing.T) {
+	for range 20 {
+		r := copiesRig(t, "warm:4+2", map[string]int{"warm": 6})
+		r.write("a", blob.Segment, random(1, 90_000))
+		r.fulfil()
+		s := r.segment()
+		for n, at := range s.Copies[0].Drives[:2] {
+			i := slices.IndexFunc(r.drives, func(d *blobtest.Drive) bool { return d.Info().ID == at })
+			r.drives[i].Remove(blob.ShardName(s.ID, n))
+		}
+		p, err := policy.Parse("copies=warm:2+1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.meta.ChangeSegment(t.Context(), s.ID, func(s *fsapi.Segment) error { s.Want = p.Copies; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		r.fulfil()
+		if s := r.segment(); !s.Settled() {
+			t.Fatalf("it has %+v", s.Copies)
+		}
+		r.whole()
+		r.check()
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// Fewer replicas are wanted, and one that would stay has rotted since it was read
+// back: it is made whole before the others go.
+func TestSurplusStandsInForWhatRotted(t *testing.T) {
+	r := copiesRig(t, "cold:3", map[string]int{"cold": 3})
+	r.write("a", blob.Segment, random(1, 50_000))
+	r.fulfil()
+	s := r.segment()
+	if _, err := r.meta.ChangeSegment(t.Context(), s.ID, func(s *fsapi.Segment) error {
+		s.Copies[0].Verified = r.clock.Now()
+		s.Want[0].Replicas = 1
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	stays := slices.IndexFunc(r.drives, func(d *blobtest.Drive) bool { return d.Info().ID == s.Copies[0].Drives[0] })
+	r.drives[stays].Damage(blob.SegmentName(s.ID), func(b []byte) []byte { b[500] ^= 1; return b })
+	r.fulfil()
+	if s := r.segment(); !s.Settled() || s.Copies[0].Count() != 1 {
+		t.Errorf("one replica is wanted: %+v", s.Copies)
+	}
+	r.whole()
+	r.check()
+}
+
 // Another policy: the new copies are there before the old ones go.
 func TestSegmentsTakeAnotherLayout(t *testing.T) {
 	r := copiesRig(t, "warm:3", map[string]int{"warm": 6})

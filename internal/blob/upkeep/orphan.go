@@ -182,7 +182,7 @@ func (p *part) parse() (err error) {
 
 // recorded reports whether a segment's record says that this part lies here.
 func (p *part) recorded(s *fsapi.Segment) bool {
-	return names(s, p.shard, p.index, p.drive())
+	return s.Names(p.shard, p.index, p.drive())
 }
 
 // suspect looks at one blob and does with it what its record, or that there is
