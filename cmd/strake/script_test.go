@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -44,6 +45,12 @@ func TestScripts(t *testing.T) {
 			e.Values["t"] = t
 			return nil
 		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "fuse" {
+				return canMount(), nil
+			}
+			return false, fmt.Errorf("condition %q is not known", cond)
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"waitsocket":  waitSocket,
 			"firstfield":  firstField,
@@ -55,6 +62,8 @@ func TestScripts(t *testing.T) {
 			"waitpending": waitPending,
 			"waitjob":     waitJob,
 			"cert":        makeCert,
+			"s3down":      s3Down,
+			"s3up":        s3Up,
 		},
 	})
 }
@@ -183,12 +192,34 @@ func startKMS(ts *testscript.TestScript, _ bool, args []string) {
 	s.(*kmstest.Service).Down(map[string]int{"down": -1, "up": 0}[args[0]])
 }
 
+// buckets are the servers that speak S3 of scripts, by working directory.
+var buckets sync.Map
+
+// s3Down kills the server of startS3, s3Up starts it again.
+func s3Down(ts *testscript.TestScript, _ bool, _ []string) {
+	s, _ := buckets.Load(ts.Getenv("WORK"))
+	s.(*servers.S3Server).Stop()
+}
+
+func s3Up(ts *testscript.TestScript, _ bool, _ []string) {
+	s, _ := buckets.Load(ts.Getenv("WORK"))
+	s.(*servers.S3Server).Start(ts.Value("t").(testing.TB))
+}
+
+// canMount is the condition that this process may mount with FUSE.
+func canMount() bool {
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	return err == nil && f.Close() == nil && os.Getuid() == 0
+}
+
 // startS3 BUCKET starts a server that speaks S3, makes a bucket in it and sets
-// BUCKET_URL, with the credentials for it.
+// BUCKET_URL, with the credentials for it, and BUCKET_DIR, where its objects are.
 func startS3(ts *testscript.TestScript, _ bool, args []string) {
 	t := ts.Value("t").(testing.TB)
 	s := servers.S3(t)
 	s.Bucket(t, args[0])
+	buckets.Store(ts.Getenv("WORK"), s)
+	ts.Setenv("BUCKET_DIR", filepath.Join(s.Dir, args[0]))
 	ts.Setenv("BUCKET_URL", "s3://"+args[0]+"/all?endpoint="+s.Endpoint+"&path-style=true&region=us-east-1")
 	ts.Setenv("AWS_ACCESS_KEY_ID", s.AccessKey)
 	ts.Setenv("AWS_SECRET_ACCESS_KEY", s.SecretKey)

@@ -48,10 +48,11 @@ type Data struct {
 
 // Engine is [engine].
 type Engine struct {
-	Kind  string `toml:"kind" doc:"pebble: in data.dir. bucket: in the bucket at url, with the data; data.dir is a cache then."`
-	URL   string `toml:"url" doc:"Of kind bucket: its URL, as in 's3://BUCKET/PREFIX'. The flag --bucket sets it, and the kind."`
-	Cache Size   `toml:"cache" doc:"Of kind bucket: metadata kept on the disk of this machine, encrypted."`
-	Lease bool   `toml:"single_writer_lease" doc:"Of kind bucket: keep a second machine out by a lease that is renewed, where the store does not keep conditions. Weaker: see bucket.md."`
+	Kind  string        `toml:"kind" doc:"pebble: in data.dir. bucket: in the bucket at url, with the data; data.dir is a cache then."`
+	URL   string        `toml:"url" doc:"Of kind bucket: its URL, as in 's3://BUCKET/PREFIX'. The flag --bucket sets it, and the kind."`
+	Cache Size          `toml:"cache" doc:"Of kind bucket: metadata kept on the disk of this machine, encrypted."`
+	Term  time.Duration `toml:"lease_term" doc:"With single_writer_lease: how long a machine that does not answer keeps the store. It is renewed four times in it, by a request each."`
+	Lease bool          `toml:"single_writer_lease" doc:"Of kind bucket: keep a second machine out by a lease that is renewed, where the store does not keep conditions. Weaker: see bucket.md."`
 }
 
 // Bucket says that all state is in a bucket.
@@ -240,7 +241,7 @@ type Log struct {
 func Default() Config {
 	return Config{
 		Data:    Data{PasswordEnv: "STRAKE_PASSWORD"},
-		Engine:  Engine{Kind: "pebble", Cache: 4 << 30},
+		Engine:  Engine{Kind: "pebble", Cache: 4 << 30, Term: time.Minute},
 		Keys:    Keys{Wrap: "password", Wait: time.Minute},
 		Volume:  Volume{Name: "main", Cipher: "aes-256-gcm"},
 		Fuse:    Fuse{AllowOther: true, EntryTimeout: 5 * time.Minute, AttrTimeout: 5 * time.Minute, ReadAhead: 4 << 20},

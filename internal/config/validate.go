@@ -259,6 +259,7 @@ func (c *Config) times() error {
 	}{
 		{"fuse.entry_timeout", c.Fuse.EntryTimeout, 0, 24 * time.Hour},
 		{"fuse.attr_timeout", c.Fuse.AttrTimeout, 0, 24 * time.Hour},
+		{"engine.lease_term", c.Engine.Term, time.Second, time.Hour},
 		{"keys.wait", c.Keys.Wait, 0, time.Hour},
 		{"write.flush_age", c.Write.FlushAge, 10 * time.Millisecond, time.Hour},
 		{"journal.pack_age", c.Journal.PackAge, time.Second, 24 * time.Hour},

@@ -175,7 +175,7 @@ func (n *Node) openBucketEngine(ctx context.Context) (*bucket.Engine, error) {
 		DiskBytes: int64(n.cfg.Engine.Cache), CacheBytes: int64(n.cfg.Cache.Metadata), Clock: n.clock, Log: n.log,
 	}
 	if n.cfg.Engine.Lease {
-		o.Lease = &bucket.Lease{}
+		o.Lease = &bucket.Lease{Term: n.cfg.Engine.Term}
 	}
 	return bucket.Open(ctx, o)
 }

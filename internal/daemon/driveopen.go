@@ -155,6 +155,13 @@ func (ds *drives) start(ctx context.Context, rec meta.DriveRecord) error {
 		}
 		return err
 	}
+	if _, away := ds.set.Drive(rec.ID); away == nil { // somebody else opened it just now
+		delete(ds.errs, rec.ID)
+		if err == nil {
+			return o.top.Close()
+		}
+		return nil
+	}
 	ds.recs[rec.ID] = rec
 	delete(ds.errs, rec.ID)
 	if err == nil {

@@ -10,24 +10,33 @@ import (
 type S3Server struct {
 	Endpoint             string // URL
 	AccessKey, SecretKey string
-	dir                  string
+	Dir                  string // where it keeps buckets: each a directory, each object a file
+	port                 string
+	stop                 func()
 }
 
 // S3 starts versitygw over a directory: every precondition of it is kept.
 func S3(t testing.TB) *S3Server {
 	t.Helper()
-	binary := find(t, "versitygw")
-	s := &S3Server{AccessKey: "strakekey", SecretKey: "strakesecret", dir: t.TempDir()}
-	port := freePort(t)
-	s.Endpoint = "http://127.0.0.1:" + port
-	start(t, port, binary, "--access", s.AccessKey, "--secret", s.SecretKey, "--port", "127.0.0.1:"+port, "--quiet", "posix", s.dir)
+	s := &S3Server{AccessKey: "strakekey", SecretKey: "strakesecret", Dir: t.TempDir(), port: freePort(t)}
+	s.Endpoint = "http://127.0.0.1:" + s.port
+	s.Start(t)
 	return s
 }
+
+// Start starts a server that was stopped, with what it had.
+func (s *S3Server) Start(t testing.TB) {
+	t.Helper()
+	s.stop = start(t, s.port, find(t, "versitygw"), "--access", s.AccessKey, "--secret", s.SecretKey, "--port", "127.0.0.1:"+s.port, "--quiet", "posix", s.Dir)
+}
+
+// Stop kills the server. Connections are refused until Start.
+func (s *S3Server) Stop() { s.stop() }
 
 // Bucket makes an empty bucket.
 func (s *S3Server) Bucket(t testing.TB, name string) {
 	t.Helper()
-	if err := os.Mkdir(filepath.Join(s.dir, name), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(s.Dir, name), 0o755); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -37,7 +46,7 @@ func (s *S3Server) Bucket(t testing.TB, name string) {
 func (s *S3Server) Uploads(t testing.TB, bucket string) int {
 	t.Helper()
 	// versitygw keeps .sgwtmp/multipart/HASH-OF-KEY/UPLOAD.
-	found, err := filepath.Glob(filepath.Join(s.dir, bucket, ".sgwtmp", "multipart", "*", "*"))
+	found, err := filepath.Glob(filepath.Join(s.Dir, bucket, ".sgwtmp", "multipart", "*", "*"))
 	if err != nil {
 		t.Fatal(err)
 	}

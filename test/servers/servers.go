@@ -96,9 +96,9 @@ func freePort(t testing.TB) string {
 // startTime bounds how long a server may take to answer.
 const startTime = 60 * time.Second
 
-// start runs a server until the test ends. It is ready when it answers HTTP, in
-// whatever way.
-func start(t testing.TB, port, command string, args ...string) {
+// start runs a server until the test ends or stop is called, which kills it and
+// waits for its end. It is ready when it answers HTTP, in whatever way.
+func start(t testing.TB, port, command string, args ...string) (stop func()) {
 	t.Helper()
 	said := &output{}
 	cmd := exec.Command(command, args...)
@@ -110,16 +110,17 @@ func start(t testing.TB, port, command string, args ...string) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		_ = cmd.Process.Kill() // fails if it has ended
 		<-ended
 	})
+	t.Cleanup(stop)
 	client := &http.Client{Timeout: 5 * time.Second}
 	for begin := time.Now(); ; {
 		resp, err := client.Get("http://127.0.0.1:" + port + "/")
 		if err == nil {
 			resp.Body.Close()
-			return
+			return stop
 		}
 		select {
 		case why := <-ended:
