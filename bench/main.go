@@ -90,7 +90,7 @@ func run(ctx context.Context, o options) (missed bool, err error) {
 	if err := o.build(ctx, set); err != nil {
 		return false, err
 	}
-	res := results{}
+	res, before := results{}, loadNow()
 	for round := range o.rounds {
 		for _, g := range set {
 			pair := g.pair(&o)
@@ -103,6 +103,7 @@ func run(ctx context.Context, o options) (missed bool, err error) {
 		}
 	}
 	report := res.report(set)
+	report.Others = before.others()
 	if o.json {
 		e := json.NewEncoder(os.Stdout)
 		e.SetIndent("", "  ")

@@ -37,7 +37,13 @@ type row struct {
 type outcome struct {
 	Rows   []row `json:"measures"`
 	Missed int   `json:"missed"`
+	// Others is the part of the processors' time that went to others meanwhile.
+	Others float64 `json:"others"`
 }
+
+// quiet is Others up to which figures mean what they say: who does one small thing
+// after another waits each time for a processor, who has many at once does not.
+const quiet = 0.1
 
 func (r results) report(set []group) outcome {
 	var out outcome
@@ -106,6 +112,9 @@ func (o outcome) print(w io.Writer) {
 	}
 	_ = t.Flush()
 	fmt.Fprintf(w, "%d bars missed\n", o.Missed)
+	if o.Others > quiet {
+		fmt.Fprintf(w, "others had %.0f %% of the processors' time: ratios against a reference that does more at once are too low\n", 100*o.Others)
+	}
 }
 
 // figure is three digits, or all before the point.

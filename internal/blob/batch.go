@@ -215,6 +215,9 @@ func (b *Batch) ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fsapi.Wrap(fsapi.KindOf(err), err, "store data")
 	}
+	if b.st.ctx.Err() != nil { // what hooks on it may not have run yet
+		return closed("store data")
+	}
 	return b.failed()
 }
 

@@ -121,62 +121,74 @@ func (r *stretch) giveUp(l *loads) {
 	}
 }
 
-// loadStretch loads the chunks of a stretch: at once, and one by one what cannot be had
-// that way, for there are other copies.
+// loadStretch loads the chunks of a stretch: at once, and one by one what cannot
+// be had that way, for there are other copies.
 func (s *Store) loadStretch(r *stretch) {
+	var bad []BadReplica
 	if len(r.parts) > 1 {
-		s.readStretch(s.ctx, r)
+		bad = s.readStretch(s.ctx, r)
 	}
+	whole := true
 	for i := range r.parts {
 		p := &r.parts[i]
 		if p.ld == nil {
 			continue
 		}
-		if p.ld.err = s.loadAhead(s.ctx, p.key, p.ext); p.ld.err == nil { // a reader will meet the error himself
+		if p.ld.err = s.loadAhead(s.ctx, p.key, p.ext); p.ld.err == nil {
 			s.stats.prefetched.Add(1)
+		} else { // a reader will meet the error himself
+			whole = false
 		}
 		s.loads.end(p.key, p.ld)
 	}
+	if whole { // else what is bad was told when no copy would do
+		s.report(bad, true)
+	}
 }
 
-// readStretch reads a stretch from the nearest copy and decodes what it can of it. What
-// is bad is left: loading it alone tries all copies, and tells of the bad one.
-func (s *Store) readStretch(ctx context.Context, r *stretch) {
+// readStretch reads a stretch from the nearest copy and decodes what it can of
+// it. It returns what it met bad.
+func (s *Store) readStretch(ctx context.Context, r *stretch) []BadReplica {
 	id := r.parts[0].ext.Loc.Segment
 	at, err := s.whereIs(ctx, id)
 	if err != nil {
-		return
+		return nil
 	}
 	all := s.sources(id, at, int(r.parts[0].key.Chunk[0]))
 	if len(all) == 0 {
-		return
+		return nil
 	}
+	src := all[0]
 	off, n := r.span()
 	sealed := s.pool.Get(int(n))
 	defer s.pool.Put(sealed)
-	if err := all[0].readAt(ctx, off, sealed.B); err != nil {
-		return
-	}
-	s.report(all[0].faults(), true)
+	err = src.readAt(ctx, off, sealed.B)
 	for i := range r.parts {
-		if p := &r.parts[i]; p.ld != nil {
-			s.decodePart(r, p, sealed.B[int64(p.ext.Loc.Offset)-off:][:p.ext.Loc.Length])
+		if p := &r.parts[i]; p.ld != nil && err == nil {
+			if bad := s.decodePart(r, p, sealed.B[int64(p.ext.Loc.Offset)-off:][:p.ext.Loc.Length]); bad != nil {
+				src.fail(bad)
+			}
 		}
 	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return src.faults()
 }
 
 // decodePart brings a chunk into the cache, if its frame is right.
-func (s *Store) decodePart(r *stretch, p *stretchPart, sealed []byte) {
+func (s *Store) decodePart(r *stretch, p *stretchPart, sealed []byte) error {
 	buf := s.pool.Get(int(p.ext.ChunkLen))
-	if s.decode(sealed, want{r.vol, p.ext.Loc.Segment, p.ext.Chunk, p.ext.ChunkLen}, buf.B) != nil {
+	if err := s.decode(sealed, want{r.vol, p.ext.Loc.Segment, p.ext.Chunk, p.ext.ChunkLen}, buf.B); err != nil {
 		s.pool.Put(buf)
-		return
+		return err
 	}
 	s.o.Heat.Touch(p.ext.Loc.Segment)
 	s.stats.prefetched.Add(1)
 	s.cache.PutAhead(p.key, buf)
 	s.loads.end(p.key, p.ld)
 	p.ld = nil
+	return nil
 }
 
 func (s *Store) beginPrefetch(n int64) bool {

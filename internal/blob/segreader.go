@@ -189,11 +189,12 @@ func (r *SegmentReader) Verify(ctx context.Context, deep bool, fn func(DirEntry,
 		return nil // opening has checked the rest
 	}
 	var first error
+	var mem frameMemory
 	for _, e := range r.dir {
 		if err := ctx.Err(); err != nil {
 			return fsapi.Wrap(fsapi.KindOf(err), err, "verify "+r.src.String())
 		}
-		_, err := r.ReadFrame(ctx, e)
+		_, err := r.frame(ctx, e, &mem)
 		if first == nil {
 			first = err
 		}
@@ -207,22 +208,39 @@ func (r *SegmentReader) Verify(ctx context.Context, deep bool, fn func(DirEntry,
 // ReadFrame reads, opens and decodes one frame: the chunk's plaintext, which
 // the caller owns. The error names chunk, segment and drive.
 func (r *SegmentReader) ReadFrame(ctx context.Context, e DirEntry) ([]byte, error) {
-	out, err := r.readFrame(ctx, e)
+	return r.frame(ctx, e, &frameMemory{})
+}
+
+// frameMemory is where a frame is read and decoded. Verifying uses it again and
+// again, so that it is made and cleared once.
+type frameMemory struct{ sealed, plain []byte }
+
+// sized is n bytes of undefined content, of b where it has room.
+func sized(b []byte, n uint32) []byte {
+	if uint32(cap(b)) >= n { //nolint:gosec // at most frame.MaxSize
+		return b[:n]
+	}
+	return make([]byte, n)
+}
+
+// frame is ReadFrame into mem, which the result belongs to.
+func (r *SegmentReader) frame(ctx context.Context, e DirEntry, mem *frameMemory) ([]byte, error) {
+	out, err := r.readFrame(ctx, e, mem)
 	if err != nil {
 		return nil, fsapi.Wrap(fsapi.KindOf(err), r.wrap(err), "chunk "+e.Chunk.String())
 	}
 	return out, nil
 }
 
-func (r *SegmentReader) readFrame(ctx context.Context, e DirEntry) ([]byte, error) {
+func (r *SegmentReader) readFrame(ctx context.Context, e DirEntry, mem *frameMemory) ([]byte, error) {
 	if e.Length > frame.MaxSize || e.Len > policy.MaxChunk {
 		return nil, fsapi.Errorf(fsapi.Corrupt, "frame of %d bytes", e.Length)
 	}
-	sealed := make([]byte, e.Length)
-	if err := r.src.readAt(ctx, int64(e.Offset), sealed); err != nil {
+	mem.sealed = sized(mem.sealed, e.Length)
+	if err := r.src.readAt(ctx, int64(e.Offset), mem.sealed); err != nil {
 		return nil, err
 	}
-	h, err := parseFrame(sealed, want{r.head.Volume, r.head.ID, e.Chunk, e.Len})
+	h, err := parseFrame(mem.sealed, want{r.head.Volume, r.head.ID, e.Chunk, e.Len})
 	if err != nil {
 		return nil, err
 	}
@@ -230,6 +248,6 @@ func (r *SegmentReader) readFrame(ctx context.Context, e DirEntry) ([]byte, erro
 	if err != nil { // not NotExist: the frame is there
 		return nil, fsapi.Wrap(fsapi.IO, err, "find the key of the frame")
 	}
-	out := make([]byte, h.Len)
-	return out, openFrame(r.codecs, k, sealed, &h, out)
+	mem.plain = sized(mem.plain, h.Len)
+	return mem.plain, openFrame(r.codecs, k, mem.sealed, &h, mem.plain)
 }

@@ -244,7 +244,7 @@ func Default() Config {
 		Engine:  Engine{Kind: "pebble", Cache: 4 << 30, Term: time.Minute},
 		Keys:    Keys{Wrap: "password", Wait: time.Minute},
 		Volume:  Volume{Name: "main", Cipher: "aes-256-gcm"},
-		Fuse:    Fuse{AllowOther: true, EntryTimeout: 5 * time.Minute, AttrTimeout: 5 * time.Minute, ReadAhead: 4 << 20},
+		Fuse:    Fuse{AllowOther: true, EntryTimeout: 5 * time.Minute, AttrTimeout: 5 * time.Minute, ReadAhead: 8 << 20},
 		Rest:    Rest{Listen: "127.0.0.1:7420"},
 		Memory:  Memory{Limit: 768 << 20},
 		Cache:   Cache{Chunks: 128 << 20, Metadata: 64 << 20, Inodes: 50_000},

@@ -45,7 +45,7 @@ type Options struct {
 	MaxWrite      int // bytes in a request: 1 MiB, the kernel's limit
 	MaxBackground int // asynchronous requests under way: 64
 	// ReadAhead is how many bytes the kernel reads ahead of a sequential
-	// reader: 4 MiB. Only root may set it above 128 KiB; otherwise it stays.
+	// reader: 8 MiB. Only root may set it above 128 KiB; otherwise it stays.
 	ReadAhead int64
 
 	Log   *slog.Logger // slog.Default
@@ -82,7 +82,7 @@ func (o *Options) setDefaults() error {
 		o.MaxBackground = 64
 	}
 	if o.ReadAhead == 0 {
-		o.ReadAhead = 4 << 20
+		o.ReadAhead = 8 << 20
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()

@@ -86,10 +86,10 @@ func (w *writer) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// grow makes room in the part for need bytes. What is more than a small object is
-// taken to become a whole part. Requires mu.
+// grow makes room in the part for need bytes. What is more than a small object, or
+// comes after a whole part, is taken to become a whole part. Requires mu.
 func (w *writer) grow(need int64) {
-	if need > smallPart {
+	if need > smallPart || w.parts > 0 {
 		need = w.partSize
 	}
 	larger := append(w.s.parts.get(need), w.buf...)

@@ -1,0 +1,119 @@
+package blob_test
+
+import (
+	"bytes"
+	"sync/atomic"
+	"testing"
+
+	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/blob/blobtest"
+	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/policy"
+)
+
+// counting counts the reads of a drive, and their bytes.
+func counting(d *blobtest.Drive) *atomic.Int64 {
+	n := new(atomic.Int64)
+	d.Fail = func(op, _ string) error {
+		if op == "ReadAt" {
+			n.Add(1)
+		}
+		return nil
+	}
+	return n
+}
+
+func dataOf(st *fsapi.Stored) (exts []fsapi.Extent) {
+	for _, e := range st.Extents {
+		exts = append(exts, e.Extent)
+	}
+	return exts
+}
+
+// What is read ahead comes in few reads, and is there for the reader.
+func TestPrefetchReadsManyChunksAtOnce(t *testing.T) {
+	r := newRig(t, fsapi.CipherAES256GCM, 1, nil)
+	data := bytesOf(1, 4<<20, "random")
+	st := r.store(t, class(1, "auto", policy.Chunking{Fixed: 64 << 10}), blob.Segment, data)
+	exts := dataOf(st)
+	reads := counting(r.drives[0])
+	if n := r.Prefetch(vol, exts); n != len(exts) {
+		t.Fatalf("%d of %d chunks are read ahead", n, len(exts))
+	}
+	if n := r.Prefetch(vol, exts); n != len(exts) {
+		t.Errorf("what is under way already was left out: %d of %d", n, len(exts))
+	}
+	got, err := r.read(t.Context(), st.Extents, len(data))
+	if err != nil || !bytes.Equal(got, data) {
+		t.Fatalf("read: %v", err)
+	}
+	if n := reads.Load(); n != 1 {
+		t.Errorf("%d chunks of one segment took %d reads of the drive", len(exts), n)
+	}
+}
+
+// What does not fit is left out, and said so.
+func TestPrefetchSaysHowFarItGot(t *testing.T) {
+	r := newRig(t, fsapi.CipherAES256GCM, 1, func(o *blob.Options) { o.Prefetch = 1 << 20 })
+	st := r.store(t, class(1, "auto", policy.Chunking{Fixed: 64 << 10}), blob.Segment, bytesOf(1, 4<<20, "random"))
+	release := make(chan struct{})
+	r.drives[0].Fail = func(op, _ string) error {
+		if op == "ReadAt" {
+			<-release
+		}
+		return nil
+	}
+	if n := r.Prefetch(vol, dataOf(st)); n != 16 {
+		t.Errorf("%d chunks of 64 KiB are read ahead with room for 1 MiB", n)
+	}
+	close(release)
+}
+
+// A bad frame among others, and a drive that fails, cost no one his data.
+func TestPrefetchLeavesWhatIsBadToOtherCopies(t *testing.T) {
+	for what, hurt := range map[string]func(d *blobtest.Drive, name string){
+		"flipped": func(d *blobtest.Drive, name string) {
+			d.Damage(name, func(b []byte) []byte { b[1<<20] ^= 1; return b })
+		},
+		"cut short": func(d *blobtest.Drive, name string) {
+			d.Damage(name, func(b []byte) []byte { return b[:1<<20] })
+		},
+		"gone": func(d *blobtest.Drive, name string) { d.Remove(name) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			r := newRig(t, fsapi.CipherAES256GCM, 2, nil)
+			data := bytesOf(1, 2<<20, "random")
+			st := r.store(t, class(2, "auto", policy.Chunking{Fixed: 64 << 10}), blob.Segment, data)
+			name := blob.SegmentName(st.Segments[0].ID)
+			found := 0
+			for _, d := range r.drives { // one of them is the nearest
+				whole := bytes.Clone(d.Bytes(name))
+				hurt(d, name)
+				r.DropCaches()
+				if n := r.Prefetch(vol, dataOf(st)); n != len(st.Extents) {
+					t.Fatalf("%d of %d chunks are read ahead", n, len(st.Extents))
+				}
+				if got, err := r.read(t.Context(), st.Extents, len(data)); err != nil || !bytes.Equal(got, data) {
+					t.Fatalf("read: %v", err)
+				}
+				r.Settle()
+				if len(r.bad) == 0 {
+					d.Put(name, whole)
+					continue
+				}
+				found++
+				for len(r.bad) > 0 {
+					if b := <-r.bad; b.Segment != st.Segments[0].ID || b.Drive != d.Info().ID {
+						t.Errorf("told %+v", b)
+					}
+				}
+				if !bytes.Equal(d.Bytes(name), whole) {
+					t.Error("the replica was not made good")
+				}
+			}
+			if found != 1 {
+				t.Errorf("a bad replica on each of two drives was found %d times", found)
+			}
+		})
+	}
+}
