@@ -7,15 +7,18 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,6 +45,7 @@ func TestScripts(t *testing.T) {
 			}
 			e.Defer(func() { os.RemoveAll(dir) })
 			e.Setenv("STRAKE_DATA", filepath.Join(dir, "d"))
+			e.Defer(func() { unmount(filepath.Join(e.WorkDir, "mnt")) })
 			e.Values["t"] = t
 			return nil
 		},
@@ -204,6 +208,13 @@ func s3Down(ts *testscript.TestScript, _ bool, _ []string) {
 func s3Up(ts *testscript.TestScript, _ bool, _ []string) {
 	s, _ := buckets.Load(ts.Getenv("WORK"))
 	s.(*servers.S3Server).Start(ts.Value("t").(testing.TB))
+}
+
+// unmount takes a mount down that a script which failed has left.
+func unmount(dir string) {
+	if _, err := os.Lstat(dir); err == nil || errors.Is(err, syscall.ENOTCONN) {
+		_ = exec.Command("fusermount3", "-q", "-u", "-z", dir).Run() // mostly nothing is mounted there
+	}
 }
 
 // canMount is the condition that this process may mount with FUSE.
