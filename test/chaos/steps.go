@@ -62,6 +62,7 @@ func steps() []step {
 		{"tier", 2, (*world).tier, true},
 		{"rotate the key", 1, (*world).rotate, false},
 		{"re-encrypt", 2, (*world).reencrypt, true},
+		{"a new key beside work", 3, (*world).rekey, true},
 		{"time", 6, (*world).pass, false},
 		{"verify", 2, (*world).verify, false},
 		{"drop caches", 2, func(w *world) error { return w.s.Local.DropCaches(w.ctx) }, false},
@@ -497,6 +498,25 @@ func (w *world) rotate() error {
 
 func (w *world) reencrypt() error {
 	return w.fails("re-encrypt", w.s.Upkeep.Reencrypt(w.ctx, 1<<40, w.chance(2)))
+}
+
+// rekey changes the key while clients work, and has everything encrypted anew at
+// once: what they have sealed by then and not stored yet needs the old one still.
+func (w *world) rekey() error {
+	var wg sync.WaitGroup
+	var err error
+	for _, c := range w.clients {
+		if err := several(c, 1+w.rng.IntN(3)); err != nil {
+			return err
+		}
+	}
+	wg.Go(func() {
+		w.keys.rotate()
+		err = w.fails("re-encrypt", w.s.Upkeep.Reencrypt(w.ctx, 1<<40, false))
+	})
+	werr := w.work()
+	wg.Wait()
+	return errors.Join(err, werr)
 }
 
 // pass lets time pass.

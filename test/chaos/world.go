@@ -107,9 +107,6 @@ func newWorld(ctx context.Context, seed uint64) (*world, error) {
 func (w *world) addPlace(tier string) *place {
 	p := &place{id: w.nextID, tier: tier, seed: w.seed, room: 128 << 20}
 	w.nextID++
-	if tier == "hot" {
-		p.room = 32 << 20
-	}
 	if tier == "cold" {
 		p.bucket = objmem.New(objmem.Options{Name: p.String()})
 	}
