@@ -175,14 +175,16 @@ func (q *queue) takeAll() (w *work, busy []*node) {
 	return q.takeLocked(all), busy
 }
 
-// tick wakes the flushers where something may have become due.
+// tick wakes the flushers where something may have become due. What failed is
+// tried again when its pause is over, and before that where writers wait for the
+// room that it takes: they hang until an attempt has ended, well or badly.
 func (q *queue) tick() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.now()
-	kept := q.failed[:0]
+	kept, short := q.failed[:0], q.budget.short()
 	for _, n := range q.failed {
-		if n.since.Add(q.age).Before(now) {
+		if short || n.since.Add(q.age).Before(now) {
 			q.appendLocked(n)
 		} else {
 			kept = append(kept, n)

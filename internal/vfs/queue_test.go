@@ -5,11 +5,12 @@ import (
 	"time"
 )
 
-// TestQueueRetry: a node whose write-back failed comes back when its pause is over
-// and not before.
+// TestQueueRetry: a node whose write-back failed comes back when its pause is over,
+// and before that only where a writer waits for the room that it takes.
 func TestQueueRetry(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
-	q := newQueue(time.Second, func() time.Time { return now }, NewBudget(1<<20))
+	b := NewBudget(1 << 20)
+	q := newQueue(time.Second, func() time.Time { return now }, b)
 	n := &node{ino: 1, fail: &failure{retry: now.Add(30 * time.Second)}}
 	q.pushLocked(n, now)
 	due := func() int {
@@ -25,5 +26,11 @@ func TestQueueRetry(t *testing.T) {
 	}
 	if now = now.Add(2 * time.Second); due() != 1 {
 		t.Error("not tried again")
+	}
+	q.pushLocked(&node{ino: 2, fail: &failure{retry: now.Add(30 * time.Second)}}, now)
+	b.charge(1 << 20)
+	b.waiting.Add(1)
+	if due() != 1 {
+		t.Error("not tried though a writer waits")
 	}
 }
