@@ -148,9 +148,6 @@ func (m *move) prepare(ctx context.Context) (flush bool, err error) {
 	if err := m.permit(ctx); err != nil {
 		return false, err
 	}
-	if err := m.checkTypes(); err != nil {
-		return false, err
-	}
 	return m.mustFlush()
 }
 
@@ -181,6 +178,8 @@ func (m *move) checkLoop(ctx context.Context) error {
 	})
 }
 
+// permit checks permissions, and between them whether one type may replace the
+// other, where Linux does.
 func (m *move) permit(ctx context.Context) error {
 	fs, c := m.fs, m.c
 	if err := fs.mayDelete(ctx, c, m.from, m.n); err != nil {
@@ -188,6 +187,9 @@ func (m *move) permit(ctx context.Context) error {
 	}
 	if m.victim != nil {
 		if err := fs.mayDelete(ctx, c, m.to, m.victim); err != nil {
+			return err
+		}
+		if err := m.checkTypes(); err != nil {
 			return err
 		}
 	} else if err := fs.permit(ctx, c, m.to, mayWrite|mayExec); err != nil {

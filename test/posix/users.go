@@ -54,6 +54,19 @@ func userTests() map[string]func(e env) {
 			})
 			e.as(1001, 1001, nil, func() { e.ok(os.Remove(e.path("d", "f"))) })
 		},
+		"MoveOfADirectory": func(e env) {
+			for _, d := range []string{"from", "to"} {
+				e.ok(os.Mkdir(e.path(d), 0o755))
+				e.ok(unix.Chmod(e.path(d), 0o777))
+			}
+			e.ok(os.Mkdir(e.path("from", "d"), 0o755))
+			e.write("to/f", "")
+			e.as(1001, 1001, nil, func() {
+				move := func(to string) error { return unix.Rename(e.path("from", "d"), e.path("to", to)) }
+				e.wants("another parent for a directory that is not one's to write", move("new"), unix.EACCES)
+				e.wants("the same in place of a file", move("f"), unix.ENOTDIR)
+			})
+		},
 		"SetgidDirectory": func(e env) {
 			e.ok(os.Mkdir(e.path("d"), 0o755))
 			e.ok(os.Chown(e.path("d"), 1001, 2002))
