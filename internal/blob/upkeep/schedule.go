@@ -282,7 +282,7 @@ func (u *Upkeep) mind(ctx context.Context) error {
 	if away {
 		errs = append(errs, u.rescueAgain(ctx, now))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, u.verifyAgain(ctx, now))...)
 }
 
 // rescueAgain starts the job that makes safe what is in danger again, where the

@@ -3,9 +3,11 @@ package upkeep
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/blob/upkeep/job"
+	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
 )
@@ -29,8 +31,7 @@ type ScrubReport struct {
 
 // Scrub looks at every replica of every segment: shallow, that it is there and
 // has its size; deep, that every frame verifies. A shallow one lets drives sleep
-// that spin down. A bad one is repaired from
-// another that is good throughout.
+// that spin down. A bad one is repaired from another that is good throughout.
 func (u *Upkeep) Scrub(ctx context.Context, deep bool) (ScrubReport, error) {
 	var r ScrubReport
 	give, err := u.looking.take(ctx)
@@ -44,17 +45,24 @@ func (u *Upkeep) Scrub(ctx context.Context, deep bool) (ScrubReport, error) {
 		if err != nil || len(page) == 0 {
 			return r, err
 		}
-		if err := u.scrubPage(ctx, page, deep, 0, &r); err != nil {
+		if err := u.scrubPage(ctx, page, scan{deep: deep}, &r); err != nil {
 			return r, err
 		}
 		after = page[len(page)-1].ID
 	}
 }
 
-// scrubPage looks at segments, or at what one drive holds of them (0: all).
-func (u *Upkeep) scrubPage(ctx context.Context, page []meta.SegmentUse, deep bool, on fsapi.DriveID, r *ScrubReport) error {
+// scan is which parts on record are looked at, and how.
+type scan struct {
+	on    fsapi.DriveID // those on this drive; 0: all
+	deep  bool          // every frame is verified, else that the part is there and has its size
+	since time.Time     // not zero: those written from then on are looked at deeply, and no drive may be away or left to sleep
+}
+
+// scrubPage looks at segments.
+func (u *Upkeep) scrubPage(ctx context.Context, page []meta.SegmentUse, sc scan, r *ScrubReport) error {
 	for _, s := range page {
-		if err := u.scrub(ctx, s.Segment, deep, on, r); err != nil {
+		if err := u.scrub(ctx, s.Segment, sc, r); err != nil {
 			return err
 		}
 	}
@@ -74,15 +82,19 @@ func checkScrub(args []string) ([]string, error) {
 
 // runScrub is Scrub as a job, of all drives or of one.
 func (u *Upkeep) runScrub(ctx context.Context, t *job.Task) error {
-	deep := t.Args()[0] == "deep"
-	var on fsapi.DriveID
+	sc := scan{deep: t.Args()[0] == "deep"}
 	if len(t.Args()) == 2 {
 		var err error
-		if on, err = fsapi.ParseDriveID(t.Args()[1]); err != nil {
+		if sc.on, err = fsapi.ParseDriveID(t.Args()[1]); err != nil {
 			return err
 		}
 	}
-	size := func(s *meta.SegmentUse) int64 { return scrubbed(&s.Segment, on) }
+	return u.scanAll(ctx, t, sc)
+}
+
+// scanAll is a job that looks at all segments.
+func (u *Upkeep) scanAll(ctx context.Context, t *job.Task, sc scan) error {
+	size := func(s *meta.SegmentUse) int64 { return scrubbed(&s.Segment, sc.on) }
 	_, after := cursorSegment(t.Cursor(), 0)
 	if after.IsZero() {
 		if err := u.total(ctx, t, size); err != nil {
@@ -102,7 +114,7 @@ func (u *Upkeep) runScrub(ctx context.Context, t *job.Task) error {
 				bytes += n
 			}
 		}
-		err = u.scrubPage(ctx, page, deep, on, &r)
+		err = u.scrubPage(ctx, page, sc, &r)
 		if len(r.Bad) > 0 {
 			t.Note(r.bad())
 		}
@@ -137,7 +149,7 @@ func (r *ScrubReport) bad() string {
 	return fmt.Sprintf("%d parts were missing or damaged, %d of them are repaired", len(r.Bad), repaired)
 }
 
-func (u *Upkeep) scrub(ctx context.Context, s fsapi.Segment, deep bool, on fsapi.DriveID, r *ScrubReport) error {
+func (u *Upkeep) scrub(ctx context.Context, s fsapi.Segment, sc scan, r *ScrubReport) error {
 	if !s.Condemned.IsZero() {
 		return nil
 	}
@@ -145,15 +157,19 @@ func (u *Upkeep) scrub(ctx context.Context, s fsapi.Segment, deep bool, on fsapi
 	for i := range s.Copies {
 		c := &s.Copies[i]
 		for part, id := range c.Drives {
-			if id == 0 || on != 0 && id != on || !u.o.Drives.State(id).Readable() {
-				continue // away: repair's business, not scrub's
-			}
-			if !deep && u.asleep(id) {
+			if id == 0 || sc.on != 0 && id != sc.on {
 				continue
+			}
+			there := u.o.Drives.State(id).Readable()
+			if !there && !sc.since.IsZero() {
+				return fsapi.Errorf(fsapi.NoDevice, "drive %v is away: what was written to it last is verified when it is back", id)
+			}
+			if !there || !sc.deep && sc.since.IsZero() && u.asleep(id) {
+				continue // away: repair's business, not scrub's
 			}
 			r.Replicas++
 			u.count.scrubbed.Add(1)
-			n, err := u.look(ctx, &s, c, part, deep)
+			n, err := u.look(ctx, &s, c, part, sc)
 			r.Bytes += n
 			u.count.bytesScrubbed.Add(uint64(n))
 			if err != nil && ctx.Err() == nil && u.needed(ctx, s.ID) {
@@ -181,21 +197,28 @@ func (u *Upkeep) needed(ctx context.Context, id fsapi.SegmentID) bool {
 }
 
 // look checks one replica or shard and says how many bytes that took.
-func (u *Upkeep) look(ctx context.Context, s *fsapi.Segment, c *fsapi.CopyPlace, part int, deep bool) (int64, error) {
+func (u *Upkeep) look(ctx context.Context, s *fsapi.Segment, c *fsapi.CopyPlace, part int, sc scan) (int64, error) {
 	size := blob.PartSize(s.Size, c, part)
-	if deep {
-		return size, u.o.Store.VerifyPart(ctx, s, c, part)
+	if !sc.deep {
+		b, err := u.stat(ctx, blob.PartName(s.ID, c, part), size, c.Drives[part])
+		if err != nil || sc.since.IsZero() || b.Created.Before(sc.since) {
+			return 0, err
+		}
 	}
-	d, err := u.o.Drives.Drive(c.Drives[part])
+	return size, u.o.Store.VerifyPart(ctx, s, c, part)
+}
+
+// stat looks at a part, which must have a size.
+func (u *Upkeep) stat(ctx context.Context, name string, size int64, on fsapi.DriveID) (drive.Blob, error) {
+	d, err := u.o.Drives.Drive(on)
 	if err != nil {
-		return 0, err
+		return drive.Blob{}, err
 	}
-	name := blob.PartName(s.ID, c, part)
 	b, err := d.Stat(ctx, name)
 	if err == nil && b.Size != size {
 		err = fsapi.Errorf(fsapi.Corrupt, "blob %s on drive %s has %d bytes, want %d", name, d.Info().Name, b.Size, size)
 	}
-	return 0, err
+	return b, err
 }
 
 func (u *Upkeep) repair(ctx context.Context, b BadReplica, r *ScrubReport) {

@@ -61,7 +61,7 @@ func (u *Upkeep) proveStray(ctx context.Context, p *part, seg *fsapi.Segment) er
 			if d == 0 {
 				continue
 			}
-			if _, err := u.look(ctx, seg, c, n, false); err != nil {
+			if _, err := u.look(ctx, seg, c, n, scan{}); err != nil {
 				return err
 			}
 		}

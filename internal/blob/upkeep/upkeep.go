@@ -17,9 +17,9 @@
 // others write it, one starts jobs when they are due or a drive's state calls
 // for them, and one runs jobs, each in a goroutine of its own; a job that moves
 // segments has up to Copiers others while it does. Packing, getting rid of
-// things, tiering, scrubbing and encrypting anew have a turn each, which a step or job of that kind holds
-// while it works. Turns are never held together, but that encrypting anew packs and
-// gets rid of things. The lock order is
+// things, tiering, scrubbing and encrypting anew have a turn each, which a step or
+// job of that kind holds while it works. Turns are never held together, but that
+// encrypting anew packs and gets rid of things. The lock order is
 //
 //	the turn of encrypting anew
 //	 a turn

@@ -2,12 +2,12 @@ package upkeep
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
-	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/blob/upkeep/job"
 	"github.com/strakefs/strake/internal/fsapi"
-	"github.com/strakefs/strake/internal/meta"
 )
 
 // verifySlack is how far a drive's times of blobs may lag behind this machine's.
@@ -30,7 +30,8 @@ func checkVerify(args []string) ([]string, error) {
 
 // runVerify looks whether everything recorded on a drive is there, and reads what
 // it was given since a time: what a lost machine may have taken with it. A bad part
-// is repaired from others.
+// is repaired from others. Where the drive is away it fails, and verifyAgain starts
+// another.
 func (u *Upkeep) runVerify(ctx context.Context, t *job.Task) error {
 	args, err := checkVerify(t.Args())
 	if err != nil {
@@ -38,76 +39,29 @@ func (u *Upkeep) runVerify(ctx context.Context, t *job.Task) error {
 	}
 	on, _ := fsapi.ParseDriveID(args[0])
 	since, _ := time.Parse(time.RFC3339, args[1])
-	_, after := cursorSegment(t.Cursor(), 0)
-	if after.IsZero() {
-		if err := u.totalOn(ctx, t, on); err != nil {
-			return err
-		}
-	}
-	var r ScrubReport
-	return u.walk(ctx, t, nil, after, func(page []meta.SegmentUse) (items, bytes int64, err error) {
-		give, err := u.looking.take(ctx)
-		if err != nil {
-			return 0, 0, err
-		}
-		defer give()
-		for _, s := range page {
-			if !s.Condemned.IsZero() || !holds(&s.Segment, on) {
-				continue
-			}
-			if err := u.verifyRecent(ctx, &s.Segment, on, since.Add(-verifySlack), &r); err != nil {
-				return 0, 0, err
-			}
-			items, bytes = items+1, bytes+s.Size
-		}
-		if len(r.Bad) > 0 {
-			t.Note(r.bad())
-		}
-		return items, bytes, nil
-	})
+	return u.scanAll(ctx, t, scan{on: on, since: since.Add(-verifySlack)})
 }
 
-// verifyRecent looks at what a drive has of a segment.
-func (u *Upkeep) verifyRecent(ctx context.Context, s *fsapi.Segment, on fsapi.DriveID, since time.Time, r *ScrubReport) error {
-	r.Segments++
-	for i := range s.Copies {
-		c := &s.Copies[i]
-		for part, id := range c.Drives {
-			if id != on {
-				continue
-			}
-			if !u.o.Drives.State(id).Readable() {
-				return fsapi.Errorf(fsapi.NoDevice, "drive %v is away: what was written to it last is verified when it is back", id)
-			}
-			r.Replicas++
-			u.count.scrubbed.Add(1)
-			n, err := u.lookSince(ctx, s, c, part, since)
-			r.Bytes += n
-			u.count.bytesScrubbed.Add(uint64(n))
-			if err != nil && ctx.Err() == nil && u.needed(ctx, s.ID) {
-				u.repair(ctx, BadReplica{Segment: s.ID, Drive: id, Err: err}, r)
-			}
-			if err := u.pace.wait(ctx, n); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// lookSince checks that a part is there and has its size; one that was written
-// since a time is read.
-func (u *Upkeep) lookSince(ctx context.Context, s *fsapi.Segment, c *fsapi.CopyPlace, part int, since time.Time) (int64, error) {
-	if _, err := u.look(ctx, s, c, part, false); err != nil {
-		return 0, err
-	}
-	d, err := u.o.Drives.Drive(c.Drives[part])
+// verifyAgain starts jobs again that failed to verify a drive, a while ago, where
+// it can be read now: the drive was told that they would look after it.
+func (u *Upkeep) verifyAgain(ctx context.Context, now time.Time) error {
+	jobs, err := u.runner.Jobs(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	b, err := d.Stat(ctx, blob.PartName(s.ID, c, part))
-	if err != nil || b.Created.Before(since) {
-		return 0, err
+	var errs []error
+	for i, j := range jobs { // the newest first
+		like := func(o job.Job) bool { return o.Kind == JobVerify && slices.Equal(o.Args, j.Args) }
+		if j.Kind != JobVerify || j.State != job.Failed || slices.ContainsFunc(jobs[:i], like) {
+			continue
+		}
+		age := now.Sub(j.Ended)
+		id, err := fsapi.ParseDriveID(j.Args[0])
+		if err != nil || age >= 0 && age < watchAgain || !u.o.Drives.State(id).Readable() {
+			continue
+		}
+		_, err = u.runner.Start(ctx, JobVerify, j.Args, false)
+		errs = append(errs, err)
 	}
-	return u.look(ctx, s, c, part, true)
+	return errors.Join(errs...)
 }

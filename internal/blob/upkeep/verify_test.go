@@ -8,6 +8,7 @@ import (
 
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/blob/upkeep"
+	"github.com/strakefs/strake/internal/blob/upkeep/job"
 	"github.com/strakefs/strake/internal/drive"
 )
 
@@ -47,4 +48,24 @@ func TestVerifyJob(t *testing.T) {
 	if j := r.job(upkeep.JobVerify, id, at(0)); !strings.Contains(j.Err, "away") {
 		t.Errorf("a drive that is away: %+v", j)
 	}
+}
+
+// A verification that found its drive away is made when it is back: the drive was
+// told that it would be.
+func TestVerifyIsMadeWhenTheDriveIsBack(t *testing.T) {
+	r := copiesRig(t, "hot:2", map[string]int{"hot": 2})
+	two := r.drives[1]
+	r.write("a", blob.Segment, random(1, 30_000))
+	two.Damage(two.Names()[0], func(b []byte) []byte { b[900] ^= 1; return b })
+	r.state(two, drive.Offline)
+	if j := r.job(upkeep.JobVerify, two.Info().ID.String(), "2020-01-01T00:00:00Z"); j.State != job.Failed {
+		t.Fatalf("%+v", j)
+	}
+	defer r.run()()
+	r.state(two, drive.Online)
+	r.clock.move(11 * time.Minute)
+	if j := r.find(upkeep.JobVerify, job.Done); !strings.HasPrefix(j.Note, "1 parts") {
+		t.Errorf("%+v", j)
+	}
+	r.check()
 }
