@@ -14,18 +14,22 @@ const (
 	// has more: beyond it a bucket's requests cost no less, and those who wait for
 	// the first chunk wait for all.
 	maxStretch = 8 << 20
-	// maxGap is the bytes between two frames that are read and dropped, rather
+	// maxGap is the most bytes between two frames that are read and dropped, rather
 	// than asking the drive twice: what a bucket sends in the time of a request.
 	maxGap = 128 << 10
+	// maxDropped is the part of a stretch, one of so many, that all of its gaps may
+	// be: they take memory and time as what is wanted does.
+	maxDropped = 8
 )
 
 // stretch is chunks whose frames lie close to each other in one segment, ascending:
 // one read of the drive gets all of them. A request of a bucket costs both sides
 // far more than the bytes of one chunk do.
 type stretch struct {
-	vol   fsapi.VolumeID
-	parts []stretchPart
-	bytes int64 // of plaintext
+	vol     fsapi.VolumeID
+	parts   []stretchPart
+	bytes   int64 // of plaintext
+	dropped int64 // bytes of gaps
 }
 
 // stretchPart is one chunk of a stretch.
@@ -73,13 +77,14 @@ func (s *Store) start(st *stretch) bool {
 // loading, and how many of them that is.
 func (s *Store) nextStretch(vol fsapi.VolumeID, exts []fsapi.Extent) (*stretch, int) {
 	r := &stretch{vol: vol}
+	most := min(maxStretch, s.o.Prefetch/2)
 	for i := range exts {
 		e := &exts[i]
 		k := cache.Key{Volume: vol, Chunk: e.Chunk}
 		if e.Kind != fsapi.ExtentData || s.cache.Has(k) || s.loads.has(k) {
 			continue
 		}
-		if len(r.parts) > 0 && (!r.follows(e) || r.bytes+int64(e.ChunkLen) > min(maxStretch, s.o.Prefetch/2)) {
+		if len(r.parts) > 0 && !r.takes(e, most) {
 			return r, i
 		}
 		r.parts = append(r.parts, stretchPart{ext: e, key: k})
@@ -88,11 +93,17 @@ func (s *Store) nextStretch(vol fsapi.VolumeID, exts []fsapi.Extent) (*stretch, 
 	return r, len(exts)
 }
 
-// follows reports whether e's frame lies behind the last one of r, close to it.
-func (r *stretch) follows(e *fsapi.Extent) bool {
+// takes reports whether e belongs to a stretch of at most so many bytes: its frame
+// lies behind the last one, close to it.
+func (r *stretch) takes(e *fsapi.Extent, most int64) bool {
 	last := &r.parts[len(r.parts)-1].ext.Loc
 	gap := int64(e.Loc.Offset) - int64(last.Offset) - int64(last.Length)
-	return e.Loc.Segment == last.Segment && !last.Segment.IsJournal() && gap >= 0 && gap <= maxGap
+	if e.Loc.Segment != last.Segment || last.Segment.IsJournal() || gap < 0 || gap > maxGap ||
+		r.dropped+gap > most/maxDropped || r.bytes+int64(e.ChunkLen) > most {
+		return false
+	}
+	r.dropped += gap
+	return true
 }
 
 // span is where in the segment the stretch lies.

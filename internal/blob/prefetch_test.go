@@ -69,6 +69,31 @@ func TestPrefetchSaysHowFarItGot(t *testing.T) {
 	close(release)
 }
 
+// Of small chunks far from each other no more is read to be dropped than is fit
+// beside what is wanted.
+func TestPrefetchReadsLittleThatIsDropped(t *testing.T) {
+	r := newRig(t, fsapi.CipherAES256GCM, 1, nil)
+	st := r.store(t, class(1, "none", policy.Chunking{Fixed: 4096}), blob.Segment, bytesOf(1, 32<<20, "random"))
+	var far []fsapi.Extent
+	for i, e := range dataOf(st) {
+		if i%24 == 0 { // 96 KiB apart
+			far = append(far, e)
+		}
+	}
+	var most atomic.Int64
+	r.drives[0].OnRead = func(n int) {
+		for old := most.Load(); int64(n) > old && !most.CompareAndSwap(old, int64(n)); old = most.Load() {
+		}
+	}
+	if n := r.Prefetch(vol, far); n != len(far) {
+		t.Errorf("%d of %d chunks are read ahead", n, len(far))
+	}
+	r.Settle()
+	if n := most.Load(); n == 0 || n > 2<<20 {
+		t.Errorf("%d bytes were read at once for chunks of 4 KiB", n)
+	}
+}
+
 // A bad frame among others, and a drive that fails, cost no one his data.
 func TestPrefetchLeavesWhatIsBadToOtherCopies(t *testing.T) {
 	for what, hurt := range map[string]func(d *blobtest.Drive, name string){

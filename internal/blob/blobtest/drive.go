@@ -23,6 +23,8 @@ type Drive struct {
 	// Fail, where set, is asked before each call; its error is returned. op is
 	// the method's name, "Write" and "Commit" for writers.
 	Fail func(op, name string) error
+	// OnRead, where set, is told how many bytes each read asks for.
+	OnRead func(n int)
 	// Now stamps blobs; time.Now where nil.
 	Now func() time.Time
 
@@ -145,6 +147,9 @@ func (d *Drive) get(op, name string) (stored, error) {
 
 // ReadAt is drive.Drive's.
 func (d *Drive) ReadAt(_ context.Context, name string, off int64, p []byte) (int, error) {
+	if d.OnRead != nil {
+		d.OnRead(len(p))
+	}
 	b, err := d.get("ReadAt", name)
 	if err != nil {
 		return 0, err
