@@ -147,9 +147,9 @@ func (ds *drives) close() error {
 	return errors.Join(errs...)
 }
 
-// capacity adds the drives of one file system up once: directories on one disk
-// share its space.
-func (ds *drives) capacity(ctx context.Context) (total, avail int64, err error) {
+// available adds up what the drives have room for, in bytes, those of one file
+// system once: directories on one disk share its space.
+func (ds *drives) available(ctx context.Context) (avail int64, err error) {
 	seen := map[string]bool{}
 	for _, d := range ds.set.All() {
 		c, err := ds.set.Capacity(ctx, d.Info().ID)
@@ -161,8 +161,7 @@ func (ds *drives) capacity(ctx context.Context) (total, avail int64, err error) 
 			continue
 		}
 		seen[key] = true
-		total += c.Total
 		avail += c.Avail
 	}
-	return total, avail, nil
+	return avail, fsapi.Wrap(fsapi.KindOf(ctx.Err()), ctx.Err(), "measure the drives") // not what is left out then
 }

@@ -183,7 +183,7 @@ func (vs *volumes) start(rec meta.Volume) error {
 		CopiesChanged: func(ino fsapi.Ino) { n.copiesChanged(rec.ID, ino) },
 		Meta:          n.meta, Blob: vfs.FromStore(n.blob), Volume: rec.ID, Budget: n.budget,
 		FlushAge: n.cfg.Write.FlushAge, Flushers: n.cfg.Write.Flushers, ReadAhead: readAhead(int64(n.cfg.Read.Ahead)), Nodes: n.cfg.Cache.Inodes, InlineMax: int(n.cfg.Write.Inline),
-		Segment: int64(n.cfg.Segment.Size), Capacity: n.drives.capacity, Virtual: n.virtual(), Remote: n.remote.wait, Possible: n.drives.possible, Clock: n.clock, Log: n.log,
+		Segment: int64(n.cfg.Segment.Size), Available: n.drives.available, Virtual: n.virtual(), Remote: n.remote.wait, Possible: n.drives.possible, Clock: n.clock, Log: n.log,
 	})
 	if err != nil {
 		return fsapi.Wrap(fsapi.KindOf(err), err, "open volume "+rec.Name)

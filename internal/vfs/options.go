@@ -42,9 +42,9 @@ type Options struct {
 	ReadAhead int64         // bytes prefetched ahead of a sequential reader; DefaultReadAhead; negative: none
 	InlineMax int           // bytes of the largest file offered for inline storage; DefaultInlineMax; negative: none
 
-	// Capacity measures the drives in bytes; nil: not known, and nothing is
-	// refused early.
-	Capacity func(ctx context.Context) (total, avail int64, err error)
+	// Available measures how many bytes the drives have room for; nil: not known,
+	// and nothing is refused early.
+	Available func(ctx context.Context) (int64, error)
 	// Possible says what of a policy that is to be set cannot be done here: it
 	// names a tier without drives, say; nil: everything can.
 	Possible func(p policy.Policy) error

@@ -147,13 +147,13 @@ type space struct {
 const spaceAge = time.Second
 
 func (s *space) measure(ctx context.Context, fs *Local) (avail int64, err error) {
-	if fs.o.Capacity == nil {
+	if fs.o.Available == nil {
 		return 1 << 50, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now := fs.now(); s.asked.IsZero() || now.Sub(s.asked) > spaceAge || now.Before(s.asked) {
-		if _, s.avail, err = fs.o.Capacity(ctx); err != nil {
+		if s.avail, err = fs.o.Available(ctx); err != nil {
 			return 0, err
 		}
 		s.asked = now
@@ -162,7 +162,7 @@ func (s *space) measure(ctx context.Context, fs *Local) (avail int64, err error)
 }
 
 func (s *space) afford(ctx context.Context, fs *Local, grow int64) error {
-	if fs.o.Capacity == nil {
+	if fs.o.Available == nil {
 		return nil
 	}
 	avail, err := s.measure(ctx, fs)
