@@ -39,7 +39,7 @@ var layers = []layer{
 	{pkg: "wire/*", std: true},
 
 	// Metadata copies on drives.
-	{pkg: "checkpoint", imports: "kv drive clock"},
+	{pkg: "checkpoint", imports: "kv drive clock sealed"},
 	{pkg: "sealed"},
 
 	{pkg: "vfs", imports: "meta blob policy clock kv"}, // of kv only what words says
@@ -63,7 +63,7 @@ var layers = []layer{
 	{pkg: "meta/metatest", imports: "meta kv policy clock", support: true},
 	{pkg: "kv", imports: "clock"},
 	{pkg: "kv/mem", imports: "kv clock"},
-	{pkg: "kv/bucket", imports: "kv kv/pebble object backoff osfs clock"},
+	{pkg: "kv/bucket", imports: "kv kv/pebble object backoff osfs clock sealed"},
 	{pkg: "kv/*", imports: "kv osfs clock"},
 	{pkg: "kv/kvtest", imports: "kv clock", support: true},
 

@@ -2,10 +2,7 @@ package checkpoint
 
 import (
 	"context"
-	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -16,6 +13,7 @@ import (
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/kv"
+	"github.com/strakefs/strake/internal/sealed"
 )
 
 // maxPlain bounds a block's plaintext in bytes: a group and the largest batch
@@ -24,30 +22,7 @@ const maxPlain = 512 << 20
 
 // aeadOf derives a blob's cipher.
 func aeadOf(storeKey []byte, h *header) cipher.AEAD {
-	key, err := hkdf.Key(sha256.New, storeKey, h.salt[:], "strake metadata v1", 32)
-	if err != nil {
-		panic(err) // 32 bytes are within HKDF's limit
-	}
-	defer clear(key)
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		panic(err) // the key has 32 bytes
-	}
-	a, err := cipher.NewGCM(block)
-	if err != nil {
-		panic(err) // AES has blocks of 16 bytes
-	}
-	return a
-}
-
-// nonce of a block: its index, big-endian, and whether it is the last.
-func nonce(index uint64, final bool) []byte {
-	n := make([]byte, 12)
-	binary.BigEndian.PutUint64(n[3:], index)
-	if final {
-		n[11] = 1
-	}
-	return n
+	return sealed.Cipher(storeKey, h.salt[:], "strake metadata v1")
 }
 
 // sealer makes the bytes of a blob, block by block.
@@ -69,7 +44,7 @@ func (s *sealer) appendBlock(dst, plain []byte, final bool) []byte {
 	}
 	s.packed = s2.Encode(s.packed[:cap(s.packed)], plain)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(s.packed)+s.aead.Overhead()))
-	dst = s.aead.Seal(dst, nonce(s.index, final), s.packed, s.header)
+	dst = s.aead.Seal(dst, sealed.Nonce(s.index, final), s.packed, s.header)
 	s.index++
 	return dst
 }
@@ -148,7 +123,7 @@ func (r *opener) block(ctx context.Context) ([]byte, error) {
 	if err := r.read(ctx, r.sealed, r.off+blockHeader); err != nil {
 		return nil, err
 	}
-	packed, err := r.aead.Open(r.sealed[:0], nonce(r.index, end == r.size), r.sealed, r.raw)
+	packed, err := r.aead.Open(r.sealed[:0], sealed.Nonce(r.index, end == r.size), r.sealed, r.raw)
 	if err != nil {
 		return nil, r.corrupt("block %d does not verify", r.index)
 	}

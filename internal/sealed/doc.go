@@ -2,8 +2,10 @@
 // compressed and encrypted with the key of a store, with the store's wrapped
 // keyring in front: so that the file and the password are enough to read it.
 //
-// It owns: the format. It must not know what is in the file, nor how a keyring is
-// opened. It starts no goroutine.
+// It owns: the format, and how the store key becomes the cipher of one thing that
+// is sealed once, and of its blocks, for formats of other packages too (Cipher,
+// Nonce). It must not know what is in the file, nor how a keyring is opened. It
+// starts no goroutine.
 //
 // # Format
 //

@@ -1,10 +1,6 @@
 package sealed
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"encoding/binary"
 	"hash/crc32"
 	"io"
@@ -76,32 +72,4 @@ func cut(err error) error {
 		return fsapi.Errorf(fsapi.Corrupt, "the file is cut short")
 	}
 	return fsapi.Wrap(fsapi.IO, err, "read the file")
-}
-
-// aeadOf derives a file's cipher.
-func aeadOf(storeKey, salt []byte) cipher.AEAD {
-	key, err := hkdf.Key(sha256.New, storeKey, salt, "strake sealed file v1", 32)
-	if err != nil {
-		panic(err) // 32 bytes are within HKDF's limit
-	}
-	defer clear(key)
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		panic(err) // the key has 32 bytes
-	}
-	a, err := cipher.NewGCM(block)
-	if err != nil {
-		panic(err) // AES has blocks of 16 bytes
-	}
-	return a
-}
-
-// nonce of a block: its index, big-endian, and whether it is the last.
-func nonce(index uint64, final bool) []byte {
-	n := make([]byte, 12)
-	binary.BigEndian.PutUint64(n[3:], index)
-	if final {
-		n[11] = 1
-	}
-	return n
 }

@@ -37,7 +37,7 @@ func Open(in io.Reader) (*Reader, error) {
 func (r *Reader) Keyring() []byte { return r.head[headLen:] }
 
 // Unlock gives the reader the store key, which stays the caller's.
-func (r *Reader) Unlock(storeKey []byte) { r.aead = aeadOf(storeKey, r.head[offSalt:offCRC]) }
+func (r *Reader) Unlock(storeKey []byte) { r.aead = Cipher(storeKey, r.head[offSalt:offCRC], info) }
 
 // Read implements io.Reader. Every byte was verified (D8); io.EOF comes only where
 // the file ends as it was written to. fsapi.Corrupt where it does not verify.
@@ -80,7 +80,7 @@ func (r *Reader) next() error {
 		return cut(err)
 	}
 	r.final = err != nil
-	packed, err := r.aead.Open(r.block[:0], nonce(r.index, r.final), r.block, r.head)
+	packed, err := r.aead.Open(r.block[:0], Nonce(r.index, r.final), r.block, r.head)
 	if err != nil {
 		return fsapi.Errorf(fsapi.Corrupt, "block %d of the file does not verify: it is damaged, cut short, or of another store", r.index)
 	}

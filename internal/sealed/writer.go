@@ -25,7 +25,7 @@ type Writer struct {
 func NewWriter(out io.Writer, storeKey, keyring []byte) (*Writer, error) {
 	var salt [offCRC - offSalt]byte
 	rand.Read(salt[:])
-	w := &Writer{out: out, aead: aeadOf(storeKey, salt[:]), head: makeHead(keyring, salt[:]), plain: make([]byte, 0, blockBytes)}
+	w := &Writer{out: out, aead: Cipher(storeKey, salt[:], info), head: makeHead(keyring, salt[:]), plain: make([]byte, 0, blockBytes)}
 	_, err := out.Write(w.head)
 	return w, err
 }
@@ -52,7 +52,7 @@ func (w *Writer) Close() error { return w.flush(true) }
 func (w *Writer) flush(final bool) error {
 	w.packed = s2.Encode(w.packed[:cap(w.packed)], w.plain)
 	w.sealed = binary.LittleEndian.AppendUint32(w.sealed[:0], uint32(len(w.packed)+w.aead.Overhead()))
-	w.sealed = w.aead.Seal(w.sealed, nonce(w.index, final), w.packed, w.head)
+	w.sealed = w.aead.Seal(w.sealed, Nonce(w.index, final), w.packed, w.head)
 	w.index++
 	w.plain = w.plain[:0]
 	_, err := w.out.Write(w.sealed)

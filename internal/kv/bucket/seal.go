@@ -1,16 +1,14 @@
 package bucket
 
 import (
-	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"encoding/binary"
 	"hash/crc32"
 
 	"github.com/klauspost/compress/s2"
 
 	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/sealed"
 )
 
 // kind of an object. The numbers are stored.
@@ -99,20 +97,7 @@ func decodeHeader(b []byte) (h header, err error) {
 
 // aead derives an object's cipher.
 func (h *header) aead(key []byte) cipher.AEAD {
-	k, err := hkdf.Key(sha256.New, key, h.salt[:], "strake bucket v1", 32)
-	if err != nil {
-		panic(err) // 32 bytes are within HKDF's limit
-	}
-	defer clear(k)
-	block, err := aes.NewCipher(k)
-	if err != nil {
-		panic(err) // the key has 32 bytes
-	}
-	a, err := cipher.NewGCM(block)
-	if err != nil {
-		panic(err) // AES has blocks of 16 bytes
-	}
-	return a
+	return sealed.Cipher(key, h.salt[:], "strake bucket v1")
 }
 
 // nonce of a page, or of the one body that an object has: page 0.
