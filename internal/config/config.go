@@ -227,8 +227,8 @@ type Backup struct {
 	Age        time.Duration `toml:"age" doc:"Age at which changes are written to the drives, however few they are. Nothing is written while nothing changes."`
 	Checkpoint Size          `toml:"checkpoint" doc:"Bytes of changes after which a new checkpoint takes their place; where the last checkpoint was larger than this, its size."`
 	Keep       time.Duration `toml:"keep" doc:"How far back the drives can restore the metadata as of any moment ('strake meta restore --at'). 0: only as of now. It does not keep the data of deleted files: gc.delay does."`
-	To         []string      `toml:"to" doc:"Places that take such copies besides the drives: absolute paths of directories, URLs of buckets as in 's3://BUCKET/PREFIX'. They hold nothing else and are no drives. 'strake meta restore --from' makes a store's metadata anew from one."`
 	KeepBytes  Size          `toml:"keep_bytes" doc:"Most bytes of past metadata on each drive; beyond it the oldest goes first, before its time. 0: no bound."`
+	To         []string      `toml:"to" doc:"Places that take such copies besides the drives: absolute paths of directories, URLs of buckets as in 's3://BUCKET/PREFIX'. They hold nothing else and are no drives. 'strake meta restore --from' makes a store's metadata anew from one."`
 }
 
 // Log is [log].

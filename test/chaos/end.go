@@ -208,7 +208,7 @@ func (w *world) vanish() error {
 			return err
 		}
 	}
-	if err := removeBelow(w.ctx, w.s.Local, fsapi.RootIno); err != nil {
+	if err := workload.RemoveBelow(w.ctx, w.s.Local, fsapi.RootIno); err != nil {
 		return err
 	}
 	if _, err := w.s.Local.EmptyTrash(w.ctx, 0, time.Time{}); err != nil {

@@ -332,30 +332,12 @@ func (w *world) removed(name string) error {
 		return nil
 	}
 	if err == nil {
-		err = removeBelow(w.ctx, w.s.Local, a.Ino)
+		err = workload.RemoveBelow(w.ctx, w.s.Local, a.Ino)
 	}
 	if err != nil {
 		return err
 	}
 	return w.s.Local.Rmdir(w.ctx, fsapi.Root, fsapi.RootIno, name)
-}
-
-func removeBelow(ctx context.Context, fs *vfs.Local, dir fsapi.Ino) error {
-	entries, err := workload.List(ctx, fs, dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.Type != fsapi.TypeDirectory {
-			err = fs.Unlink(ctx, fsapi.Root, dir, e.Name)
-		} else if err = removeBelow(ctx, fs, e.Ino); err == nil {
-			err = fs.Rmdir(ctx, fsapi.Root, dir, e.Name)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // start starts a job and lets upkeep run for a while.

@@ -171,7 +171,7 @@ func deleteAll(ctx context.Context, s *stack.Stack, want map[string][]byte) erro
 			return errors.Join(fmt.Errorf("%s is not what it was before another crash", name), err)
 		}
 	}
-	if err := removeBelow(ctx, s.Local, fsapi.RootIno); err != nil {
+	if err := workload.RemoveBelow(ctx, s.Local, fsapi.RootIno); err != nil {
 		return err
 	}
 	if _, err := s.Local.EmptyTrash(ctx, 0, time.Time{}); err != nil {
@@ -184,24 +184,6 @@ func deleteAll(ctx context.Context, s *stack.Stack, want map[string][]byte) erro
 		return fmt.Errorf("with everything deleted: %w", err)
 	}
 	return empty(ctx, s)
-}
-
-func removeBelow(ctx context.Context, fs *vfs.Local, dir fsapi.Ino) error {
-	entries, err := workload.List(ctx, fs, dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.Type != fsapi.TypeDirectory {
-			err = fs.Unlink(ctx, fsapi.Root, dir, e.Name)
-		} else if err = removeBelow(ctx, fs, e.Ino); err == nil {
-			err = fs.Rmdir(ctx, fsapi.Root, dir, e.Name)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // empty checks that no segment is left, recorded or not.

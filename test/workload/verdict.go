@@ -307,6 +307,25 @@ func List(ctx context.Context, fs *vfs.Local, dir fsapi.Ino) (list []fsapi.Diren
 	return list, err
 }
 
+// RemoveBelow removes all that is in a directory.
+func RemoveBelow(ctx context.Context, fs *vfs.Local, dir fsapi.Ino) error {
+	entries, err := List(ctx, fs, dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Type != fsapi.TypeDirectory {
+			err = fs.Unlink(ctx, fsapi.Root, dir, e.Name)
+		} else if err = RemoveBelow(ctx, fs, e.Ino); err == nil {
+			err = fs.Rmdir(ctx, fsapi.Root, dir, e.Name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func describeStored(ctx context.Context, fs *vfs.Local, at string, a fsapi.Attr, m map[string]string) error {
 	var target string
 	var err error

@@ -10,10 +10,10 @@
 // belongs to and .strake/usage the count of bytes, while the drive is closed.
 //
 // A bucket has no locks: two processes of one store may have it open, those of
-// two stores may not. Where the store keeps
-// conditions (object.Probe) no commit of one replaces a blob of the other;
-// where it does not, commits of one process exclude each other only. A commit
-// that ended without an answer may take place yet.
+// two stores may not. Where the object store keeps conditions (object.Probe) no
+// commit of one replaces a blob of the other; where it does not, commits of one
+// process exclude each other only. A commit that ended without an answer may take
+// place yet.
 //
 // Locks: Drive.mu guards commits in progress, usage.mu the count; the latter is
 // held while the bucket is listed, which happens once after a crash. They are

@@ -9,9 +9,9 @@
 // cleanly), lock (held while open), tmp (blobs being written, emptied at Open).
 //
 // Locks: attachment.mu is held while the mark is written, by those who are about
-// to write, and comes before none. Drive.mu guards descriptors and commits in progress and is never held
-// during I/O; writer.mu comes before it. Goroutines: a writer has at most one,
-// writing a buffer out; Commit, Abort and Close wait for it.
+// to write; no other is taken under it. Drive.mu guards descriptors and commits in
+// progress and is never held during I/O; writer.mu comes before it. Goroutines: a
+// writer has at most one, writing a buffer out; Commit, Abort and Close wait for it.
 package dir
 
 import (

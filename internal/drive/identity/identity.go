@@ -36,9 +36,9 @@ const (
 //	created 2026-01-02T03:04:05Z
 //	crc32c 89abcdef
 //
-// The first line has the role, and ends with the version of the format. id is 16 lower-case
-// hexadecimal digits, not all zero. created is RFC 3339 in UTC. crc32c is over
-// all bytes before its own line, in 8 lower-case hexadecimal digits.
+// The first line has the role, and ends with the version of the format. id is 16
+// lower-case hexadecimal digits, not all zero. created is RFC 3339 in UTC. crc32c
+// is over all bytes before its own line, in 8 lower-case hexadecimal digits.
 type Identity struct {
 	ID      fsapi.DriveID
 	Created time.Time // to the second

@@ -16,8 +16,8 @@
 // the blob was written again, say. Until it has come back every other call that
 // would change the same blob is refused.
 //
-// Locks: breaker.mu, doubtful.mu and op.mu, each alone, never during calls; breaker.telling
-// before breaker.mu, held while subscribers are told.
+// Locks: breaker.mu, doubtful.mu and op.mu, each alone, never during calls;
+// breaker.telling before breaker.mu, held while subscribers are told.
 package watch
 
 import (

@@ -41,8 +41,9 @@
 // # Goroutines and locks
 //
 // A store has one goroutine that makes checkpoints, one that brings full objects
-// to the journal, and one that looks whether it was fenced; a Follower one that polls; a lease one that renews it. Reading the
-// journal at the start uses replayAhead more. Close waits for all.
+// to the journal, and one that looks whether it was fenced; a Follower one that
+// polls; a lease one that renews it. Reading the journal at the start uses
+// replayAhead more. Close waits for all.
 //
 //	chain.mu           one checkpoint at a time
 //	  journal.mu       one journal object at a time; held while it is written
