@@ -11,9 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// diskRate is bytes a second of each disk, reading and writing: so few that the
+// diskRate is bytes a second of each disk, reading and writing, as a fast hard disk
+// has: so few that the
 // disk below, which all share, can do as much for all of them at once.
-const diskRate = 48 << 20
+const diskRate = 200 << 20
 
 // throttle is where the kernel's limits of block devices are
 // (Documentation/admin-guide/cgroup-v1/blkio-controller.rst). Those of the root

@@ -43,7 +43,7 @@ func storageGroups() []group {
 			{name: "files-puts", what: "PUTs per 10,000 files, packed", unit: "/10,000"},
 		}},
 		{name: "rebuild", pair: rebuildPair, measures: []measure{
-			{name: "rebuild", what: "making anew what a lost drive of 4+2 shards held, drives being disks of 48 MiB/s, against dd to one of them", unit: "MiB/s", min: 0.5},
+			{name: "rebuild", what: "making anew what a lost drive of 4+2 shards held, drives being disks of 200 MiB/s, against dd to one of them", unit: "MiB/s", min: 0.5},
 			{name: "rebuild-cpu", what: "server's CPU per GiB made anew", unit: "s/GiB"},
 		}},
 		{name: "shared", pair: sharedPair, measures: []measure{
