@@ -11,9 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// diskRate is bytes a second of each disk, reading and writing, as a fast hard disk
-// has: so few that the
-// disk below, which all share, can do as much for all of them at once.
+// diskRate is bytes a second of each disk, reading and writing, as of a fast hard
+// disk. The one below, which all share, must do as much for all of them at once.
 const diskRate = 200 << 20
 
 // throttle is where the kernel's limits of block devices are
