@@ -33,9 +33,6 @@ const Year = 8766 * time.Hour
 // Years is a duration in years.
 func Years(d time.Duration) float64 { return float64(d) / float64(Year) }
 
-// Days is a duration in years as a Figure, from days.
-func Days(days float64, from Source) Figure { return Figure{days / 365.25, from} }
-
 // What is assumed where nothing better is known. docs/durability-model.md says
 // why.
 const (
