@@ -268,8 +268,8 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 func TestACopyThatGoesCoversYoungDataOnly(t *testing.T) {
 	disk := Drives{K: 1, M: 0, Count: 1, AFR: Figure{0.1, Given}, Latent: Figure{0, Given}}
 	s := System{Bytes: 1 << 40, Segment: 64 << 20, Ingest: Figure{1 << 20, Given}, Copies: []Copy{
-		{Name: "hot", Until: Days(1, Given), Drives: &disk},
-		{Name: "cold", Pending: Days(1, Given), Bucket: &Bucket{ObjectLoss: Figure{1e-11, Stated}}},
+		{Name: "hot", Until: days(1, Given), Drives: &disk},
+		{Name: "cold", Pending: days(1, Given), Bucket: &Bucket{ObjectLoss: Figure{1e-11, Stated}}},
 	}}
 	r, err := Evaluate(s)
 	if err != nil {
@@ -280,10 +280,10 @@ func TestACopyThatGoesCoversYoungDataOnly(t *testing.T) {
 		if len(term.Copies) != 1 {
 			t.Errorf("a term of two copies: %+v", term)
 		}
-		if term.Copies[0] == 0 && term.Age[1] == Days(1, Given).Value {
+		if term.Copies[0] == 0 && term.Age[1] == days(1, Given).Value {
 			young++
 		}
-		if term.Copies[0] == 1 && term.Age[0] == Days(1, Given).Value {
+		if term.Copies[0] == 1 && term.Age[0] == days(1, Given).Value {
 			old++
 		}
 	}
@@ -293,12 +293,15 @@ func TestACopyThatGoesCoversYoungDataOnly(t *testing.T) {
 	for _, until := range []float64{0.5, 0} { // a gap; a copy that goes before it is there
 		bad := s
 		bad.Copies = append([]Copy(nil), s.Copies...)
-		bad.Copies[0].Until = Days(until, Given)
+		bad.Copies[0].Until = days(until, Given)
 		if until == 0 {
-			bad.Copies[1].Until = Days(0.5, Given)
+			bad.Copies[1].Until = days(0.5, Given)
 		}
 		if _, err := Evaluate(bad); !errors.Is(err, fsapi.Invalid) {
 			t.Errorf("%v: %v", until, err)
 		}
 	}
 }
+
+// days is a time in years.
+func days(n float64, from Source) Figure { return Figure{n / 365.25, from} }
