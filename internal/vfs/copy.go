@@ -3,13 +3,14 @@ package vfs
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
 )
 
 // CopyRange implements File.
-func (f *file) CopyRange(ctx context.Context, off int64, dst File, dstOff, length int64) (int64, error) {
+func (f *file) CopyRange(ctx context.Context, off int64, dst File, dstOff, length int64) (total int64, err error) {
 	d, ok := dst.(*file)
 	if !ok || d.fs != f.fs {
 		return 0, fsapi.Errorf(fsapi.CrossDevice, "the files to copy between are of two volumes")
@@ -20,15 +21,24 @@ func (f *file) CopyRange(ctx context.Context, off int64, dst File, dstOff, lengt
 	if err := d.usable(OpenWrite); err != nil {
 		return 0, err
 	}
-	done, err := d.takeRange(ctx, &source{n: f.n, ino: f.n.ino, size: f.n.attr().Size}, off, dstOff, length)
-	if errors.Is(err, errInline) {
-		length = min(length, f.n.attr().Size-off)
-		done, err = f.copyBytes(ctx, off, d, dstOff, length)
+	s := &source{n: f.n, ino: f.n.ino, size: f.n.attr().Size}
+	for {
+		var done int64
+		done, err = d.takeRange(ctx, s, off+total, dstOff+total, length-total)
+		var few *inlineError
+		if errors.As(err, &few) {
+			done, err = f.copyBytes(ctx, off+total, d, dstOff+total, few.length)
+		}
+		total += done
+		if err != nil || done == 0 || total == length {
+			break
+		}
 	}
-	if done > 0 {
+	if total > 0 {
 		f.fs.accessed(f.n)
+		return total, nil
 	}
-	return done, err
+	return 0, err
 }
 
 // source is a file whose chunks others are to share.
@@ -39,7 +49,9 @@ type source struct {
 	size int64
 }
 
-// takeRange copies a range of s into the file, by sharing.
+// takeRange copies a range of s into the file, by sharing: all of it, or what
+// comes before a part that is stored inline, which is an inlineError where it is
+// the first.
 func (d *file) takeRange(ctx context.Context, s *source, off, dstOff, length int64) (int64, error) {
 	if err := d.usable(OpenWrite); err != nil {
 		return 0, err
@@ -79,11 +91,15 @@ func checkCopy(d *file, off, dstOff, length int64) error {
 	return nil
 }
 
-// errInline says that a range to share holds inline extents: its bytes are
-// few, and are copied rather than kept whole for each part of them.
-var errInline = fsapi.Errorf(fsapi.NotSupported, "the source is stored inline")
+// inlineError says that the range to share begins with a part of an inline
+// extent: its bytes are few, and are copied rather than kept whole for each part
+// of them.
+type inlineError struct{ length int64 }
 
-// share lets the file's range refer to the chunks of the source's.
+func (e *inlineError) Error() string { return fmt.Sprintf("%d bytes are stored inline", e.length) }
+
+// share lets the file's range refer to the chunks of the source's, as far as
+// takeRange says.
 func (d *file) share(s *source, off, dstOff, length int64) (int64, error) {
 	fs := d.fs
 	unlock := lockCopy(s.n, d.n)
@@ -116,10 +132,12 @@ func (d *file) share(s *source, off, dstOff, length int64) (int64, error) {
 			if len(exts) == allocStep {
 				part = min(exts[allocStep-1].End()-off, length) - done
 			}
-			moved, err := shifted(exts, off+done, off+done+part, dstOff-off, s.n == nil)
-			if err != nil {
-				return err
+			if s.n != nil {
+				if part, err = beforeInline(exts, off+done, off+done+part); err != nil {
+					return err
+				}
 			}
+			moved := shifted(exts, off+done, off+done+part, dstOff-off)
 			if err := tx.SetExtents(in, dstOff+done, dstOff+done+part, moved); err != nil {
 				return err
 			}
@@ -151,14 +169,27 @@ func lockCopy(src, dst *node) (unlock func()) {
 	return func() { dst.io.Unlock(); src.io.RUnlock() }
 }
 
-// shifted is the parts of exts within [off, end), moved by delta; inline ones
-// only where inline says so, else errInline.
-func shifted(exts []fsapi.Extent, off, end, delta int64, inline bool) ([]fsapi.Extent, error) {
+// beforeInline is how many bytes from off on, at most to end, come before the
+// first part of an inline extent: an inlineError if none do.
+func beforeInline(exts []fsapi.Extent, off, end int64) (int64, error) {
+	for i := range exts {
+		e := &exts[i]
+		if e.Kind != fsapi.ExtentInline || e.Off >= off && e.End() <= end {
+			continue
+		}
+		if at := max(e.Off, off); at == off {
+			return 0, &inlineError{length: min(e.End(), end) - off}
+		} else if at < end {
+			return at - off, nil
+		}
+	}
+	return end - off, nil
+}
+
+// shifted is the parts of exts within [off, end), moved by delta.
+func shifted(exts []fsapi.Extent, off, end, delta int64) []fsapi.Extent {
 	out := make([]fsapi.Extent, 0, len(exts))
 	for _, e := range exts {
-		if e.Kind == fsapi.ExtentInline && !inline {
-			return nil, errInline
-		}
 		lo, hi := max(e.Off, off), min(e.End(), end)
 		if lo >= hi {
 			continue
@@ -169,7 +200,7 @@ func shifted(exts []fsapi.Extent, off, end, delta int64, inline bool) ([]fsapi.E
 		e.Off, e.Len = lo+delta, hi-lo
 		out = append(out, e)
 	}
-	return out, nil
+	return out
 }
 
 // copyBytes copies by reading and writing.

@@ -426,12 +426,7 @@ func shareStep(tx, old *meta.Tx, now, was *meta.Inode, from int64) (end int64, e
 			end = min(end, list[allocStep-1].End())
 		}
 	}
-	if theirs, err = shifted(theirs, from, end, 0, true); err != nil {
-		return from, err
-	}
-	if ours, err = shifted(ours, from, end, 0, true); err != nil {
-		return from, err
-	}
+	theirs, ours = shifted(theirs, from, end, 0), shifted(ours, from, end, 0)
 	if !slices.EqualFunc(theirs, ours, sameExtent) {
 		if err := tx.SetExtents(now, from, end, theirs); err != nil {
 			return from, err

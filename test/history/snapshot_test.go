@@ -105,6 +105,9 @@ func (p *past) take() {
 	_, err := p.s.Local.CreateSnapshot(p.ctx, fsapi.Root, vfs.Snapshot{Name: name})
 	p.ok(err)
 	p.images[name] = p.image("/work")
+	// Who looks sets times of access: at both sides.
+	_, err = stack.Image(p.ctx, p.w.fs[oracle], fsapi.RootIno)
+	p.ok(err)
 }
 
 func (p *past) names() []string { return slices.Sorted(maps.Keys(p.images)) }

@@ -13,6 +13,7 @@ func copyTests() []test {
 		{"copy/sees what is not stored", copyDirty},
 		{"copy/later writes stay apart", copyApart},
 		{"copy/holes", copyHoles},
+		{"copy/holes beside few bytes", copyFew},
 		{"copy/within a file", copyWithin},
 		{"copy/bounds and handles", copyBounds},
 		{"copy/other file system", copyForeign},
@@ -91,6 +92,42 @@ func copyHoles(e *env) {
 	e.becomes(b, dst, want)
 	e.copyRange(src, 200_000, dst, 400_000, 100_000, 100_000)
 	e.becomes(b, dst, append(want, make([]byte, 200_000)...))
+}
+
+// copyFew copies a file that was of a few bytes, which may be stored with the
+// metadata, when it was synced, and has holes since: wholly and in part.
+func copyFew(e *env) {
+	const size = 100_000
+	a, b := e.file(root, "a", 0o644), e.file(root, "b", 0o644)
+	src, dst := e.open(a, rw), e.open(b, rw)
+	data := make([]byte, size)
+	copy(data, pattern(90, 1))
+	copy(data[70_000:], pattern(50, 2))
+	e.write(src, data[:90], 0)
+	e.ok(src.Sync(e.ctx, false))
+	e.ok(src.Truncate(e.ctx, size))
+	e.write(src, data[70_000:70_050], 70_000)
+	e.ok(src.Sync(e.ctx, false))
+	for _, r := range [][2]int64{{0, size}, {30, size}, {0, 70_020}, {30, 60}, {10, 70_010}, {90, 70_000}, {89, 70_001}, {0, 80}} {
+		e.ok(dst.Truncate(e.ctx, 0))
+		e.write(dst, pattern(size, 3), 0)
+		e.copyRange(src, r[0], dst, r[0], r[1]-r[0], r[1]-r[0])
+		want := pattern(size, 3)
+		copy(want[r[0]:r[1]], data[r[0]:r[1]])
+		e.becomes(b, dst, want)
+
+		e.ok(dst.Truncate(e.ctx, 0))
+		e.copyRange(src, r[0], dst, r[0], r[1]-r[0], r[1]-r[0])
+		e.ok(dst.Sync(e.ctx, false))
+		was, err := src.Attr(e.ctx)
+		e.ok(err)
+		is, err := dst.Attr(e.ctx)
+		e.ok(err)
+		e.equal("the copy's size", is.Size, r[1])
+		if is.Used > was.Used {
+			e.Errorf("a copy of [%d, %d) uses %d bytes, the file %d", r[0], r[1], is.Used, was.Used)
+		}
+	}
 }
 
 func copyWithin(e *env) {
