@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/strakefs/strake/internal/fsapi"
@@ -19,8 +20,13 @@ type Follower struct {
 	*kv.Follower
 	s     *store // what it shares with a writer; it has no journal of its own
 	views *views
-	next  uint64 // journal object to be read next; of the goroutine
-	made  int    // generations; of the goroutine
+
+	look   sync.Mutex    // held by who looks for new batches; before mu
+	next   uint64        // journal object to be read next; guarded by look
+	made   int           // generations; guarded by look
+	looked time.Time     // at the head; guarded by look
+	caught bool          // the last look went well, and looked at the head; guarded by look
+	begun  atomic.Uint64 // looks; written with look held
 
 	once sync.Once
 	err  error
@@ -135,23 +141,49 @@ func (f *Follower) buildAt(ctx context.Context, h head) (*generation, *replay, e
 // rarely.
 func (f *Follower) poll() {
 	wait := f.s.o.PollMin
-	var looked time.Time // at the head
 	for {
 		select {
 		case <-f.s.o.Clock.After(wait):
 		case <-f.s.bg.Done():
 			return
 		}
-		found, err := f.advance(f.s.bg)
-		if now := f.s.o.Clock.Now(); err == nil && (now.Sub(looked) >= f.s.o.PollMax || now.Before(looked)) {
-			looked = now
-			err = f.renew(f.s.bg)
-		}
+		f.look.Lock()
+		found, err := f.lookLocked(f.s.bg, false)
+		f.look.Unlock()
 		f.note(err)
 		if wait = min(2*wait, f.s.o.PollMax); found {
 			wait = f.s.o.PollMin
 		}
 	}
+}
+
+// lookLocked shows what has come. It asks for newer tables now and then, or where
+// head says so. REQUIRES look.
+func (f *Follower) lookLocked(ctx context.Context, head bool) (found bool, err error) {
+	f.begun.Add(1)
+	f.caught = false
+	found, err = f.advance(ctx)
+	now := f.s.o.Clock.Now()
+	if err == nil && (head || now.Sub(f.looked) >= f.s.o.PollMax || now.Before(f.looked)) {
+		f.looked = now
+		err = f.renew(ctx)
+		f.caught = err == nil
+	}
+	return found, err
+}
+
+// CatchUp returns when everything is shown that was in the bucket when it was
+// called: for who finds that what it read in the metadata is not there any more.
+// Concurrent calls share a look.
+func (f *Follower) CatchUp(ctx context.Context) error {
+	was := f.begun.Load()
+	f.look.Lock()
+	defer f.look.Unlock()
+	if f.begun.Load() > was && f.caught { // one that began after the call
+		return nil
+	}
+	_, err := f.lookLocked(ctx, true)
+	return err
 }
 
 // note keeps why the last look failed.

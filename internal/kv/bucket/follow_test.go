@@ -181,3 +181,37 @@ func TestLazy(t *testing.T) {
 		t.Errorf("%d requests read %d bytes of %d", r.Gets, r.Read, files*value)
 	}
 }
+
+// TestFollowerCatchUp has a follower that looks for new batches once an hour show
+// one at once.
+func TestFollowerCatchUp(t *testing.T) {
+	b := mem.New(mem.Options{})
+	w, err := Open(t.Context(), small(opened(t, b), osfs.NewMem(osfs.MemOptions{})))
+	must(t, err)
+	defer func() { must(t, w.Close()) }()
+	o := small(opened(t, b), osfs.NewMem(osfs.MemOptions{}))
+	o.PollMin, o.PollMax = time.Hour, time.Hour
+	f, err := Follow(t.Context(), o)
+	must(t, err)
+	defer func() { must(t, f.Close()) }()
+	for i := range 20 {
+		seq, err := w.Update(t.Context(), kv.UpdateOptions{Sync: true}, func(tx kv.Tx) error {
+			tx.Put(fmt.Appendf(nil, "k%d", i), []byte("v"))
+			return nil
+		})
+		must(t, err)
+		if i%5 == 4 {
+			must(t, w.Checkpoint(t.Context()))
+		}
+		done := make(chan error)
+		for range 4 {
+			go func() { done <- f.CatchUp(t.Context()) }()
+		}
+		for range 4 {
+			must(t, <-done)
+			if f.LastSeq() < seq {
+				t.Fatalf("caught up, the follower shows batch %d of %d", f.LastSeq(), seq)
+			}
+		}
+	}
+}
