@@ -67,6 +67,7 @@ const (
 	ChangeRename  ChangeKind = 3 // a name moved
 	ChangeContent ChangeKind = 4 // bytes or size of a file
 	ChangeAttr    ChangeKind = 5 // mode, owner, times, extended attributes, policy
+	ChangeUnknown ChangeKind = 6 // changes were missed: anything may have happened; never stored
 )
 
 // Change is one thing that happened to the namespace.

@@ -12,7 +12,7 @@ import (
 )
 
 // Store is the metadata of all volumes on one engine, of which it is the only
-// writer. Safe for concurrent use.
+// writer, or a reader of what another machine writes. Safe for concurrent use.
 type Store struct {
 	e     kv.Engine
 	clock clock.Clock
@@ -41,11 +41,7 @@ const formatMagic = "strake-meta"
 // gets its format record. A store of another format is
 // fsapi.NotSupported.
 func Open(ctx context.Context, e kv.Engine, o Options) (*Store, error) {
-	if o.Clock == nil {
-		o.Clock = clock.Real
-	}
-	s := &Store{homes: new(homes), e: e, clock: o.Clock, volumes: map[fsapi.VolumeID]*volumeState{}}
-	s.txs.New = func() any { return &Tx{s: s} }
+	s := newStore(e, o)
 	_, err := e.Update(ctx, kv.UpdateOptions{}, func(w kv.Tx) error {
 		key := []byte{tabFormat}
 		v, ok, err := w.Get(key)
@@ -65,6 +61,15 @@ func Open(ctx context.Context, e kv.Engine, o Options) (*Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+func newStore(e kv.Engine, o Options) *Store {
+	if o.Clock == nil {
+		o.Clock = clock.Real
+	}
+	s := &Store{homes: new(homes), e: e, clock: o.Clock, volumes: map[fsapi.VolumeID]*volumeState{}}
+	s.txs.New = func() any { return &Tx{s: s} }
+	return s
 }
 
 // empty fails where an engine without format record holds anything: a load
@@ -98,8 +103,10 @@ func checkFormat(key, v []byte) error {
 func (s *Store) View(ctx context.Context, vol fsapi.VolumeID, fn func(tx *Tx) error) error {
 	tx := s.txs.Get().(*Tx)
 	defer s.release(tx)
+	moved := s.moved.Load()
 	return s.e.View(ctx, func(r kv.Reader) error {
 		tx.begin(vol, r, nil)
+		tx.movedAt = moved // what moved since may not be in r
 		if err := fn(tx); err != nil {
 			return err
 		}

@@ -43,6 +43,9 @@ func (fs *Local) change(c *fsapi.Cred, n *node, fn func(tx *meta.Tx, in *meta.In
 
 // Setattr implements FS.
 func (fs *Local) Setattr(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino, s SetAttr) (fsapi.Attr, error) {
+	if fs.o.ReadOnly {
+		return fsapi.Attr{}, errReadOnly(fs.vol)
+	}
 	n, err := fs.node(ctx, ino)
 	if err != nil {
 		return fsapi.Attr{}, err

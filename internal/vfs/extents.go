@@ -119,6 +119,11 @@ func newWindow(off int64, exts []fsapi.Extent, look int) *window {
 
 func (fs *Local) lookExtents(ctx context.Context, n *node, off, end int64, limit int) (exts []fsapi.Extent, err error) {
 	err = fs.view(ctx, func(tx *meta.Tx) (err error) {
+		if fs.o.ReadOnly {
+			if err := fs.sameState(tx, n); err != nil {
+				return err
+			}
+		}
 		exts, err = tx.Extents(n.ino, off, end, limit)
 		return err
 	})

@@ -340,6 +340,9 @@ func (f *file) Sync(ctx context.Context, _ bool) error {
 	if err := f.usable(0); err != nil {
 		return err
 	}
+	if f.fs.o.ReadOnly {
+		return nil
+	}
 	start := time.Now()
 	err := f.fs.syncNode(ctx, f.n)
 	f.fs.stats.syncs.Add(1)
@@ -420,7 +423,7 @@ func (fs *Local) closeNode(n *node) {
 	}
 	orphan := n.in.Flags&meta.Orphan != 0
 	fs.endLocked(n)
-	if orphan {
+	if orphan && !fs.o.ReadOnly {
 		fs.orphans.add(fs, n.ino)
 	}
 }

@@ -705,6 +705,9 @@ func cmpErr(a, b error) error {
 
 // Syncfs implements FS.
 func (fs *Local) Syncfs(ctx context.Context) error {
+	if fs.o.ReadOnly {
+		return nil
+	}
 	if err := fs.barrier(); err != nil {
 		return err
 	}

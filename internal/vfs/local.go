@@ -12,7 +12,8 @@ import (
 )
 
 // Local is a volume in process: FS and Admin over a meta.Store and a
-// blob.Store. Nothing else may change the volume while it is open.
+// blob.Store. Nothing else may change the volume while it is open, unless it is
+// open read-only and told by Refresh.
 type Local struct {
 	o      Options
 	vol    fsapi.VolumeID
@@ -58,9 +59,9 @@ var (
 	_ Admin = (*Local)(nil)
 )
 
-// New opens a volume. It drops what orphans an earlier process left, and starts
-// its goroutines: Flushers that write back, one that wakes them, and one that
-// releases storage and expires trash. Close ends them.
+// New opens a volume. Unless it is read-only, it drops what orphans an earlier
+// process left, and starts its goroutines: Flushers that write back, one that wakes
+// them, and one that releases storage and expires trash. Close ends them.
 func New(o Options) (*Local, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
@@ -75,6 +76,9 @@ func New(o Options) (*Local, error) {
 	fs.queue = newQueue(o.FlushAge, fs.now, o.Budget)
 	fs.locks.init()
 	fs.virt = newVirtual(fs, o.Virtual)
+	if o.ReadOnly {
+		return fs, nil
+	}
 	if err := fs.dropOrphans(); err != nil {
 		fs.cancel()
 		return nil, err
@@ -99,10 +103,13 @@ func (fs *Local) Close(ctx context.Context) error {
 	fs.locks.close()
 	close(fs.stop)
 	fs.queue.close()
-	err := fs.barrier()
-	fs.orphans.drop(fs)
-	err = cmpErr(err, fs.o.Meta.KeepRetentionClock(fs.ctx))
-	err = cmpErr(err, fs.o.Meta.Sync(ctx))
+	var err error
+	if !fs.o.ReadOnly {
+		err = fs.barrier()
+		fs.orphans.drop(fs)
+		err = cmpErr(err, fs.o.Meta.KeepRetentionClock(fs.ctx))
+		err = cmpErr(err, fs.o.Meta.Sync(ctx))
+	}
 	fs.tasks.Wait()
 	fs.cancel()
 	fs.budget.strike(fs)
@@ -126,6 +133,9 @@ func (fs *Local) view(ctx context.Context, fn func(tx *meta.Tx) error) error {
 // update commits fn's changes. It is not ended by the context of a caller: a
 // change that is begun is done or fails. REQUIRES gate.
 func (fs *Local) update(fn func(tx *meta.Tx) error) (kv.Seq, error) {
+	if fs.o.ReadOnly {
+		return 0, errReadOnly(fs.vol)
+	}
 	return fs.o.Meta.Update(fs.ctx, fs.vol, kv.UpdateOptions{}, fn)
 }
 

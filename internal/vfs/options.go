@@ -42,6 +42,13 @@ type Options struct {
 	ReadAhead int64         // bytes prefetched ahead of a sequential reader; DefaultReadAhead; negative: none
 	InlineMax int           // bytes of the largest file offered for inline storage; DefaultInlineMax; negative: none
 
+	// ReadOnly opens a volume that another machine writes: everything that would
+	// change it fails with fsapi.ReadOnly, and Refresh is to be called with what
+	// changes. CatchUp, where set, makes the metadata show all that the other
+	// machine had made durable by the time of the call.
+	ReadOnly bool
+	CatchUp  func(ctx context.Context) error
+
 	// Available measures how many bytes the drives have room for; nil: not known,
 	// and nothing is refused early.
 	Available func(ctx context.Context) (int64, error)

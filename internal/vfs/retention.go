@@ -13,11 +13,15 @@ import (
 // policy.Retained's text.
 const RetentionXattr = meta.RetentionXattr
 
-// mutable fails with fsapi.Immutable where n is under retention. meta asks
+// mutable fails with fsapi.ReadOnly where the volume is, and with fsapi.Immutable
+// where n is under retention. meta asks
 // again when a change is committed; here it is for what is kept in memory first,
 // and so that the caller hears at once.
 func (fs *Local) mutable(ctx context.Context, n *node) error {
-	if n.flags()&meta.HasRetention == 0 {
+	switch {
+	case fs.o.ReadOnly:
+		return errReadOnly(fs.vol)
+	case n.flags()&meta.HasRetention == 0:
 		return nil
 	}
 	return fs.view(ctx, func(tx *meta.Tx) error {

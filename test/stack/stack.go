@@ -65,6 +65,8 @@ type Options struct {
 	// OpenDrives, where set, fills the set instead, with drives of which it
 	// remains the owner. Drives and Drive mean nothing then.
 	OpenDrives func(*blob.DriveSet) error
+	// OpenEngine, where set, opens the engine instead; Engine means nothing then.
+	OpenEngine func() (kv.Engine, error)
 	// NewKeys, where set, makes the keys instead.
 	NewKeys func(osfs.FS) (blob.Keys, error)
 	// Index wraps the metadata that blobs are looked up in.
@@ -208,6 +210,13 @@ func (s *Stack) Restart() error {
 func (s *Stack) openDir() error { return osfs.MkdirSynced(s.FS, s.Dir, 0o700) }
 
 func (s *Stack) openEngine() (err error) {
+	if s.OpenEngine != nil {
+		if s.KV, err = s.OpenEngine(); err != nil {
+			return err
+		}
+		s.onClose("engine", s.KV.Close)
+		return nil
+	}
 	if s.Engine == Mem {
 		if s.KV != nil {
 			return nil

@@ -159,7 +159,7 @@ func (v *invalidator) changed(c fsapi.Change) {
 	v.mu.Lock()
 	v.waiting.Store(true)
 	switch {
-	case v.pending.size() < v.max:
+	case c.Kind != fsapi.ChangeUnknown && v.pending.size() < v.max:
 		v.pending.add(&c)
 		if v.replying.Load() > 0 {
 			v.repeat.add(&c)
