@@ -183,6 +183,23 @@ func (f *follower) compare(w *world, at int) {
 	if d := cmp.Diff(want, got); d != "" {
 		f.t.Fatalf("operation %d: the follower differs (-writer +follower):\n%s\n%s", at, d, tail(w.trace, 30))
 	}
+	f.compareAccess(w, at)
+}
+
+// compareAccess wants both to let the same users in.
+func (f *follower) compareAccess(w *world, at int) {
+	f.t.Helper()
+	for _, n := range w.alive(0) {
+		for _, c := range []*fsapi.Cred{cred(7), cred(8)} {
+			for _, want := range []uint32{4, 1} {
+				there := f.writer.Local.Access(f.ctx, c, n.ino[subject], want)
+				here := f.local.Access(f.ctx, c, n.ino[subject], want)
+				if (there == nil) != (here == nil) || there != nil && fsapi.KindOf(there) != fsapi.KindOf(here) {
+					f.t.Fatalf("operation %d: access of %d to #%d for %o: the writer says %v, the follower %v", at, c.Uid, n.id, want, there, here)
+				}
+			}
+		}
+	}
 }
 
 // lag reads files through the follower, which does not know the newest. One that is
