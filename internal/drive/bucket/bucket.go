@@ -49,6 +49,10 @@ type Options struct {
 	// belongs to none; nil: any. TakeOver: whichever it belongs to.
 	Owner    *identity.Owner
 	TakeOver bool
+	// ReadOnly opens a place that another machine writes to: it must belong to
+	// Owner already, nothing in it is changed, and what would fails with
+	// fsapi.ReadOnly.
+	ReadOnly bool
 	// Name, Tier and Domain go into Info.
 	Name, Tier, Domain string
 	// Quota is bytes of blobs; 0: none, see Unbounded. Replace may exceed it.
@@ -95,6 +99,9 @@ func Open(ctx context.Context, o Options) (*Drive, error) {
 	}
 	if err := claim(ctx, o); err != nil {
 		return nil, err
+	}
+	if o.ReadOnly {
+		o.Has = &object.Capabilities{} // nothing that is written depends on them
 	}
 	if o.Has == nil {
 		has, err := object.Probe(ctx, o.Store)
@@ -150,6 +157,14 @@ func (d *Drive) check(ctx context.Context, verb, name string) error {
 		return fsapi.Wrap(fsapi.Invalid, err, "drive "+d.label()+": "+verb)
 	}
 	return d.checkOpen(ctx, verb, name)
+}
+
+// checkWrite is check for a call that changes something.
+func (d *Drive) checkWrite(ctx context.Context, verb, name string) error {
+	if d.opts.ReadOnly {
+		return fsapi.Errorf(fsapi.ReadOnly, "drive %s: %s %s: it is open read-only here", d.label(), verb, name)
+	}
+	return d.check(ctx, verb, name)
 }
 
 func (d *Drive) checkOpen(ctx context.Context, verb, name string) error {
@@ -209,7 +224,7 @@ func (d *Drive) List(ctx context.Context, prefix, after string, fn func(drive.Bl
 
 // Replace implements drive.Drive.
 func (d *Drive) Replace(ctx context.Context, name string, data []byte) error {
-	if err := d.check(ctx, "replace", name); err != nil {
+	if err := d.checkWrite(ctx, "replace", name); err != nil {
 		return err
 	}
 	if len(data) > drive.MaxReplace {
@@ -253,6 +268,9 @@ func (d *Drive) Close() error {
 	}
 	d.closed = true
 	d.mu.Unlock()
-	saved := d.usage.save(context.Background())
+	var saved error
+	if !d.opts.ReadOnly {
+		saved = d.usage.save(context.Background())
+	}
 	return d.fail(errors.Join(saved, d.store.Close()), "close", "")
 }

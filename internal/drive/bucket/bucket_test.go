@@ -2,6 +2,7 @@ package bucket_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -216,5 +217,33 @@ func TestOwner(t *testing.T) {
 				t.Errorf("a drive is opened as a place of backups: %v", err)
 			}
 		})
+	}
+}
+
+// TestReadOnly opens a drive beside the machine that writes it, and finds the
+// bucket unchanged by it: no count of bytes above all, which would not be true.
+func TestReadOnly(t *testing.T) {
+	b := mem.New(mem.Options{})
+	mine := identity.Owner{Store: identity.StoreID{1}}
+	w := made(t, bucket.Options{Store: store(t, b), Owner: &mine})
+	r := opened(t, bucket.Options{Store: store(t, b), Owner: &mine, ReadOnly: true})
+	drivetest.ReadOnly(t, w, r)
+	list := func() (keys []string) {
+		must(t, store(t, b).List(t.Context(), "", "", func(o object.Object) error {
+			keys = append(keys, o.Key)
+			return nil
+		}))
+		return keys
+	}
+	before := list()
+	must(t, r.Close())
+	if after := list(); !slices.Equal(after, before) {
+		t.Errorf("closing it left %q of %q", after, before)
+	}
+	must(t, w.Close())
+	s := store(t, b)
+	must(t, bucket.Release(t.Context(), s))
+	if _, err := bucket.Open(t.Context(), bucket.Options{Store: s, Owner: &mine, ReadOnly: true}); fsapi.KindOf(err) != fsapi.NotExist {
+		t.Errorf("opened though it belongs to nobody: %v", err)
 	}
 }

@@ -14,7 +14,7 @@ const statters = 16
 
 // Delete implements drive.Drive.
 func (d *Drive) Delete(ctx context.Context, name string) error {
-	if err := d.check(ctx, "delete", name); err != nil {
+	if err := d.checkWrite(ctx, "delete", name); err != nil {
 		return err
 	}
 	o, err := d.store.Stat(ctx, name)
@@ -35,7 +35,7 @@ func (d *Drive) Delete(ctx context.Context, name string) error {
 // which providers hardly bill; the blobs go in batches.
 func (d *Drive) DeleteMany(ctx context.Context, names []string) error {
 	for _, name := range names {
-		if err := d.check(ctx, "delete", name); err != nil {
+		if err := d.checkWrite(ctx, "delete", name); err != nil {
 			return err
 		}
 	}

@@ -105,6 +105,8 @@ func claim(ctx context.Context, o Options) error {
 		return o.Owner.Refuse(found, o.Role, where)
 	case !errors.Is(err, fsapi.NotExist):
 		return err
+	case o.ReadOnly:
+		return fsapi.Errorf(fsapi.NotExist, "%s belongs to no store yet", where)
 	}
 	_, err = object.PutBytes(ctx, o.Store, ownerKey, identity.AppendOwner(nil, *o.Owner), cond)
 	if err != nil && !errors.Is(err, fsapi.Precondition) {

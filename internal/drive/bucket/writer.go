@@ -23,7 +23,7 @@ func (d *Drive) exclusive() bool { return d.has.IfAbsent && d.has.Parts }
 
 // Create implements drive.Drive.
 func (d *Drive) Create(ctx context.Context, name string, size int64) (drive.Writer, error) {
-	if err := d.check(ctx, "create", name); err != nil {
+	if err := d.checkWrite(ctx, "create", name); err != nil {
 		return nil, err
 	}
 	if err := d.checkSpace(ctx, name, size); err != nil {

@@ -76,6 +76,10 @@ type Options struct {
 	// belongs to none; nil: any. TakeOver: whichever it belongs to.
 	Owner    *identity.Owner
 	TakeOver bool
+	// ReadOnly opens a place that another process writes to: it must belong to
+	// Owner already, nothing in it is changed, and what would fails with
+	// fsapi.ReadOnly.
+	ReadOnly bool
 	// Name, Tier and Domain go into Info.
 	Name, Tier, Domain string
 	// Spindown goes there, too.
@@ -174,6 +178,12 @@ func Open(o Options) (*Drive, error) {
 		commits: map[string]*commit{}, lost: map[string]bool{}, synced: map[string]bool{}, writers: map[*writer]struct{}{},
 	}
 	d.links.Store(true)
+	if o.ReadOnly {
+		if err := d.claim(); err != nil {
+			return nil, err
+		}
+		return d, nil
+	}
 	if err := d.takeLock(); err != nil {
 		return nil, err
 	}
@@ -278,6 +288,21 @@ func (d *Drive) enterBlob(ctx context.Context, verb, name string) error {
 	return d.enter(ctx, verb, name)
 }
 
+// enterWrite is enterBlob for a call that changes something.
+func (d *Drive) enterWrite(ctx context.Context, verb, name string) error {
+	if err := d.writable(verb, name); err != nil {
+		return err
+	}
+	return d.enterBlob(ctx, verb, name)
+}
+
+func (d *Drive) writable(verb, name string) error {
+	if d.opts.ReadOnly {
+		return fsapi.Errorf(fsapi.ReadOnly, "drive %s: %s %s: it is open read-only here", d.label(), verb, name)
+	}
+	return nil
+}
+
 // Info implements drive.Drive.
 func (d *Drive) Info() drive.Info { return d.info }
 
@@ -375,7 +400,9 @@ func (d *Drive) Close() error {
 	for _, w := range d.openWriters() {
 		w.Abort()
 	}
-	d.detach()
+	if !d.opts.ReadOnly {
+		d.detach()
+	}
 	err := errors.Join(d.handles.closeAll(), d.unlock())
 	if err != nil {
 		return d.fail(err, "close", "")

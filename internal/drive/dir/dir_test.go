@@ -2,6 +2,7 @@ package dir_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -230,4 +231,46 @@ func TestAttachment(t *testing.T) {
 
 	must(t, d.Close())
 	atRisk(opened(t, at), time.Time{})
+}
+
+// TestReadOnly opens a drive beside the process that writes it, and finds the
+// directory unchanged by it.
+func TestReadOnly(t *testing.T) {
+	fs := osfs.NewMem(osfs.MemOptions{})
+	mine := identity.Owner{Store: identity.StoreID{1}}
+	w := made(t, dir.Options{FS: fs, Path: "/drive", Owner: &mine})
+	r := opened(t, dir.Options{FS: fs, Path: "/drive", Owner: &mine, ReadOnly: true})
+	drivetest.ReadOnly(t, w, r)
+	before := tree(t, fs, "/drive")
+	must(t, r.Close())
+	if after := tree(t, fs, "/drive"); after != before {
+		t.Errorf("closing it left\n%s\nof\n%s", after, before)
+	}
+	must(t, w.Close())
+	other := identity.Owner{Store: identity.StoreID{2}}
+	if _, err := dir.Open(dir.Options{FS: fs, Path: "/drive", Owner: &other, ReadOnly: true}); fsapi.KindOf(err) != fsapi.Busy {
+		t.Errorf("opened for another store: %v", err)
+	}
+	must(t, dir.Release(fs, "/drive"))
+	if _, err := dir.Open(dir.Options{FS: fs, Path: "/drive", Owner: &mine, ReadOnly: true}); fsapi.KindOf(err) != fsapi.NotExist {
+		t.Errorf("opened though it belongs to nobody: %v", err)
+	}
+}
+
+// tree lists files with their sizes.
+func tree(t *testing.T, fs osfs.FS, dir string) string {
+	t.Helper()
+	names, err := fs.ReadDir(dir)
+	must(t, err)
+	out := ""
+	for _, name := range names {
+		st, err := fs.Stat(path.Join(dir, name))
+		must(t, err)
+		if st.IsDir() {
+			out += tree(t, fs, path.Join(dir, name))
+			continue
+		}
+		out += fmt.Sprintln(path.Join(dir, name), st.Size(), st.ModTime().UnixNano())
+	}
+	return out
 }

@@ -84,6 +84,8 @@ func (d *Drive) claim() error {
 	}
 	found, err := ReadOwner(d.fs, d.opts.Path)
 	switch {
+	case errors.Is(err, fsapi.NotExist) && d.opts.ReadOnly:
+		return fsapi.Errorf(fsapi.NotExist, "%s belongs to no store yet", d.opts.Path)
 	case errors.Is(err, fsapi.NotExist) || d.opts.TakeOver:
 	case err != nil:
 		return err

@@ -146,7 +146,7 @@ func (d *Drive) isSynced(dir string) bool {
 
 // Replace implements drive.Drive.
 func (d *Drive) Replace(ctx context.Context, name string, data []byte) error {
-	if err := d.enterBlob(ctx, "replace", name); err != nil {
+	if err := d.enterWrite(ctx, "replace", name); err != nil {
 		return err
 	}
 	defer d.leave()

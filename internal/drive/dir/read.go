@@ -198,7 +198,7 @@ func (l *lister) wanted(name string) bool {
 
 // Delete implements drive.Drive.
 func (d *Drive) Delete(ctx context.Context, name string) error {
-	if err := d.enterBlob(ctx, "delete", name); err != nil {
+	if err := d.enterWrite(ctx, "delete", name); err != nil {
 		return err
 	}
 	defer d.leave()
@@ -228,6 +228,9 @@ func (d *Drive) remove(name string) error {
 
 // DeleteMany implements drive.BatchDeleter: each directory is synced once.
 func (d *Drive) DeleteMany(ctx context.Context, names []string) error {
+	if err := d.writable("delete", "many"); err != nil {
+		return err
+	}
 	if err := d.enter(ctx, "delete", "many"); err != nil {
 		return err
 	}

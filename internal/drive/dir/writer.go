@@ -42,7 +42,7 @@ type flushed struct {
 
 // Create implements drive.Drive.
 func (d *Drive) Create(ctx context.Context, name string, size int64) (drive.Writer, error) {
-	if err := d.enterBlob(ctx, "create", name); err != nil {
+	if err := d.enterWrite(ctx, "create", name); err != nil {
 		return nil, err
 	}
 	defer d.leave()
