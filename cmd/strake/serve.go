@@ -46,6 +46,7 @@ type serveCmd struct {
 	Mount      string `help:"Directory to mount the default volume at." type:"path" placeholder:"DIR"`
 	Volume     string `help:"Volume to mount (default: the default one)."`
 	Listen     string `help:"Address of the REST door ('off': only the socket in the data directory)." placeholder:"HOST:PORT"`
+	ReadOnly   bool   `help:"Only follow what another server writes to the bucket."`
 	AllowOther bool   `help:"Let other users into the mount." negatable:"" default:"true"`
 }
 
@@ -54,6 +55,7 @@ func (c *serveCmd) Run(g *globals) error {
 	if err != nil {
 		return err
 	}
+	cfg.Engine.ReadOnly = cfg.Engine.ReadOnly || c.ReadOnly
 	if c.Mount != "" {
 		cfg.Fuse.Mount = c.Mount
 	}

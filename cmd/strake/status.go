@@ -29,6 +29,9 @@ func printStatus(w io.Writer, s api.Status) {
 		fmt.Fprintf(w, "rest   %s\n", s.Rest)
 	}
 	fmt.Fprintf(w, "meta   %s, batch %d (durable %d, on drives %d), %s\n", s.Metadata.Engine, s.Metadata.LastSeq, s.Metadata.DurableSeq, s.Metadata.BackupSeq, size(s.Metadata.DiskBytes))
+	if f := s.Following; f != nil {
+		fmt.Fprintf(w, "follows %s, read-only, to batch %d\n", f.URL, f.Seq)
+	}
 	fmt.Fprintf(w, "write  %s dirty, %s in the journal\n", size(s.Write.DirtyBytes), size(s.Write.JournalBytes))
 	fmt.Fprintf(w, "copies %s\n", backlogLine(s.Backlog))
 	fmt.Fprintf(w, "cache  %s, %d hits, %d misses\n\n", size(s.Cache.Bytes), s.Cache.Hits, s.Cache.Misses)

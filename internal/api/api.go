@@ -12,19 +12,28 @@ type Empty struct{}
 
 // Status is what GET /v1/status says.
 type Status struct {
-	Version  string     `json:"version"`
-	Started  time.Time  `json:"started"`
-	DataDir  string     `json:"data_dir"`
-	Mount    string     `json:"mount,omitempty"`
-	Rest     string     `json:"rest,omitempty"`
-	Ready    bool       `json:"ready"`
-	Problems []string   `json:"problems"` // what needs the operator's attention, empty when all is well
-	Volumes  []Volume   `json:"volumes"`
-	Drives   []Drive    `json:"drives"`
-	Metadata Metadata   `json:"metadata"`
-	Write    WriteState `json:"write"`
-	Backlog  Backlog    `json:"backlog"`
-	Cache    Cache      `json:"cache"`
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+	DataDir  string    `json:"data_dir"`
+	Mount    string    `json:"mount,omitempty"`
+	Rest     string    `json:"rest,omitempty"`
+	Ready    bool      `json:"ready"`
+	Problems []string  `json:"problems"` // what needs the operator's attention, empty when all is well
+	Volumes  []Volume  `json:"volumes"`
+	Drives   []Drive   `json:"drives"`
+	Metadata Metadata  `json:"metadata"`
+	// Following is set where the server only follows another one.
+	Following *Following `json:"following,omitempty"`
+	Write     WriteState `json:"write"`
+	Backlog   Backlog    `json:"backlog"`
+	Cache     Cache      `json:"cache"`
+}
+
+// Following is how a server fares that shows, read-only, what another one writes.
+type Following struct {
+	URL   string `json:"url"`
+	Seq   uint64 `json:"seq"`             // newest batch that is shown
+	Error string `json:"error,omitempty"` // why newer ones cannot be seen now
 }
 
 // Metadata is the state of the metadata engine. Sizes are bytes.

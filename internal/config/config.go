@@ -52,7 +52,9 @@ type Engine struct {
 	URL   string        `toml:"url" doc:"Of kind bucket: its URL, as in 's3://BUCKET/PREFIX'. The flag --bucket sets it, and the kind."`
 	Cache Size          `toml:"cache" doc:"Of kind bucket: metadata kept on the disk of this machine, encrypted."`
 	Term  time.Duration `toml:"lease_term" doc:"With single_writer_lease: how long a machine that does not answer keeps the store. It is renewed four times in it, by a request each."`
-	Lease bool          `toml:"single_writer_lease" doc:"Of kind bucket: keep a second machine out by a lease that is renewed, where the store does not keep conditions. Weaker: see bucket.md."`
+	// ReadOnly follows what another server writes.
+	ReadOnly bool `toml:"read_only" doc:"Of kind bucket: show what another server writes there, and change nothing. The flag --read-only sets it."`
+	Lease    bool `toml:"single_writer_lease" doc:"Of kind bucket: keep a second machine out by a lease that is renewed, where the store does not keep conditions. Weaker: see bucket.md."`
 }
 
 // Bucket says that all state is in a bucket.

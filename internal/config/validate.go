@@ -107,6 +107,8 @@ func (e *Engine) validate() error {
 		return refuse("engine.url", "is empty: want the URL of a bucket, as in s3://BUCKET/PREFIX")
 	case !e.Bucket() && e.URL != "":
 		return refuse("engine.url", "is set, but engine.kind is %s", e.Kind)
+	case e.ReadOnly && !e.Bucket():
+		return refuse("engine.read_only", "is set, but engine.kind is %s: only what is in a bucket can be followed", e.Kind)
 	case e.Lease && !e.Bucket():
 		return refuse("engine.single_writer_lease", "is set, but engine.kind is %s", e.Kind)
 	case e.Cache < 16<<20:

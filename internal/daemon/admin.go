@@ -16,7 +16,7 @@ import (
 func (s *server) endpoints() []rest.Endpoint {
 	n := s.n
 	const read, write, admin = rest.RoleRead, rest.RoleWrite, rest.RoleAdmin
-	return []rest.Endpoint{
+	return n.refuseChanges([]rest.Endpoint{
 		rest.JSON("GET", "/v1/status", read, "How the server is.", s.status),
 
 		rest.JSON("GET", "/v1/admin/volumes", read, "List volumes.", n.listVolumes),
@@ -88,7 +88,7 @@ func (s *server) endpoints() []rest.Endpoint {
 
 		rest.JSON("POST", "/v1/admin/mount", admin, "Mount a volume on this machine.", s.mountReq),
 		rest.JSON("POST", "/v1/admin/umount", admin, "Take a mount down.", s.umountReq),
-	}
+	})
 }
 
 func (n *Node) listVolumes(ctx context.Context, _ api.Empty) (api.Volumes, error) {

@@ -23,6 +23,9 @@ type metaCopies interface {
 
 // newShipper makes what keeps the copies of the metadata and keyring up to date.
 func (n *Node) newShipper() (metaCopies, error) {
+	if n.follow != nil {
+		return n.follow, nil
+	}
 	if n.state == nil {
 		return checkpoint.New(n.shipperOptions(func() []drive.Drive { return append(n.backupDrives(), n.backups.all()...) }))
 	}

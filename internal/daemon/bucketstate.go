@@ -30,7 +30,7 @@ const (
 type bucketState struct {
 	n      *Node
 	keys   *bucketKeyring
-	engine *bucket.Engine // nil: not open yet
+	engine *bucket.Engine // nil: not open yet, or followed
 }
 
 var _ metaCopies = (*bucketState)(nil)
@@ -88,7 +88,7 @@ func (n *Node) openBucketDir(ctx context.Context, mode openMode) (err error) {
 	n.keyFS = keys
 	data, err := keys.load()
 	switch {
-	case errors.Is(err, fsapi.NotExist) && mode == openExisting:
+	case errors.Is(err, fsapi.NotExist) && mode != openOrCreate:
 		return fsapi.Errorf(fsapi.NotExist, "%s holds no Strake store: make one with strake serve --bucket", n.cfg.Engine.URL)
 	case errors.Is(err, fsapi.NotExist):
 		return n.dropCache()
@@ -165,9 +165,18 @@ func (n *Node) bucketEngine(ctx context.Context) (kv.Engine, error) {
 }
 
 func (n *Node) openBucketEngine(ctx context.Context) (*bucket.Engine, error) {
-	store, err := openPart(ctx, n.cfg.Engine.URL, bucketMeta)
+	o, err := n.bucketOptions(ctx)
 	if err != nil {
 		return nil, err
+	}
+	return bucket.Open(ctx, o)
+}
+
+// bucketOptions opens the part of the bucket that holds the metadata, for an engine.
+func (n *Node) bucketOptions(ctx context.Context) (bucket.Options, error) {
+	store, err := openPart(ctx, n.cfg.Engine.URL, bucketMeta)
+	if err != nil {
+		return bucket.Options{}, err
 	}
 	n.onClose(store.Close)
 	o := bucket.Options{
@@ -177,7 +186,7 @@ func (n *Node) openBucketEngine(ctx context.Context) (*bucket.Engine, error) {
 	if n.cfg.Engine.Lease {
 		o.Lease = &bucket.Lease{Term: n.cfg.Engine.Term}
 	}
-	return bucket.Open(ctx, o)
+	return o, nil
 }
 
 // Run implements metaCopies: the engine itself does what there is to do.

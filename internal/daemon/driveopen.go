@@ -243,7 +243,7 @@ func (ds *drives) open(ctx context.Context, rec meta.DriveRecord) (opened, error
 		}
 	}
 	below := drive.Drive(o.watch)
-	if ds.n.state != nil {
+	if ds.n.state != nil && ds.n.follow == nil {
 		below = lawful{o.watch, ds.n.state.engine.CheckFence}
 	}
 	o.top = limit.New(below, limit.Options{Read: rec.Rate, Write: rec.Rate, Calls: calls(rec)})
@@ -285,7 +285,7 @@ func (ds *drives) openPlace(ctx context.Context, rec meta.DriveRecord, takeOver 
 	owner := ds.n.owner()
 	if rec.Kind != bucketKind {
 		d, err := dir.Open(dir.Options{
-			FS: ds.n.fs, Path: rec.Where, Expect: rec.ID, Owner: owner, TakeOver: takeOver,
+			FS: ds.n.fs, Path: rec.Where, Expect: rec.ID, Owner: owner, TakeOver: takeOver, ReadOnly: ds.n.follow != nil,
 			Name: rec.Name, Tier: rec.Tier, Domain: rec.Domain, Reserve: rec.Reserve, Spindown: rec.Spindown, Clock: ds.n.clock,
 		})
 		if err != nil {
@@ -298,7 +298,7 @@ func (ds *drives) openPlace(ctx context.Context, rec meta.DriveRecord, takeOver 
 		return nil, err
 	}
 	d, err := bucket.Open(ctx, bucket.Options{
-		Store: store, Expect: rec.ID, Owner: owner, TakeOver: takeOver,
+		Store: store, Expect: rec.ID, Owner: owner, TakeOver: takeOver, ReadOnly: ds.n.follow != nil,
 		Name: rec.Name, Tier: rec.Tier, Domain: rec.Domain, Quota: rec.Quota, Clock: ds.n.clock,
 	})
 	if err != nil {

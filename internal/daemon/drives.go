@@ -51,7 +51,7 @@ func (n *Node) openDrives(ctx context.Context, mode openMode) error {
 			n.log.Error("a drive cannot be opened", "drive", rec.Name, "where", rec.Where, "err", err)
 		}
 	}
-	if mode == openExisting {
+	if mode != openOrCreate {
 		return nil
 	}
 	if len(recs) == 0 && len(n.cfg.Drives) == 0 {

@@ -49,10 +49,15 @@ func (m *mounts) mount(volume, dir string, allowOther bool) error {
 		return fsapi.Errorf(fsapi.Invalid, "mount directory %s lies inside the data directory: choose another", dir)
 	}
 	c := &m.s.n.cfg.Fuse
-	srv, err := fuse.Mount(fuse.Options{
+	o := fuse.Options{
 		FS: fs, Dir: dir, Door: "fuse:" + dir, AllowOther: allowOther, Writeback: c.Writeback,
-		EntryTimeout: c.EntryTimeout, AttrTimeout: c.AttrTimeout, ReadAhead: int64(c.ReadAhead), Log: m.s.log,
-	})
+		EntryTimeout: orNever(c.EntryTimeout), AttrTimeout: orNever(c.AttrTimeout), ReadAhead: int64(c.ReadAhead), Log: m.s.log,
+	}
+	if m.s.n.follow != nil {
+		o.ReadOnly, o.NegativeTimeout = true, followTimeout
+		o.EntryTimeout, o.AttrTimeout = min(o.EntryTimeout, followTimeout), min(o.AttrTimeout, followTimeout)
+	}
+	srv, err := fuse.Mount(o)
 	if err != nil {
 		return err
 	}

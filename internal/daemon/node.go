@@ -46,6 +46,7 @@ type Node struct {
 	volumes *volumes
 	ships   metaCopies
 	state   *bucketState // nil: the metadata is on this machine
+	follow  *following   // nil: this process writes
 	keyFS   osfs.FS      // for the keyring's file
 	asked   keyring.KEK  // the password that a person is asked for; nil: nobody
 	backups *backups
@@ -67,8 +68,9 @@ type Node struct {
 type openMode int
 
 const (
-	openExisting openMode = iota // for tools: refuse a directory that is not a store
-	openOrCreate                 // for serve and init
+	openExisting  openMode = iota // for tools: refuse a directory that is not a store
+	openOrCreate                  // for serve and init
+	openFollowing                 // for serve that only follows another server
 )
 
 // openNode opens every layer up to the volumes, without starting loops or
@@ -82,6 +84,9 @@ func openNodeAsking(ctx context.Context, cfg config.Config, log *slog.Logger, mo
 	n = &Node{
 		cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, log: log, clock: clock.Real, started: time.Now(),
 		trace: trace.NewLog(), metrics: telemetry.NewRegistry(), budget: vfs.NewBudget(int64(cfg.Write.Dirty)),
+	}
+	if cfg.Engine.ReadOnly && mode != openFollowing {
+		return nil, fsapi.Errorf(fsapi.ReadOnly, "engine.read_only is set, and this would take %s over from the server that writes: give another configuration", cfg.Engine.URL)
 	}
 	n.remote.n, n.keyFS, n.asked = n, n.fs, asked
 	n.backups = newBackups(n)
@@ -171,9 +176,11 @@ func (n *Node) refuseLost() error {
 	return fsapi.Errorf(fsapi.NotExist, "the metadata in %s is gone, though the keyring knows volumes: make it anew with strake fsck --rebuild, load a dump with strake meta load, or move back what was moved away (meta.new, meta.before-…)", n.at.meta())
 }
 
-func (n *Node) openEngine(ctx context.Context, _ openMode) error {
+func (n *Node) openEngine(ctx context.Context, mode openMode) error {
 	open := n.pebble
-	if n.state != nil {
+	if mode == openFollowing {
+		open = n.bucketFollower
+	} else if n.state != nil {
 		open = n.bucketEngine
 	} else if err := n.refuseLost(); err != nil {
 		return err
@@ -193,7 +200,11 @@ func (n *Node) pebble(context.Context) (kv.Engine, error) {
 }
 
 func (n *Node) openMeta(ctx context.Context, _ openMode) (err error) {
-	if n.meta, err = meta.Open(ctx, n.engine, meta.Options{Clock: n.clock}); err != nil {
+	open := meta.Open
+	if n.follow != nil {
+		open = meta.OpenReadOnly
+	}
+	if n.meta, err = open(ctx, n.engine, meta.Options{Clock: n.clock}); err != nil {
 		return err
 	}
 	n.tokens, err = loadTokens(ctx, n.meta)
@@ -203,7 +214,7 @@ func (n *Node) openMeta(ctx context.Context, _ openMode) (err error) {
 func (n *Node) openBlob(_ context.Context, _ openMode) (err error) {
 	n.heat = n.newHeat()
 	n.blob, err = blob.New(blob.Options{
-		Index: n.meta, Keys: n.keys, Drives: n.drives.set,
+		Index: n.meta, Keys: n.keysOf(), Drives: n.drives.set,
 		CacheBytes: int64(n.cfg.Cache.Chunks), SegmentBytes: int64(n.cfg.Segment.Size), JournalMax: int(n.cfg.Journal.Max),
 		InlineMax: int(n.cfg.Write.Inline), Workers: n.cfg.Write.Workers, Prefetch: int64(n.cfg.Read.Prefetch),
 		Clock: n.clock, Log: n.log, Bad: n.badReplica, Heat: n.heat, NoRoom: n.noRoom,
@@ -234,8 +245,12 @@ func (n *Node) startBackground(ctx context.Context) error {
 	if n.ships, err = n.newShipper(); err != nil {
 		return err
 	}
-	n.startBackups(ctx)
 	n.run(ctx, "drives", n.drives.mind)
+	if n.follow != nil {
+		n.run(ctx, "follow", n.follow.Run)
+		return nil
+	}
+	n.startBackups(ctx)
 	writing, fenced := context.WithCancel(ctx)
 	n.run(ctx, "log flush", func(ctx context.Context) error { defer fenced(); n.flushLog(ctx); return nil })
 	n.run(writing, "upkeep", func(ctx context.Context) error { n.upkeep.Run(ctx); return nil })

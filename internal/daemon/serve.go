@@ -62,7 +62,11 @@ func Serve(ctx context.Context, cfg config.Config, out io.Writer) error {
 	if limit := int64(cfg.Memory.Limit); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(limit)
 	}
-	n, err := openNode(ctx, cfg, log, openOrCreate)
+	mode := openOrCreate
+	if cfg.Engine.ReadOnly {
+		mode = openFollowing
+	}
+	n, err := openNode(ctx, cfg, log, mode)
 	if err != nil {
 		return err
 	}
@@ -102,7 +106,7 @@ func (s *server) start(ctx context.Context, out io.Writer) error {
 // firstToken makes the administrator's token at the first start. It is printed
 // once and kept in a file that only the owner can read.
 func (s *server) firstToken(ctx context.Context) (string, error) {
-	if !s.n.tokens.empty() {
+	if !s.n.tokens.empty() || s.n.follow != nil {
 		return "", nil
 	}
 	t, err := s.n.tokens.create(ctx, "first", "admin", s.n.clock.Now())
@@ -178,7 +182,9 @@ func (s *server) isReady() error {
 func (s *server) announce(out io.Writer, secret string) error {
 	p := &printer{out: out}
 	p.line("data    %s", s.n.at.dir)
-	if s.n.state != nil {
+	if s.n.follow != nil {
+		p.line("bucket  %s is followed, read-only; the data directory is a cache", s.n.cfg.Engine.URL)
+	} else if s.n.state != nil {
 		p.line("bucket  %s holds everything; the data directory is a cache", s.n.cfg.Engine.URL)
 	}
 	if _, err := os.Stat(s.n.at.password()); err == nil {

@@ -21,13 +21,17 @@ func (s *server) status(ctx context.Context, _ api.Empty) (api.Status, error) {
 		Version: Version(), Started: n.started, DataDir: n.at.dir, Rest: s.listen, Problems: []string{},
 		Metadata: api.Metadata{Engine: n.cfg.Engine.Kind, LastSeq: uint64(n.engine.LastSeq()), DurableSeq: uint64(n.engine.DurableSeq()), DiskBytes: kv.DiskBytes, BackupSeq: n.backupSeq()},
 	}
+	if out.Following = n.followState(); out.Following != nil && out.Following.Error != "" {
+		out.Problems = append(out.Problems, "what another server wrote last is not shown: "+out.Following.Error)
+	}
 	for _, m := range s.mounts.list() {
 		out.Mount = strings.TrimPrefix(out.Mount+", "+m.dir, ", ")
 	}
-	if err := s.isReady(); err != nil {
+	err := s.isReady()
+	if err != nil {
 		out.Problems = append(out.Problems, err.Error())
 	}
-	out.Ready = len(out.Problems) == 0
+	out.Ready = err == nil
 	vols, err := n.listVolumes(ctx, api.Empty{})
 	if err != nil {
 		return out, err

@@ -102,8 +102,10 @@ func (n *Node) openVolumes(ctx context.Context, mode openMode) error {
 		if rec.Deleting {
 			continue
 		}
-		if err := n.volumes.finishCreate(ctx, rec, n.cfg.Volume.Cipher); err != nil {
-			return err
+		if n.follow == nil {
+			if err := n.volumes.finishCreate(ctx, rec, n.cfg.Volume.Cipher); err != nil {
+				return err
+			}
 		}
 		if err := n.volumes.start(rec); err != nil {
 			return err
@@ -175,24 +177,35 @@ func (vs *volumes) finishCreate(ctx context.Context, rec meta.Volume, cipher str
 	return vs.n.keys.AddVolume(rec.ID, c)
 }
 
-// start opens a volume's vfs.
+// start opens a volume's vfs and puts it into the table.
 func (vs *volumes) start(rec meta.Volume) error {
-	n := vs.n
-	v := &volume{id: rec.ID, table: vs}
-	local, err := vfs.New(vfs.Options{
-		CopiesChanged: func(ino fsapi.Ino) { n.copiesChanged(rec.ID, ino) },
-		Meta:          n.meta, Blob: vfs.FromStore(n.blob), Volume: rec.ID, Budget: n.budget,
-		FlushAge: n.cfg.Write.FlushAge, Flushers: n.cfg.Write.Flushers, ReadAhead: readAhead(int64(n.cfg.Read.Ahead)), Nodes: n.cfg.Cache.Inodes, InlineMax: int(n.cfg.Write.Inline),
-		Segment: int64(n.cfg.Segment.Size), Available: n.drives.available, Virtual: n.virtual(), Remote: n.remote.wait, Possible: n.drives.possible, Clock: n.clock, Log: n.log,
-	})
+	v, err := vs.make(rec)
 	if err != nil {
-		return fsapi.Wrap(fsapi.KindOf(err), err, "open volume "+rec.Name)
+		return err
 	}
-	v.local, v.traced = local, trace.Wrap(local, n.trace)
 	vs.mu.Lock()
 	defer vs.mu.Unlock()
 	vs.open[rec.Name] = v
 	return nil
+}
+
+// make opens a volume's vfs.
+func (vs *volumes) make(rec meta.Volume) (*volume, error) {
+	n := vs.n
+	v := &volume{id: rec.ID, table: vs}
+	o := vfs.Options{
+		CopiesChanged: func(ino fsapi.Ino) { n.copiesChanged(rec.ID, ino) },
+		Meta:          n.meta, Blob: vfs.FromStore(n.blob), Volume: rec.ID, Budget: n.budget,
+		FlushAge: n.cfg.Write.FlushAge, Flushers: n.cfg.Write.Flushers, ReadAhead: readAhead(int64(n.cfg.Read.Ahead)), Nodes: n.cfg.Cache.Inodes, InlineMax: int(n.cfg.Write.Inline),
+		Segment: int64(n.cfg.Segment.Size), Available: n.drives.available, Virtual: n.virtual(), Remote: n.remote.wait, Possible: n.drives.possible, Clock: n.clock, Log: n.log,
+	}
+	n.followed(&o)
+	local, err := vfs.New(o)
+	if err != nil {
+		return nil, fsapi.Wrap(fsapi.KindOf(err), err, "open volume "+rec.Name)
+	}
+	v.local, v.traced = local, trace.Wrap(local, n.trace)
+	return v, nil
 }
 
 // readAhead turns the configuration's 0, none, into vfs's negative.

@@ -187,6 +187,15 @@ func (k *Keyring) Bind(fsys osfs.FS, path string) error {
 	return nil
 }
 
+// Adopt makes the keyring what another one is, which was read from a newer state of
+// the same file and is used up. What was got from this one before stays valid.
+func (k *Keyring) Adopt(next *Keyring) {
+	k.change.Lock()
+	defer k.change.Unlock()
+	k.lock, k.file, k.last = next.lock, next.file, next.last
+	k.state.Store(next.state.Load())
+}
+
 // Bytes is the wrapped file as it is now, for copies on drives: without the
 // password or another key it gives nothing away but how it is wrapped. The
 // caller owns the slice.

@@ -43,6 +43,12 @@ type Endpoint struct {
 	serve   func(w http.ResponseWriter, r *http.Request) error
 }
 
+// Refused is the endpoint where every request is answered with err.
+func (e Endpoint) Refused(err error) Endpoint {
+	e.serve = func(http.ResponseWriter, *http.Request) error { return err }
+	return e
+}
+
 // JSON makes an endpoint that answers one JSON value.
 func JSON[Req, Resp any](method, path string, role Role, summary string, fn func(ctx context.Context, req Req) (Resp, error)) Endpoint {
 	e := newEndpoint[Req, Resp](method, path, role, summary)

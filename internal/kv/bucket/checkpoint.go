@@ -68,7 +68,7 @@ func (s *store) checkpoint(ctx context.Context) error {
 	}
 	// 1. Of what is in the journal now, all gets into tables.
 	from, done := s.journal.mark()
-	if err := s.Flush(); err != nil {
+	if err := s.Flush(ctx); err != nil {
 		return err
 	}
 	tables, files, err := s.capture()

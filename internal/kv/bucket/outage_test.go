@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -153,6 +155,36 @@ func TestCloseInOutage(t *testing.T) {
 	must(t, err)
 	if err := e.Close(); err == nil {
 		t.Error("Close said that all is durable")
+	}
+}
+
+// TestCloseWithoutDirectory: a machine whose cache directory is gone, while the server
+// runs, can end it: what was durable is in the bucket.
+func TestCloseWithoutDirectory(t *testing.T) {
+	b := mem.New(mem.Options{})
+	o := small(opened(t, b), osfs.OS{})
+	o.Dir, o.CloseWait = filepath.Join(t.TempDir(), "cache"), 50*time.Millisecond
+	must(t, os.MkdirAll(o.Dir, 0o700))
+	e, err := Open(t.Context(), o)
+	must(t, err)
+	fill(t, e, 0, 600)
+	must(t, os.RemoveAll(o.Dir))
+	fill(t, e, 600, 60)
+	closed := make(chan struct{})
+	go func() {
+		_ = e.Close() // whatever it says of the directory
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(time.Minute):
+		t.Fatal("Close does not return")
+	}
+	e, err = Open(t.Context(), small(opened(t, b), osfs.NewMem(osfs.MemOptions{})))
+	must(t, err)
+	defer func() { must(t, e.Close()) }()
+	if ok, err := get(e, "f000659"); !ok || err != nil {
+		t.Errorf("what was durable: %v, %v", ok, err)
 	}
 }
 

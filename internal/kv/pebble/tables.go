@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"context"
 	"errors"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -66,16 +67,23 @@ func (t TablesOptions) tune(po *pebble.Options) {
 // Sync implements kv.Store: there is no log.
 func (t *Tables) Sync() error { return t.cur.Load().guard.failure() }
 
-// Flush makes tables of what was applied before the call.
-func (t *Tables) Flush() error {
+// Flush makes tables of what was applied before the call. A directory that takes no
+// tables is tried again and again, until ctx ends.
+func (t *Tables) Flush(ctx context.Context) error {
 	d := t.cur.Load()
 	if err := d.guard.failure(); err != nil {
 		return err
 	}
-	if err := d.db.Flush(); err != nil {
+	done, err := d.db.AsyncFlush()
+	if err != nil {
 		return fsapi.Wrap(errKind(err), err, "kv: flush to "+d.dir)
 	}
-	return d.guard.failure()
+	select {
+	case <-done:
+		return d.guard.failure()
+	case <-ctx.Done():
+		return fsapi.Errorf(fsapi.KindOf(ctx.Err()), "kv: flush to %s: %w", d.dir, context.Cause(ctx))
+	}
 }
 
 // Checkpoint makes dir, which is not there yet: a directory of the tables as they
