@@ -25,6 +25,9 @@
 //
 // # Goroutines
 //
+// A server that only follows another (following) has one that gives the caches each
+// batch that comes, in the place of upkeep, checkpoints and backups.
+//
 // Node.background starts every long-running loop (upkeep, checkpoints) under
 // one context and waits for all of them in Close. Doors own theirs.
 package daemon

@@ -462,3 +462,30 @@ func BenchmarkDataKey(b *testing.B) {
 		}
 	}
 }
+
+// TestAdopt has a keyring take over what another process wrote.
+func TestAdopt(t *testing.T) {
+	m := osfs.NewMem(osfs.MemOptions{})
+	k := create(t, m)
+	must(t, k.AddVolume(1, fsapi.CipherAES256GCM))
+	follower, err := Open(m, "keyring", right)
+	must(t, err)
+	old, err := follower.DataKey(1, 1)
+	must(t, err)
+	was := bytes.Clone(old)
+	_, err = k.NewVersion(1)
+	must(t, err)
+	must(t, k.AddVolume(2, fsapi.CipherXChaCha20))
+	next, err := Open(m, "keyring", right)
+	must(t, err)
+	follower.Adopt(next)
+	if diff := cmp.Diff(keys(t, k), keys(t, follower)); diff != "" {
+		t.Error(diff)
+	}
+	if !bytes.Equal(old, was) {
+		t.Error("a key that was given before has changed")
+	}
+	if k.Generation() != follower.Generation() || !bytes.Equal(k.Bytes(), follower.Bytes()) {
+		t.Errorf("generations %d and %d", k.Generation(), follower.Generation())
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/strakefs/strake/internal/fsapi"
+	"github.com/strakefs/strake/internal/kv"
 	"github.com/strakefs/strake/internal/policy"
 )
 
@@ -165,4 +166,36 @@ func FuzzChanges(f *testing.F) {
 		}
 		return b
 	}, decodeChanges)
+}
+
+// FuzzTouchedBy reads what a batch of another machine changed: any operations are
+// taken, or fsapi.Corrupt.
+func FuzzTouchedBy(f *testing.F) {
+	in := &Inode{Attr: seedAttr(fsapi.TypeRegular), Parent: 2, Name: "x"}
+	f.Add(dentryKey(nil, 1, 2, "x"), appendDentry(nil, in), true)
+	f.Add(dentryKey(nil, 1, 2, "x"), []byte(nil), false)
+	f.Add(extentKey(nil, 1, 300, 4096), []byte("value"), true)
+	f.Add(snapNameKey(1, "snap"), putUint(nil, 3), true)
+	f.Add(volKey(nil, tabVolume, 1), []byte{}, true)
+	f.Add(changesKey(), appendChange([]byte{changesForm}, &fsapi.Change{Kind: fsapi.ChangeRename, Volume: 2, Ino: 3, Dir: 4, Name: "n"}), true)
+	f.Fuzz(func(t *testing.T, key, value []byte, put bool) {
+		op := kv.Op{Kind: kv.OpDelete, Key: key}
+		if put {
+			op = kv.Op{Kind: kv.OpPut, Key: key, Value: value}
+		}
+		vols, _, err := TouchedBy(kv.Batch{Ops: []kv.Op{op}})
+		if err != nil {
+			if fsapi.KindOf(err) != fsapi.Corrupt {
+				t.Fatalf("kind %v: %v", fsapi.KindOf(err), err)
+			}
+			return
+		}
+		for _, v := range vols {
+			for _, c := range v.Changes {
+				if _, ok := v.Inodes[c.Ino]; !ok || c.Volume != v.Volume {
+					t.Errorf("change %+v is not among what changed of volume %d", c, v.Volume)
+				}
+			}
+		}
+	})
 }

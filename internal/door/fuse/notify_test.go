@@ -191,3 +191,22 @@ func TestTooManyInvalidations(t *testing.T) {
 		}
 	})
 }
+
+// TestUnknownChange has the kernel ask for every name again, and keep no content of
+// what may have changed.
+func TestUnknownChange(t *testing.T) {
+	withInvalidator(t, func(v *invalidator, l *listener) {
+		old := time.Now()
+		time.Sleep(time.Hour)
+		v.changed(fsapi.Change{Kind: fsapi.ChangeUnknown})
+		if err := v.settle(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if h := l.take(); !slices.Equal(h, []string{"forget names"}) {
+			t.Errorf("heard %v", h)
+		}
+		if !v.trusted(old) || v.trusted(time.Now()) {
+			t.Error("what is trusted does not follow from when it changed")
+		}
+	})
+}
