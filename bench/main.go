@@ -46,7 +46,7 @@ func main() {
 	flag.StringVar(&o.loopback, "loopback", "", "loopback binary, called with a mount point and a directory (default: built)")
 	flag.StringVar(&o.client, "s3client", "", "s3client binary (default: built from this tree)")
 	flag.StringVar(&o.gateway, "versitygw", "", "versitygw binary (default: the one that tools/needs test prepares)")
-	flag.StringVar(&o.groups, "groups", "mount", "set of groups: mount, against a loopback mount; storage, drives and buckets")
+	flag.StringVar(&o.groups, "groups", "mount", "set of groups: mount, against a loopback mount; storage, drives and buckets; ceiling, a loopback without fsync against one with")
 	flag.StringVar(&o.only, "only", "", "measure only groups of the set whose name matches: "+groupNames())
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each takes its turn")
 	size := flag.Int("size", 1024, "MiB of the large file")
@@ -122,7 +122,7 @@ func chosen(o *options) (set []group, err error) {
 	}
 	all, ok := sets()[o.groups]
 	if !ok {
-		return nil, fmt.Errorf("there is no set of groups %q: want mount or storage", o.groups)
+		return nil, fmt.Errorf("there is no set of groups %q: want mount, storage or ceiling", o.groups)
 	}
 	for _, g := range all {
 		if only.MatchString(g.name) {

@@ -59,10 +59,13 @@ func (o *options) build(ctx context.Context, set []group) error {
 		}
 		o.cache = filepath.Join(c, "strake-bench")
 	}
-	needed := map[string]*string{strakeProgram: &o.strake}
+	needed := map[string]*string{}
+	if o.groups != "ceiling" {
+		needed[strakeProgram] = &o.strake
+	}
 	for _, g := range set {
 		switch o.groups {
-		case "mount":
+		case "mount", "ceiling":
 			needed[loopbackProgram] = &o.loopback
 		case "storage":
 			if g.gateway {
@@ -93,6 +96,15 @@ func loopbackPair(o *options) [2]*subject {
 	return [2]*subject{{name: ownName, command: o.serve}, {name: referenceName, command: func(dir string) *exec.Cmd {
 		return exec.Command(o.loopback, dir+"/mnt", dir+"/data")
 	}}}
+}
+
+// ceilingPair is the loopback's mount without durability, and with.
+func ceilingPair(o *options) [2]*subject {
+	pair := loopbackPair(o)
+	pair[0].command = func(dir string) *exec.Cmd {
+		return exec.Command(o.loopback, "-no-fsync", dir+"/mnt", dir+"/data")
+	}
+	return pair
 }
 
 func goTool(ctx context.Context, args ...string) error {

@@ -1,12 +1,14 @@
 // Command loopback is the file system that bench measures against: the example
 // of that name in go-fuse, with its options, but without passthrough, which
 // takes the server out of reading and writing. It is made of go-fuse's own
-// loopback nodes, at the version that this module requires.
+// loopback nodes, at the version that this module requires. With -no-fsync it
+// answers fsync at once, without doing it: what FUSE alone allows.
 //
 // It owns: nothing. It must not know Strake.
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/signal"
@@ -18,20 +20,40 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: loopback MOUNTPOINT ORIGINAL")
+	args := os.Args[1:]
+	unsynced := len(args) > 0 && args[0] == "-no-fsync"
+	if unsynced {
+		args = args[1:]
+	}
+	if len(args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: loopback [-no-fsync] MOUNTPOINT ORIGINAL")
 		os.Exit(2)
 	}
-	if err := serve(os.Args[1], os.Args[2]); err != nil {
+	if err := serve(args[0], args[1], unsynced); err != nil {
 		fmt.Fprintln(os.Stderr, "loopback:", err)
 		os.Exit(1)
 	}
 }
 
-func serve(mnt, orig string) error {
+// unsyncedNode is a loopback node of which nothing is made durable.
+type unsyncedNode struct{ *fs.LoopbackNode }
+
+var _ fs.NodeFsyncer = unsyncedNode{}
+
+// Fsync implements fs.NodeFsyncer.
+func (unsyncedNode) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno { return fs.OK }
+
+func serve(mnt, orig string, unsynced bool) error {
 	root, err := fs.NewLoopbackRoot(orig)
 	if err != nil {
 		return err
+	}
+	if unsynced {
+		loop := root.(*fs.LoopbackNode)
+		loop.RootData.NewNode = func(data *fs.LoopbackRoot, _ *fs.Inode, _ string, _ *syscall.Stat_t) fs.InodeEmbedder {
+			return unsyncedNode{&fs.LoopbackNode{RootData: data}}
+		}
+		root = unsyncedNode{loop}
 	}
 	timeout := time.Second // as libfuse's default
 	srv, err := fs.Mount(mnt, root, &fs.Options{
