@@ -34,7 +34,7 @@ import (
 func TestFollower(t *testing.T) {
 	ops := 1500 / slowdown
 	if long() {
-		ops = 20_000
+		ops = 6_000
 	}
 	if *flagOps > 0 {
 		ops = *flagOps
