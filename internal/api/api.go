@@ -51,6 +51,16 @@ type MetaBackedUp struct {
 	Seq   uint64    `json:"seq"`   // its batch
 }
 
+// MetaBackupEvent is a line of a backup: how many bytes a phase has moved until
+// then. The last line has End, with Backup where it succeeded.
+type MetaBackupEvent struct {
+	Phase  string        `json:"phase,omitempty"`
+	Done   int64         `json:"done_bytes,omitempty"`
+	Backup *MetaBackedUp `json:"backup,omitempty"`
+	End    bool          `json:"end,omitempty"`
+	Error  string        `json:"error,omitempty"`
+}
+
 // MetaDump asks for all metadata. Encrypt seals it with the key of the store.
 type MetaDump struct {
 	Encrypt bool `json:"encrypt,omitempty"`
@@ -435,11 +445,15 @@ type Fsck struct {
 	Repair bool `json:"repair,omitempty"`
 }
 
+// UnitBytes is the unit of progress that is in bytes.
+const UnitBytes = "bytes"
+
 // FsckEvent is a line of a running check: progress, a problem, or the end.
 type FsckEvent struct {
 	Phase   string `json:"phase,omitempty"`
 	Done    int64  `json:"done,omitempty"`
-	Total   int64  `json:"total,omitempty"`
+	Total   int64  `json:"total,omitempty"` // 0: not known
+	Unit    string `json:"unit,omitempty"`  // of Done and Total: UnitBytes, or "", things of the phase
 	Problem string `json:"problem,omitempty"`
 	Mended  bool   `json:"mended,omitempty"`
 	// Clean is set in the last line of a check that found nothing, or mended

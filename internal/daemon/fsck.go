@@ -57,10 +57,14 @@ func (n *Node) fsck(ctx context.Context, req api.Fsck, emit func(api.FsckEvent) 
 	return emit(api.FsckEvent{End: true, Clean: c.problems == c.mended, Problems: c.problems - c.mended})
 }
 
-func (c *checkRun) progress(phase string, done, total int64) {
+func (c *checkRun) say(e api.FsckEvent) {
 	if c.err == nil {
-		c.err = c.emit(api.FsckEvent{Phase: phase, Done: done, Total: total})
+		c.err = c.emit(e)
 	}
+}
+
+func (c *checkRun) progress(phase string, done, total int64) {
+	c.say(api.FsckEvent{Phase: phase, Done: done, Total: total})
 }
 
 func (c *checkRun) problem(mended bool, format string, args ...any) {
@@ -68,9 +72,7 @@ func (c *checkRun) problem(mended bool, format string, args ...any) {
 	if mended {
 		c.mended++
 	}
-	if c.err == nil {
-		c.err = c.emit(api.FsckEvent{Problem: fmt.Sprintf(format, args...), Mended: mended})
-	}
+	c.say(api.FsckEvent{Problem: fmt.Sprintf(format, args...), Mended: mended})
 }
 
 // drives: each drive that is recorded must be there.
@@ -177,7 +179,7 @@ func (c *checkRun) segments(ctx context.Context) error {
 			return err
 		}
 		done += seg.Size
-		c.progress("segments", done, total)
+		c.say(api.FsckEvent{Phase: "segments", Done: done, Total: total, Unit: api.UnitBytes})
 		if c.err != nil {
 			return c.err
 		}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/strakefs/strake/internal/api"
@@ -114,8 +115,8 @@ func (r *rebuild) restore(ctx context.Context, from []string) error {
 		return err
 	}
 	t := r.target(false)
-	if _, err := r.fill(ctx, t, func(apply func(kv.Batch) error) (checkpoint.Restored, error) {
-		return checkpoint.Restore(ctx, r.drives, r.keys.StoreKey(), apply)
+	if _, err := r.fill(ctx, t, r.drives, func(ctx context.Context, from []drive.Drive, apply func(kv.Batch) error) (checkpoint.Restored, error) {
+		return checkpoint.Restore(ctx, from, r.keys.StoreKey(), apply)
 	}); err != nil {
 		return err
 	}
@@ -240,17 +241,18 @@ func (r *rebuild) takeKeyring(ctx context.Context) error {
 	return r.putKeyring(best)
 }
 
-// fill puts what a restore yields into a target.
-func (r *rebuild) fill(ctx context.Context, t target, restore func(func(kv.Batch) error) (checkpoint.Restored, error)) (res checkpoint.Restored, err error) {
+// fill puts what a restore from drives yields into a target. restore reads them as
+// they are given to it.
+func (r *rebuild) fill(ctx context.Context, t target, from []drive.Drive, restore func(ctx context.Context, from []drive.Drive, apply func(kv.Batch) error) (checkpoint.Restored, error)) (res checkpoint.Restored, err error) {
+	report := func(bytes int64) error {
+		return r.emit(api.FsckEvent{Phase: "restore metadata", Done: bytes, Unit: api.UnitBytes})
+	}
 	err = r.brought(ctx, t, func(e kv.Engine) error {
-		batches := int64(0)
-		var err error
-		res, err = restore(func(b kv.Batch) error {
-			batches++
-			if err := r.emit(api.FsckEvent{Phase: "restore metadata", Done: batches}); err != nil {
+		err := reporting(ctx, report, func(ctx context.Context, bytes *atomic.Int64) (err error) {
+			res, err = restore(ctx, meter(from, bytes), func(b kv.Batch) error {
+				_, err := e.Update(ctx, kv.UpdateOptions{}, func(tx kv.Tx) error { return replay(tx, b.Ops) })
 				return err
-			}
-			_, err := e.Update(ctx, kv.UpdateOptions{}, func(tx kv.Tx) error { return replay(tx, b.Ops) })
+			})
 			return err
 		})
 		for _, p := range res.Problems {
