@@ -387,9 +387,12 @@ type Count struct {
 }
 
 // GC asks for one pass of upkeep. Now takes the delays off, which is right
-// only when no reader can hold an old location.
+// only when no reader can hold an old location. Unreadable deletes also what is dead
+// or has no record and is too damaged to say what is in it, once all metadata was
+// searched and refers to none of it.
 type GC struct {
-	Now bool `json:"now,omitempty"`
+	Now        bool `json:"now,omitempty"`
+	Unreadable bool `json:"unreadable,omitempty"`
 }
 
 // Evict is POST /v1/admin/evict: which copies go from their tier. Tier "": from
@@ -429,14 +432,16 @@ type WarmupEvent struct {
 
 // GCReport is what a pass did. Bytes.
 type GCReport struct {
-	Packed    int64    `json:"packed_frames"`
-	Swept     int64    `json:"swept_chunks"`
-	Compacted int64    `json:"compacted_segments"`
-	Condemned int64    `json:"condemned_segments"`
-	Deleted   int64    `json:"deleted_segments"`
-	Freed     int64    `json:"freed_bytes"`
-	Orphans   int64    `json:"orphan_files"`
-	Kept      []string `json:"kept"` // what was kept because of a doubt, and which
+	Packed    int64 `json:"packed_frames"`
+	Swept     int64 `json:"swept_chunks"`
+	Compacted int64 `json:"compacted_segments"`
+	Condemned int64 `json:"condemned_segments"`
+	Deleted   int64 `json:"deleted_segments"`
+	Freed     int64 `json:"freed_bytes"`
+	Orphans   int64 `json:"orphan_files"`
+	// Unreadable is how many of them did not say what is in them.
+	Unreadable int64    `json:"unreadable_files"`
+	Kept       []string `json:"kept"` // what was kept because of a doubt, and which
 }
 
 // Fsck asks for a check. Deep reads every byte; Repair mends what can be.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/blob/upkeep"
 	"github.com/strakefs/strake/internal/config"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/erasure"
@@ -51,7 +52,7 @@ func Fsck(ctx context.Context, cfg config.Config, req api.Fsck, emit func(api.Fs
 // fsck runs the phases and ends with a verdict.
 func (n *Node) fsck(ctx context.Context, req api.Fsck, emit func(api.FsckEvent) error) error {
 	c := &checkRun{n: n, req: req, emit: emit}
-	for _, phase := range []func(context.Context) error{c.drives, c.metadata, c.segments, c.journal} {
+	for _, phase := range []func(context.Context) error{c.drives, c.metadata, c.segments, c.orphans, c.journal} {
 		if err := phase(ctx); err != nil {
 			return err
 		}
@@ -330,6 +331,21 @@ func (c *checkRun) part(ctx context.Context, seg *fsapi.Segment, cp *fsapi.CopyP
 			b.Size, h.Layout.K, h.Layout.M, h.Layout.SegmentSize, cp.K, cp.M, seg.Size)
 	}
 	return nil
+}
+
+// orphans: what lies on drives without a record is nobody's loss, but what of it
+// cannot be read stays, with the keys it may need.
+func (c *checkRun) orphans(ctx context.Context) error {
+	err := c.n.upkeep.UnreadableOrphans(ctx,
+		func(blobs int) { c.progress("orphans", int64(blobs), 0) },
+		func(d upkeep.Doubt) {
+			c.problem(false, "segment %v on drive %s, which no record knows: %v", d.Segment, c.n.drives.label(d.Drive), d.Err)
+		})
+	if err != nil && ctx.Err() == nil {
+		c.problem(false, "what no record knows was not looked for everywhere: %v", err)
+		return nil
+	}
+	return err
 }
 
 // journal: each frame that still lies in the log must open.
