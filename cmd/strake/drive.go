@@ -19,7 +19,7 @@ type driveCmd struct {
 	Remove   driveRemoveCmd   `cmd:"" help:"Forget a drive; refused while it holds the only copy of anything."`
 	Replicas driveReplicasCmd `cmd:"" help:"List what a drive holds of segments."`
 	List     driveListCmd     `cmd:"" help:"List drives."`
-	Show     driveShowCmd     `cmd:"" help:"Show one drive."`
+	Show     driveShowCmd     `cmd:"" help:"Show one drive; one that is away is tried at once."`
 	Only     driveOnlyCmd     `cmd:"" help:"Show what on a drive has no other readable copy."`
 }
 

@@ -59,6 +59,8 @@ func (v *verdict) event(e api.FsckEvent) error {
 			mended = " (mended)"
 		}
 		fmt.Fprintf(v.g.out.w, "problem: %s%s\n", e.Problem, mended)
+	case e.Phase != "" && e.Unit == api.UnitBytes:
+		v.bar.show(e.Phase, e.Done, e.Total, size)
 	case e.Phase != "":
 		v.bar.show(e.Phase, e.Done, e.Total, count)
 	}

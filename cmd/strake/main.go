@@ -110,7 +110,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends at once, whatever is still to be stored
+	context.AfterFunc(ctx, stop) // a second signal ends the process, unless a command takes it
 	var c cli
 	parser, err := newParser(&c)
 	if err != nil {

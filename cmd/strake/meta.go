@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -51,17 +53,32 @@ func (c *metaBackupCmd) Run(g *globals) error {
 	if err != nil {
 		return err
 	}
+	bar := newProgress(g)
+	defer bar.clear()
+	var last api.MetaBackupEvent
+	event := func(e api.MetaBackupEvent) error {
+		last = e
+		if !e.End {
+			bar.show(e.Phase, e.Done, 0, size)
+		}
+		return nil
+	}
 	req := api.MetaBackup{To: absolute([]string{c.To})[0]}
-	var out api.MetaBackedUp
 	if server := c.running(g, cfg.Data.Dir); server != nil {
-		out, err = client.Call[api.MetaBackedUp](g.ctx, server, "POST", "/v1/admin/meta/backup", req)
+		err = client.Follow(g.ctx, server, "POST", "/v1/admin/meta/backup", req, event)
 	} else {
-		out, err = daemon.MetaBackup(g.ctx, cfg, req)
+		err = daemon.MetaBackup(g.ctx, cfg, req, event)
 	}
-	if err != nil {
+	bar.clear()
+	switch {
+	case err != nil:
 		return err
+	case last.Error != "":
+		return errors.New(last.Error)
+	case last.Backup == nil:
+		return errors.New("the server ended before the backup did: run it again, it goes on from what is there")
 	}
-	return g.out.done(out, "%s holds the metadata as of %s", out.Place, out.AsOf.Format(time.RFC3339Nano))
+	return g.out.done(last.Backup, "%s holds the metadata as of %s", last.Backup.Place, last.Backup.AsOf.Format(time.RFC3339Nano))
 }
 
 type metaDumpCmd struct {
@@ -84,10 +101,41 @@ func (c *metaDumpCmd) Run(g *globals) error {
 			return server.Download(g.ctx, "/v1/admin/meta/dump", api.MetaDump{Encrypt: c.Encrypt}, w)
 		}
 	}
+	bar := newProgress(g)
+	defer bar.clear()
+	shown := func(w io.Writer) error { return write(&moved{w: w, bar: bar, what: "write the dump"}) }
 	if c.File == "-" {
-		return write(g.out.w)
+		return shown(g.out.w)
 	}
-	return writeNew(c.File, write)
+	return writeNew(c.File, shown)
+}
+
+// moved shows how many bytes passed it. One goroutine at a time.
+type moved struct {
+	r           io.Reader
+	w           io.Writer
+	bar         *progress
+	what        string
+	done, total int64 // bytes; total 0: not known
+}
+
+// Read implements io.Reader.
+func (m *moved) Read(p []byte) (int, error) {
+	n, err := m.r.Read(p)
+	m.add(n)
+	return n, err
+}
+
+// Write implements io.Writer.
+func (m *moved) Write(p []byte) (int, error) {
+	n, err := m.w.Write(p)
+	m.add(n)
+	return n, err
+}
+
+func (m *moved) add(n int) {
+	m.done += int64(n)
+	m.bar.show(m.what, m.done, m.total, size)
 }
 
 // writeNew writes a new file that only its owner can read, durably. One that
@@ -116,15 +164,38 @@ func (c *metaLoadCmd) Run(g *globals) error {
 	if err != nil {
 		return err
 	}
-	if c.File == "-" {
-		return daemon.MetaLoad(g.ctx, cfg, os.Stdin, nil)
+	in := &moved{bar: newProgress(g), what: "read the dump", r: os.Stdin}
+	defer in.bar.clear()
+	var ask func() ([]byte, error)
+	if c.File != "-" {
+		f, err := os.Open(c.File)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if st, err := f.Stat(); err == nil && st.Mode().IsRegular() {
+			in.total = st.Size()
+		}
+		in.r, ask = f, in.bar.interrupted(password())
 	}
-	f, err := os.Open(c.File)
-	if err != nil {
-		return err
+	if in.total == 0 { // it may make us wait
+		in.r = untilInterrupted(g.ctx, in.r)
 	}
-	defer f.Close()
-	return daemon.MetaLoad(g.ctx, cfg, f, password())
+	return daemon.MetaLoad(g.ctx, cfg, in, ask)
+}
+
+// untilInterrupted is r until ctx ends: then a Read that waits fails. What reads r
+// ends with the process.
+func untilInterrupted(ctx context.Context, r io.Reader) io.Reader {
+	out, in := io.Pipe()
+	go func() {
+		_, err := io.Copy(in, r)
+		in.CloseWithError(err)
+	}()
+	context.AfterFunc(ctx, func() {
+		in.CloseWithError(fsapi.Errorf(fsapi.Interrupted, "wait for the dump: %w", context.Cause(ctx)))
+	})
+	return out
 }
 
 type metaHistoryCmd struct {
@@ -176,16 +247,21 @@ func (c *metaRestoreCmd) Run(g *globals) error {
 		return err
 	}
 	v.bar.clear()
-	if c.DryRun {
-		return g.out.done(r, "would restore the metadata as of %s", r.As.Format(time.RFC3339Nano))
-	}
-	if !g.JSON {
+	switch {
+	case g.JSON: // one line, as the events are
+		err = json.NewEncoder(g.out.w).Encode(r)
+	case c.DryRun:
+		fmt.Fprintf(g.out.w, "would restore the metadata as of %s\n", r.As.Format(time.RFC3339Nano))
+	default:
 		fmt.Fprintf(g.out.w, "restored the metadata as of %s\n", r.As.Format(time.RFC3339Nano))
 		if r.Kept != "" {
 			fmt.Fprintf(g.out.w, "what there was is in %s\n", r.Kept)
 		}
 	}
-	return v.end(nil)
+	if c.DryRun {
+		return err
+	}
+	return v.end(err)
 }
 
 // absolute makes the paths among places absolute.

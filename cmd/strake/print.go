@@ -109,6 +109,18 @@ func (p *progress) clear() {
 	if p.shown {
 		fmt.Fprint(p.w, "\r\033[K")
 	}
+	p.shown = false
+}
+
+// interrupted is ask without the line in the way; nil where ask is.
+func (p *progress) interrupted(ask func() ([]byte, error)) func() ([]byte, error) {
+	if ask == nil {
+		return nil
+	}
+	return func() ([]byte, error) {
+		p.clear()
+		return ask()
+	}
 }
 
 func count(n int64) string { return fmt.Sprint(n) }

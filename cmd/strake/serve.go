@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/client"
@@ -68,7 +70,21 @@ func (c *serveCmd) Run(g *globals) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	return daemon.Serve(g.ctx, cfg, os.Stdout)
+	return daemon.Serve(g.ctx, secondSignal(), cfg, os.Stdout)
+}
+
+// secondSignal is closed when SIGINT or SIGTERM has come twice, counted from now.
+// After that they end the process as they do any.
+func secondSignal() <-chan struct{} {
+	signals, second := make(chan os.Signal, 2), make(chan struct{})
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		<-signals
+		signal.Stop(signals)
+		close(second)
+	}()
+	return second
 }
 
 type initCmd struct {

@@ -60,6 +60,16 @@ type MetaBackedUp struct {
 	Seq   uint64    `json:"seq"`   // its batch
 }
 
+// MetaBackupEvent is a line of a backup: how many bytes a phase has moved until
+// then. The last line has End, with Backup where it succeeded.
+type MetaBackupEvent struct {
+	Phase  string        `json:"phase,omitempty"`
+	Done   int64         `json:"done_bytes,omitempty"`
+	Backup *MetaBackedUp `json:"backup,omitempty"`
+	End    bool          `json:"end,omitempty"`
+	Error  string        `json:"error,omitempty"`
+}
+
 // MetaDump asks for all metadata. Encrypt seals it with the key of the store.
 type MetaDump struct {
 	Encrypt bool `json:"encrypt,omitempty"`
@@ -386,9 +396,12 @@ type Count struct {
 }
 
 // GC asks for one pass of upkeep. Now takes the delays off, which is right
-// only when no reader can hold an old location.
+// only when no reader can hold an old location. Unreadable deletes also what is dead
+// or has no record and is too damaged to say what is in it, once all metadata was
+// searched and refers to none of it.
 type GC struct {
-	Now bool `json:"now,omitempty"`
+	Now        bool `json:"now,omitempty"`
+	Unreadable bool `json:"unreadable,omitempty"`
 }
 
 // Evict is POST /v1/admin/evict: which copies go from their tier. Tier "": from
@@ -428,14 +441,16 @@ type WarmupEvent struct {
 
 // GCReport is what a pass did. Bytes.
 type GCReport struct {
-	Packed    int64    `json:"packed_frames"`
-	Swept     int64    `json:"swept_chunks"`
-	Compacted int64    `json:"compacted_segments"`
-	Condemned int64    `json:"condemned_segments"`
-	Deleted   int64    `json:"deleted_segments"`
-	Freed     int64    `json:"freed_bytes"`
-	Orphans   int64    `json:"orphan_files"`
-	Kept      []string `json:"kept"` // what was kept because of a doubt, and which
+	Packed    int64 `json:"packed_frames"`
+	Swept     int64 `json:"swept_chunks"`
+	Compacted int64 `json:"compacted_segments"`
+	Condemned int64 `json:"condemned_segments"`
+	Deleted   int64 `json:"deleted_segments"`
+	Freed     int64 `json:"freed_bytes"`
+	Orphans   int64 `json:"orphan_files"`
+	// Unreadable is how many of them did not say what is in them.
+	Unreadable int64    `json:"unreadable_files"`
+	Kept       []string `json:"kept"` // what was kept because of a doubt, and which
 }
 
 // Fsck asks for a check. Deep reads every byte; Repair mends what can be.
@@ -444,11 +459,15 @@ type Fsck struct {
 	Repair bool `json:"repair,omitempty"`
 }
 
+// UnitBytes is the unit of progress that is in bytes.
+const UnitBytes = "bytes"
+
 // FsckEvent is a line of a running check: progress, a problem, or the end.
 type FsckEvent struct {
 	Phase   string `json:"phase,omitempty"`
 	Done    int64  `json:"done,omitempty"`
-	Total   int64  `json:"total,omitempty"`
+	Total   int64  `json:"total,omitempty"` // 0: not known
+	Unit    string `json:"unit,omitempty"`  // of Done and Total: UnitBytes, or "", things of the phase
 	Problem string `json:"problem,omitempty"`
 	Mended  bool   `json:"mended,omitempty"`
 	// Clean is set in the last line of a check that found nothing, or mended

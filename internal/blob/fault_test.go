@@ -330,20 +330,29 @@ func TestSalvage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.drives[0].Damage(blob.SegmentName(seg.ID), func(b []byte) []byte { return b[:len(b)-10] })
-	var found []blob.DirEntry
-	end, err := blob.SalvageSegment(t.Context(), r.drives[0], seg.ID, func(e blob.DirEntry) error {
-		found = append(found, e)
-		return nil
+	dir := sr.Directory()
+	bad := len(dir) / 2
+	r.drives[0].Damage(blob.SegmentName(seg.ID), func(b []byte) []byte {
+		b[dir[bad].Offset+dir[bad].Length-1] ^= 1
+		return b[:len(b)-10]
 	})
-	if err != nil || end != seg.Payload+64 || len(found) != len(sr.Directory()) {
-		t.Fatalf("%d of %d frames up to %d: %v", len(found), len(sr.Directory()), end, err)
+	sr, err = r.Salvage(t.Context(), r.drives[0], seg.ID)
+	if err != nil || sr.Header().Volume != vol || len(sr.Directory()) != len(dir) {
+		t.Fatalf("%+v of %+v: %v", sr, dir, err)
 	}
 	for i, e := range sr.Directory() {
-		e.Ino, e.FileOff = 0, 0
-		if found[i] != e {
-			t.Errorf("frame %d: %+v, want %+v", i, found[i], e)
+		want := dir[i]
+		want.Ino, want.FileOff = 0, 0
+		if e != want {
+			t.Errorf("frame %d: %+v, want %+v", i, e, want)
 		}
+		if data, err := sr.ReadFrame(t.Context(), e); (err == nil) != (i != bad) || err == nil && !bytes.Equal(data, bytesOf(1, 40_000, "random")[dir[i].FileOff-st.Extents[0].Off:][:e.Len]) {
+			t.Errorf("frame %d reads as %d bytes: %v", i, len(data), err)
+		}
+	}
+	r.drives[0].Damage(blob.SegmentName(seg.ID), func(b []byte) []byte { clear(b[:200]); return b })
+	if _, err := r.Salvage(t.Context(), r.drives[0], seg.ID); !errors.Is(err, fsapi.Corrupt) {
+		t.Errorf("nothing to salvage: %v", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/klauspost/compress/s2"
 
@@ -52,15 +53,16 @@ func (s *sealer) appendBlock(dst, plain []byte, final bool) []byte {
 // opener reads a blob of a drive, block by block, verifying all of it (D8).
 type opener struct {
 	header
-	d      drive.Drive
-	aead   cipher.AEAD
-	raw    []byte // the header as it is stored
-	size   int64
-	off    int64
-	index  uint64
-	sealed []byte // scratch
-	plain  []byte // scratch
-	keep   bool   // plaintexts stay valid
+	d     drive.Drive
+	aead  cipher.AEAD
+	raw   []byte // the header as it is stored
+	size  int64
+	off   int64 // of the next block
+	index uint64
+	ahead []byte // what was read from off on; in buf
+	buf   []byte // scratch
+	plain []byte // scratch
+	keep  bool   // plaintexts stay valid
 }
 
 // open reads a blob's header. Errors name drive and blob.
@@ -110,20 +112,20 @@ func (r *opener) block(ctx context.Context) ([]byte, error) {
 	if r.off == r.size && r.index > 0 {
 		return nil, io.EOF
 	}
-	var head [blockHeader]byte
-	if err := r.read(ctx, head[:], r.off); err != nil {
+	if err := r.readAhead(ctx, blockHeader); err != nil {
 		return nil, err
 	}
-	n := int64(binary.LittleEndian.Uint32(head[:]))
+	n := int64(binary.LittleEndian.Uint32(r.ahead))
 	end := r.off + blockHeader + n
 	if end > r.size || n > maxPlain+maxPlain/4 {
 		return nil, r.corrupt("block %d is cut short", r.index)
 	}
-	r.sealed = resize(r.sealed, int(n))
-	if err := r.read(ctx, r.sealed, r.off+blockHeader); err != nil {
+	if err := r.readAhead(ctx, blockHeader+n); err != nil {
 		return nil, err
 	}
-	packed, err := r.aead.Open(r.sealed[:0], sealed.Nonce(r.index, end == r.size), r.sealed, r.raw)
+	body := r.ahead[blockHeader : blockHeader+n]
+	r.ahead = r.ahead[blockHeader+n:]
+	packed, err := r.aead.Open(body[:0], sealed.Nonce(r.index, end == r.size), body, r.raw)
 	if err != nil {
 		return nil, r.corrupt("block %d does not verify", r.index)
 	}
@@ -140,11 +142,28 @@ func (r *opener) block(ctx context.Context) ([]byte, error) {
 	return r.plain, nil
 }
 
-func resize(b []byte, n int) []byte {
-	if cap(b) < n {
-		return make([]byte, n)
+// aheadBytes is how much is read at once: a bucket answers it about as soon as a
+// single block.
+const aheadBytes = 4 << 20
+
+// readAhead has at least n bytes in ahead.
+func (r *opener) readAhead(ctx context.Context, n int64) error {
+	have := int64(len(r.ahead))
+	if have >= n {
+		return nil
 	}
-	return b[:n]
+	if n > r.size-r.off {
+		return r.corrupt("block %d is cut short", r.index)
+	}
+	want := int(min(max(n, aheadBytes), r.size-r.off))
+	buf := slices.Grow(r.buf[:0], want)[:want]
+	copy(buf, r.ahead) // which may be in it
+	r.buf = buf
+	if err := r.read(ctx, r.buf[have:], r.off+have); err != nil {
+		return err
+	}
+	r.ahead = r.buf
+	return nil
 }
 
 // batches calls fn for every batch to the blob's end, checking their numbers.

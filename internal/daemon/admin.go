@@ -67,7 +67,7 @@ func (s *server) endpoints() []rest.Endpoint {
 		rest.JSON("POST", "/v1/admin/tokens", admin, "Make a token; its secret is shown once.", n.createToken),
 		rest.JSON("POST", "/v1/admin/tokens/delete", admin, "Take a token's rights away.", n.deleteToken),
 
-		rest.JSON("POST", "/v1/admin/meta/backup", admin, "Bring all metadata, encrypted, to a place of backups, and read it back.", n.backupMeta),
+		rest.Stream("POST", "/v1/admin/meta/backup", admin, "Bring all metadata, encrypted, to a place of backups, and read it back.", backupFailed, n.backupMeta),
 		rest.Raw("GET", "/v1/admin/meta/dump", admin, "All metadata as of one moment, as lines of JSON, or with encrypt as a sealed file of them.", n.dumpMeta),
 		rest.JSON("POST", "/v1/admin/flush", admin, "Make everything written durable, on drives, with the metadata's copies.", n.flush),
 		rest.JSON("POST", "/v1/admin/gc", admin, "One pass of packing, compaction and release.", n.gc),

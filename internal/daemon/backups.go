@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/strakefs/strake/internal/api"
@@ -136,37 +137,54 @@ func (b *backups) problems(st checkpoint.Status) (list []string) {
 	return list
 }
 
+// backupFailed is the last line of a backup that could not go on.
+func backupFailed(err error) api.MetaBackupEvent {
+	return api.MetaBackupEvent{End: true, Error: err.Error()}
+}
+
 // backupMeta brings all metadata to a place now, and reads it back. A place that
 // has an older backup of the store is given what it lacks.
-func (n *Node) backupMeta(ctx context.Context, req api.MetaBackup) (out api.MetaBackedUp, err error) {
+func (n *Node) backupMeta(ctx context.Context, req api.MetaBackup, emit func(api.MetaBackupEvent) error) (err error) {
 	b := n.backups
 	select {
 	case b.one <- struct{}{}:
 		defer func() { <-b.one }()
 	case <-ctx.Done():
-		return out, fsapi.Errorf(fsapi.Interrupted, "wait for another backup: %w", context.Cause(ctx))
+		return fsapi.Errorf(fsapi.Interrupted, "wait for another backup: %w", context.Cause(ctx))
 	}
 	for _, v := range n.volumes.all() {
 		if err := v.local.Syncfs(ctx); err != nil {
-			return out, err
+			return err
 		}
 	}
 	d := b.find(req.To, 0)
 	if d == nil {
 		if d, err = openBackup(ctx, n.fs, req.To, n.owner()); err != nil {
-			return out, err
+			return err
 		}
 		defer func() { err = errors.Join(err, d.Close()) }()
 	}
-	if kept := b.find("", d.Info().ID); kept != nil {
-		err = n.flushTo(ctx, kept)
-	} else {
-		err = n.shipTo(ctx, d)
+	phase := func(what string) func(int64) error {
+		return func(bytes int64) error { return emit(api.MetaBackupEvent{Phase: what, Done: bytes}) }
 	}
+	err = reporting(ctx, phase("write metadata"), func(ctx context.Context, bytes *atomic.Int64) error {
+		if kept := b.find("", d.Info().ID); kept != nil {
+			return n.flushTo(ctx, kept)
+		}
+		return n.shipTo(ctx, metered{d, bytes})
+	})
 	if err != nil {
-		return out, err
+		return err
 	}
-	return n.verifyBackup(ctx, d)
+	end := api.MetaBackupEvent{End: true}
+	err = reporting(ctx, phase("read it back"), func(ctx context.Context, bytes *atomic.Int64) (err error) {
+		end.Backup, err = n.verifyBackup(ctx, metered{d, bytes})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return emit(end)
 }
 
 // flushTo brings the running backups up to date, and fails for that of one place
@@ -200,11 +218,11 @@ func (n *Node) shipTo(ctx context.Context, d drive.Drive) error {
 const verifyAttempts = 3
 
 // verifyBackup reads all that a restore would.
-func (n *Node) verifyBackup(ctx context.Context, d drive.Drive) (out api.MetaBackedUp, err error) {
+func (n *Node) verifyBackup(ctx context.Context, d drive.Drive) (out *api.MetaBackedUp, err error) {
 	for range verifyAttempts {
 		r, rerr := checkpoint.Restore(ctx, []drive.Drive{d}, n.keys.StoreKey(), nil)
 		if rerr == nil && len(r.Problems) == 0 {
-			return api.MetaBackedUp{Place: d.Info().Where, AsOf: r.Stamp.Time().UTC(), Seq: uint64(r.Seq)}, nil
+			return &api.MetaBackedUp{Place: d.Info().Where, AsOf: r.Stamp.Time().UTC(), Seq: uint64(r.Seq)}, nil
 		}
 		if err = rerr; err == nil {
 			err = fsapi.Errorf(fsapi.Corrupt, "the backup in %s does not read back whole: %v", d.Info().Where, r.Problems)

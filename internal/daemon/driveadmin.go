@@ -47,6 +47,7 @@ func (n *Node) showDrive(ctx context.Context, req api.Named) (api.Drive, error) 
 	if id == 0 {
 		return api.Drive{}, fsapi.Errorf(fsapi.NotExist, "there is no drive named %q", req.Name)
 	}
+	n.drives.ask(ctx, id)
 	return n.describeDrive(ctx, id)
 }
 
@@ -179,6 +180,7 @@ func (ds *drives) apply(ctx context.Context, old, rec meta.DriveRecord) error {
 			return err
 		}
 		ds.n.drivesChanged()
+		ds.ask(ctx, rec.ID)
 		return nil
 	}
 	if err := ds.drop(rec.ID); err != nil && !errors.Is(err, fsapi.NotExist) {

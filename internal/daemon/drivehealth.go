@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/strakefs/strake/internal/api"
+	"github.com/strakefs/strake/internal/backoff"
 	"github.com/strakefs/strake/internal/blob/upkeep"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/drive/watch"
@@ -21,6 +22,39 @@ const (
 	healthTick     = 5 * time.Second
 	healthPatience = time.Second
 )
+
+// refusedPace is how often a place is asked that refuses us: every healthTick at
+// first, then ever less.
+var refusedPace = backoff.Policy{Base: 2 * healthTick, Max: time.Minute}
+
+// refusal is of a place that is there, and is not opened before a person changes
+// something: it is another drive or another store's, or we are not let in.
+type refusal struct {
+	times int       // in a row
+	until time.Time // it is not asked before, unless somebody wants that
+}
+
+// refuses reports whether an error of opening a place is a refusal, and not one of
+// a place that is away.
+func refuses(err error) bool {
+	switch fsapi.KindOf(err) {
+	case fsapi.Stale, fsapi.Busy, fsapi.Unauthorized, fsapi.Access, fsapi.Invalid, fsapi.Corrupt, fsapi.NotSupported:
+		return true
+	}
+	return false
+}
+
+// putOffLocked notes that a place could not be opened. REQUIRES: mu held.
+func (ds *drives) putOffLocked(id fsapi.DriveID, err error) {
+	if !refuses(err) {
+		delete(ds.refused, id)
+		return
+	}
+	r := ds.refused[id]
+	r.until = ds.n.clock.Now().Add(refusedPace.Wait(r.times))
+	r.times++
+	ds.refused[id] = r
+}
 
 // observed is told by a drive's calls that it fares differently. It must not
 // block.
@@ -54,10 +88,7 @@ func (ds *drives) mind(ctx context.Context) error {
 // review looks after the drives that are away, then tells of what changed.
 func (ds *drives) review(ctx context.Context, last map[fsapi.DriveID]drive.State) {
 	for _, rec := range ds.closed() {
-		if ds.tryStart(ctx, rec, healthPatience) == nil {
-			ds.n.log.Info("a drive is back", "drive", rec.Name, "where", rec.Where)
-			ds.n.drivesChanged()
-		}
+		ds.retry(ctx, rec)
 	}
 	for _, w := range ds.unwell() {
 		probe, end := context.WithTimeout(ctx, healthPatience)
@@ -66,6 +97,24 @@ func (ds *drives) review(ctx context.Context, last map[fsapi.DriveID]drive.State
 	}
 	ds.settle(last)
 	ds.lookAfter(ctx)
+}
+
+// retry opens a drive that is not open, where that is possible now.
+func (ds *drives) retry(ctx context.Context, rec meta.DriveRecord) {
+	if ds.tryStart(ctx, rec, healthPatience) == nil {
+		ds.n.log.Info("a drive is back", "drive", rec.Name, "where", rec.Where)
+		ds.n.drivesChanged()
+	}
+}
+
+// ask retries a drive because somebody wants to know, whatever it said before.
+func (ds *drives) ask(ctx context.Context, id fsapi.DriveID) {
+	ds.mu.Lock()
+	rec, away := ds.recs[id], ds.errs[id] != nil
+	ds.mu.Unlock()
+	if away && wantedState(rec) != drive.Retired {
+		ds.retry(ctx, rec)
+	}
 }
 
 // lookAfter has what is at risk on drives that were not detached cleanly verified,
@@ -96,12 +145,16 @@ func (ds *drives) lookAfter(ctx context.Context) {
 	}
 }
 
-// closed are the records of the drives that could not be opened.
+// closed are the records of the drives that could not be opened and are to be tried
+// now.
 func (ds *drives) closed() (list []meta.DriveRecord) {
+	now := ds.n.clock.Now()
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	for id := range ds.errs {
-		list = append(list, ds.recs[id])
+		if !now.Before(ds.refused[id].until) {
+			list = append(list, ds.recs[id])
+		}
 	}
 	return list
 }
@@ -140,6 +193,9 @@ func (ds *drives) trouble(rec meta.DriveRecord, st drive.State) api.DriveTrouble
 	}
 	ds.mu.Lock()
 	next, w, err := ds.next, ds.watched[rec.ID], ds.errs[rec.ID]
+	if r := ds.refused[rec.ID]; r.until.After(next) {
+		next = r.until
+	}
 	ds.mu.Unlock()
 	if w != nil {
 		s := w.Status()

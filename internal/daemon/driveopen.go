@@ -157,6 +157,7 @@ func (ds *drives) start(ctx context.Context, rec meta.DriveRecord) error {
 	}
 	if _, away := ds.set.Drive(rec.ID); away == nil { // somebody else opened it just now
 		delete(ds.errs, rec.ID)
+		delete(ds.refused, rec.ID)
 		if err == nil {
 			return o.top.Close()
 		}
@@ -171,8 +172,10 @@ func (ds *drives) start(ctx context.Context, rec meta.DriveRecord) error {
 	}
 	if err != nil {
 		ds.errs[rec.ID] = err
+		ds.putOffLocked(rec.ID, err)
 		return err
 	}
+	delete(ds.refused, rec.ID)
 	ds.watched[rec.ID] = o.watch
 	if o.unclean != nil {
 		ds.unclean[rec.ID] = o.unclean

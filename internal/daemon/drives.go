@@ -26,6 +26,7 @@ type drives struct {
 	mu       sync.Mutex
 	recs     map[fsapi.DriveID]meta.DriveRecord // guarded by mu
 	errs     map[fsapi.DriveID]error            // why one is not open; guarded by mu
+	refused  map[fsapi.DriveID]refusal          // of those that wait for a person; guarded by mu
 	watched  map[fsapi.DriveID]*watch.Drive     // how the open ones fare; guarded by mu
 	opening  map[fsapi.DriveID]bool             // somebody tries to; guarded by mu
 	next     time.Time                          // when those that are away are looked at; guarded by mu
@@ -38,7 +39,7 @@ type drives struct {
 // left out: its replicas may exist elsewhere.
 func (n *Node) openDrives(ctx context.Context, mode openMode) error {
 	n.drives = &drives{
-		n: n, set: blob.NewDriveSet(), recs: map[fsapi.DriveID]meta.DriveRecord{}, errs: map[fsapi.DriveID]error{},
+		n: n, set: blob.NewDriveSet(), recs: map[fsapi.DriveID]meta.DriveRecord{}, errs: map[fsapi.DriveID]error{}, refused: map[fsapi.DriveID]refusal{},
 		watched: map[fsapi.DriveID]*watch.Drive{}, opening: map[fsapi.DriveID]bool{}, unclean: map[fsapi.DriveID]drive.Attached{}, news: make(chan struct{}, 1),
 	}
 	n.onClose(n.drives.close)
@@ -75,6 +76,7 @@ func (ds *drives) forget(id fsapi.DriveID) {
 	defer ds.mu.Unlock()
 	delete(ds.recs, id)
 	delete(ds.errs, id)
+	delete(ds.refused, id)
 	delete(ds.watched, id)
 	delete(ds.unclean, id)
 }

@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/blob"
+	"github.com/strakefs/strake/internal/blob/upkeep"
 	"github.com/strakefs/strake/internal/config"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/erasure"
@@ -19,12 +23,14 @@ import (
 
 // checkRun is one check of everything, online or offline.
 type checkRun struct {
-	n        *Node
-	req      api.Fsck
-	emit     func(api.FsckEvent) error
-	problems int64
-	mended   int64
-	err      error // of emit: the reader is gone
+	n    *Node
+	req  api.Fsck
+	emit func(api.FsckEvent) error
+
+	mu       sync.Mutex // held during emit
+	problems int64      // guarded by mu
+	mended   int64      // guarded by mu
+	err      error      // of emit: the reader is gone; guarded by mu
 }
 
 // fsckFailed is the last line of a check that could not go on.
@@ -46,31 +52,48 @@ func Fsck(ctx context.Context, cfg config.Config, req api.Fsck, emit func(api.Fs
 // fsck runs the phases and ends with a verdict.
 func (n *Node) fsck(ctx context.Context, req api.Fsck, emit func(api.FsckEvent) error) error {
 	c := &checkRun{n: n, req: req, emit: emit}
-	for _, phase := range []func(context.Context) error{c.drives, c.metadata, c.segments, c.journal} {
+	for _, phase := range []func(context.Context) error{c.drives, c.metadata, c.segments, c.orphans, c.journal} {
 		if err := phase(ctx); err != nil {
 			return err
 		}
-		if c.err != nil {
-			return c.err
+		if err := c.gone(); err != nil {
+			return err
 		}
 	}
 	return emit(api.FsckEvent{End: true, Clean: c.problems == c.mended, Problems: c.problems - c.mended})
 }
 
-func (c *checkRun) progress(phase string, done, total int64) {
+func (c *checkRun) say(e api.FsckEvent) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sayLocked(e)
+}
+
+func (c *checkRun) sayLocked(e api.FsckEvent) {
 	if c.err == nil {
-		c.err = c.emit(api.FsckEvent{Phase: phase, Done: done, Total: total})
+		c.err = c.emit(e)
 	}
 }
 
+// gone is why nobody reads the events any more.
+func (c *checkRun) gone() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+func (c *checkRun) progress(phase string, done, total int64) {
+	c.say(api.FsckEvent{Phase: phase, Done: done, Total: total})
+}
+
 func (c *checkRun) problem(mended bool, format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.problems++
 	if mended {
 		c.mended++
 	}
-	if c.err == nil {
-		c.err = c.emit(api.FsckEvent{Problem: fmt.Sprintf(format, args...), Mended: mended})
-	}
+	c.sayLocked(api.FsckEvent{Problem: fmt.Sprintf(format, args...), Mended: mended})
 }
 
 // drives: each drive that is recorded must be there.
@@ -152,6 +175,14 @@ func (c *checkRun) snapshots(ctx context.Context, rec meta.Volume) error {
 	return nil
 }
 
+// How many segments are checked at one time. That a segment is there is known after
+// a few requests, for which a bucket and a disk that turns need their time; one that
+// is read whole keeps a drive busy by itself.
+const (
+	shallowChecks = 32
+	deepChecks    = 4
+)
+
 // segments: each recorded segment on each of its drives, with Deep every frame.
 func (c *checkRun) segments(ctx context.Context) error {
 	var total int64
@@ -164,25 +195,35 @@ func (c *checkRun) segments(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var done int64
-	for _, id := range uses {
-		seg, err := c.n.meta.Segment(ctx, id)
-		if errors.Is(err, fsapi.NotExist) { // deleted while we check online
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := c.segment(ctx, &seg); err != nil {
-			return err
-		}
-		done += seg.Size
-		c.progress("segments", done, total)
-		if c.err != nil {
-			return c.err
-		}
+	done := int64(0) // guarded by c.mu
+	checks, ctx := errgroup.WithContext(ctx)
+	checks.SetLimit(shallowChecks)
+	if c.req.Deep {
+		checks.SetLimit(deepChecks)
 	}
-	return nil
+	for _, id := range uses {
+		checks.Go(func() error {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			seg, err := c.n.meta.Segment(ctx, id)
+			if errors.Is(err, fsapi.NotExist) { // deleted while we check online
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if err := c.segment(ctx, &seg); err != nil {
+				return err
+			}
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			done += seg.Size
+			c.sayLocked(api.FsckEvent{Phase: "segments", Done: done, Total: total, Unit: api.UnitBytes})
+			return c.err
+		})
+	}
+	return checks.Wait()
 }
 
 // segment checks each replica and shard. A bad one is mended where others are
@@ -292,6 +333,21 @@ func (c *checkRun) part(ctx context.Context, seg *fsapi.Segment, cp *fsapi.CopyP
 	return nil
 }
 
+// orphans: what lies on drives without a record is nobody's loss, but what of it
+// cannot be read stays, with the keys it may need.
+func (c *checkRun) orphans(ctx context.Context) error {
+	err := c.n.upkeep.UnreadableOrphans(ctx,
+		func(blobs int) { c.progress("orphans", int64(blobs), 0) },
+		func(d upkeep.Doubt) {
+			c.problem(false, "segment %v on drive %s, which no record knows: %v", d.Segment, c.n.drives.label(d.Drive), d.Err)
+		})
+	if err != nil && ctx.Err() == nil {
+		c.problem(false, "what no record knows was not looked for everywhere: %v", err)
+		return nil
+	}
+	return err
+}
+
 // journal: each frame that still lies in the log must open.
 func (c *checkRun) journal(ctx context.Context) error {
 	for _, v := range c.n.volumes.all() {
@@ -315,7 +371,7 @@ func (c *checkRun) journal(ctx context.Context) error {
 			c.progress("journal", int64(i), int64(len(frames)))
 		}
 	}
-	return c.err
+	return c.gone()
 }
 
 // blobDrives lists the drives that are open.

@@ -41,13 +41,10 @@ func (n *Node) dumpMeta(ctx context.Context, req api.MetaDump, w io.Writer) erro
 	return s.Close()
 }
 
-// MetaBackup brings all metadata of a store that no server has open to a place.
-func MetaBackup(ctx context.Context, cfg config.Config, req api.MetaBackup) (out api.MetaBackedUp, err error) {
-	err = withNode(ctx, cfg, func(n *Node) (err error) {
-		out, err = n.backupMeta(ctx, req)
-		return err
-	})
-	return out, err
+// MetaBackup brings all metadata of a store that no server has open to a place. The
+// last event has End and says what came of it.
+func MetaBackup(ctx context.Context, cfg config.Config, req api.MetaBackup, emit func(api.MetaBackupEvent) error) error {
+	return withNode(ctx, cfg, func(n *Node) error { return n.backupMeta(ctx, req, emit) })
 }
 
 // MetaLoad fills a data directory, or a bucket that is to hold everything, that
@@ -63,7 +60,7 @@ func MetaLoad(ctx context.Context, cfg config.Config, in io.Reader, ask func() (
 	buf := bufio.NewReaderSize(in, 1<<16)
 	head, err := buf.Peek(len(sealed.Magic))
 	if err != nil && !errors.Is(err, io.EOF) {
-		return fsapi.Wrap(fsapi.IO, err, "read the dump")
+		return fsapi.Wrap(fsapi.KindOf(err), err, "read the dump")
 	}
 	lock, err := r.at.take(r.fs)
 	if err != nil {

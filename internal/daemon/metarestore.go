@@ -10,6 +10,7 @@ import (
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/checkpoint"
 	"github.com/strakefs/strake/internal/config"
+	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/kv"
 	"github.com/strakefs/strake/internal/meta"
@@ -57,8 +58,8 @@ func (r *rebuild) restoreAt(ctx context.Context, req MetaRestoring) (out MetaRes
 		return out, err
 	}
 	t := r.target(req.DryRun)
-	res, err := r.fill(ctx, t, func(apply func(kv.Batch) error) (checkpoint.Restored, error) {
-		from, key := append(slices.Clone(r.places), r.drives...), r.keys.StoreKey()
+	from, key := append(slices.Clone(r.places), r.drives...), r.keys.StoreKey()
+	res, err := r.fill(ctx, t, from, func(ctx context.Context, from []drive.Drive, apply func(kv.Batch) error) (checkpoint.Restored, error) {
 		if req.At.IsZero() {
 			return checkpoint.Restore(ctx, from, key, apply)
 		}

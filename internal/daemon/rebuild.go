@@ -9,10 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
+	"sync/atomic"
 
 	"github.com/strakefs/strake/internal/api"
-	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/checkpoint"
 	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/config"
@@ -114,8 +113,8 @@ func (r *rebuild) restore(ctx context.Context, from []string) error {
 		return err
 	}
 	t := r.target(false)
-	if _, err := r.fill(ctx, t, func(apply func(kv.Batch) error) (checkpoint.Restored, error) {
-		return checkpoint.Restore(ctx, r.drives, r.keys.StoreKey(), apply)
+	if _, err := r.fill(ctx, t, r.drives, func(ctx context.Context, from []drive.Drive, apply func(kv.Batch) error) (checkpoint.Restored, error) {
+		return checkpoint.Restore(ctx, from, r.keys.StoreKey(), apply)
 	}); err != nil {
 		return err
 	}
@@ -240,17 +239,18 @@ func (r *rebuild) takeKeyring(ctx context.Context) error {
 	return r.putKeyring(best)
 }
 
-// fill puts what a restore yields into a target.
-func (r *rebuild) fill(ctx context.Context, t target, restore func(func(kv.Batch) error) (checkpoint.Restored, error)) (res checkpoint.Restored, err error) {
+// fill puts what a restore from drives yields into a target. restore reads them as
+// they are given to it.
+func (r *rebuild) fill(ctx context.Context, t target, from []drive.Drive, restore func(ctx context.Context, from []drive.Drive, apply func(kv.Batch) error) (checkpoint.Restored, error)) (res checkpoint.Restored, err error) {
+	report := func(bytes int64) error {
+		return r.emit(api.FsckEvent{Phase: "restore metadata", Done: bytes, Unit: api.UnitBytes})
+	}
 	err = r.brought(ctx, t, func(e kv.Engine) error {
-		batches := int64(0)
-		var err error
-		res, err = restore(func(b kv.Batch) error {
-			batches++
-			if err := r.emit(api.FsckEvent{Phase: "restore metadata", Done: batches}); err != nil {
+		err := reporting(ctx, report, func(ctx context.Context, bytes *atomic.Int64) (err error) {
+			res, err = restore(ctx, meter(from, bytes), func(b kv.Batch) error {
+				_, err := e.Update(ctx, kv.UpdateOptions{}, func(tx kv.Tx) error { return replay(tx, b.Ops) })
 				return err
-			}
-			_, err := e.Update(ctx, kv.UpdateOptions{}, func(tx kv.Tx) error { return replay(tx, b.Ops) })
+			})
 			return err
 		})
 		for _, p := range res.Problems {
@@ -278,38 +278,6 @@ func replay(tx kv.Tx, ops []kv.Op) error {
 	return nil
 }
 
-// adopt takes what the metadata does not know from the drives: drives that
-// moved, and segments written after the last batch that was restored.
-func (r *rebuild) adopt(ctx context.Context, n *Node) error {
-	if err := r.moveDrives(ctx, n); err != nil {
-		return err
-	}
-	present, err := findParts(ctx, n.blobDrives())
-	if err != nil {
-		return err
-	}
-	a := &adoption{n: n, present: present, at: n.clock.Now()}
-	done := int64(0)
-	for id, on := range present {
-		done++
-		if err := r.emit(api.FsckEvent{Phase: "read segments' directories", Done: done, Total: int64(len(present))}); err != nil {
-			return err
-		}
-		if _, err := n.meta.Segment(ctx, id); !errors.Is(err, fsapi.NotExist) {
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		if err := a.segment(ctx, id, on); err != nil {
-			if err := r.emit(api.FsckEvent{Problem: fmt.Sprintf("segment %v, which no restored record knows: %v", id, err)}); err != nil {
-				return err
-			}
-		}
-	}
-	return n.meta.Sync(ctx)
-}
-
 // moveDrives records where drives are now, by their identity.
 func (r *rebuild) moveDrives(ctx context.Context, n *Node) error {
 	for _, d := range r.drives {
@@ -334,120 +302,4 @@ func (r *rebuild) moveDrives(ctx context.Context, n *Node) error {
 		}
 	}
 	return nil
-}
-
-// adoption records unknown segments.
-type adoption struct {
-	n       *Node
-	present map[fsapi.SegmentID]*foundParts
-	at      time.Time
-}
-
-// segment records one segment with what is needed of it: chunks whose recorded
-// place is gone are pointed here; chunks that are new go to lost+found, by the
-// inode and offset that the directory names. The copies it should have are those
-// found, with the shards that are missing: what its policy said is not known, and
-// 'strake job start relayout' makes it hold again.
-func (a *adoption) segment(ctx context.Context, id fsapi.SegmentID, parts *foundParts) error {
-	copies, bad := parts.copies(ctx, a.n.blob)
-	r, err := parts.open(ctx, a.n.blob, id, copies)
-	if err != nil {
-		return errors.Join(err, bad)
-	}
-	rec := r.Record()
-	for i := range copies {
-		c := &copies[i]
-		if c.Sharded() && c.size != rec.Size {
-			continue // of something else
-		}
-		rec.Copies, rec.Want = append(rec.Copies, c.CopyPlace), append(rec.Want, c.want())
-	}
-	var moves []fsapi.Moved
-	fresh := map[fsapi.Ino][]blob.DirEntry{}
-	for _, e := range r.Directory() {
-		c, err := a.n.meta.Chunk(ctx, rec.Volume, e.Chunk)
-		switch {
-		case errors.Is(err, fsapi.NotExist):
-			fresh[e.Ino] = append(fresh[e.Ino], e)
-		case err != nil:
-			return err
-		case !c.Loc.Segment.IsJournal() && !a.there(ctx, c.Loc.Segment):
-			moves = append(moves, fsapi.Moved{Chunk: e.Chunk, From: c.Loc, To: r.Location(e)})
-		}
-	}
-	if len(moves) == 0 && len(fresh) == 0 {
-		return nil // nothing needs it: the orphan sweep will look again
-	}
-	if _, err := a.n.meta.Relocate(ctx, rec.Volume, []fsapi.Segment{rec}, moves); err != nil {
-		return err
-	}
-	for ino, entries := range fresh {
-		if err := a.found(ctx, rec.Volume, r, ino, entries); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// there reports whether a segment can be read from what was found of it.
-func (a *adoption) there(ctx context.Context, id fsapi.SegmentID) bool {
-	parts := a.present[id]
-	if parts == nil {
-		return false
-	}
-	if len(parts.whole) > 0 {
-		return true
-	}
-	copies, _ := parts.copies(ctx, a.n.blob)
-	return slices.ContainsFunc(copies, func(c foundCopy) bool { return c.Readable() })
-}
-
-// found makes or extends a file in lost+found. Its name is the inode number and
-// the segment, so that two versions of a file are never mixed.
-func (a *adoption) found(ctx context.Context, vol fsapi.VolumeID, r *blob.SegmentReader, ino fsapi.Ino, entries []blob.DirEntry) error {
-	stored := &fsapi.Stored{}
-	var exts []fsapi.Extent
-	end := int64(0)
-	for _, e := range entries {
-		stored.Chunks = append(stored.Chunks, fsapi.Chunk{ID: e.Chunk, Len: e.Len, Loc: r.Location(e)})
-		if e.FileOff < end { // a chunk stored twice over: the first stays
-			continue
-		}
-		exts = append(exts, fsapi.Extent{Off: e.FileOff, Len: int64(e.Len), Kind: fsapi.ExtentData, Chunk: e.Chunk, ChunkLen: e.Len, Loc: r.Location(e)})
-		end = e.FileOff + int64(e.Len)
-	}
-	name := fmt.Sprintf("inode-%d-%s", ino, r.Header().ID)
-	_, err := a.n.meta.Update(ctx, vol, kv.UpdateOptions{}, func(tx *meta.Tx) error {
-		dir, err := lostAndFound(tx)
-		if err != nil {
-			return err
-		}
-		in, err := tx.Create(dir, name, meta.NewInode{Type: fsapi.TypeRegular, Mode: 0o600})
-		if err != nil {
-			return err
-		}
-		if err := tx.Record(stored); err != nil {
-			return err
-		}
-		in.Size = end
-		if err := tx.SetExtents(in, 0, end, exts); err != nil {
-			return err
-		}
-		return tx.SetInode(in)
-	})
-	return err
-}
-
-// lostAndFound finds or makes the directory of that name in the root.
-func lostAndFound(tx *meta.Tx) (*meta.Inode, error) {
-	const name = "lost+found"
-	in, err := tx.Lookup(fsapi.RootIno, name)
-	if !errors.Is(err, fsapi.NotExist) {
-		return in, err
-	}
-	root, err := tx.Inode(fsapi.RootIno)
-	if err != nil {
-		return nil, err
-	}
-	return tx.Create(root, name, meta.NewInode{Type: fsapi.TypeDirectory, Mode: 0o700})
 }

@@ -23,9 +23,13 @@ import (
 // shutdownGrace bounds how long a stop waits for running requests.
 const shutdownGrace = 10 * time.Second
 
+// stopNews is how often a stop that takes long says what it waits for.
+const stopNews = 10 * time.Second
+
 // server is a node with its doors.
 type server struct {
 	n      *Node
+	open   atomic.Pointer[Node] // n, once it is open
 	log    *slog.Logger
 	mounts *mounts
 	door   *rest.Door
@@ -52,9 +56,11 @@ func Version() string {
 	return version + rev
 }
 
-// Serve runs the server until ctx ends, which is a clean stop. It prints to out
-// what a person needs, ending with one line that starts with "ready".
-func Serve(ctx context.Context, cfg config.Config, out io.Writer) error {
+// Serve runs the server until ctx ends, which is a clean stop: it waits until all is
+// stored, however long. Where hurry is closed first it gives up, and its error says
+// what is lost; the process must end then, as nothing has been closed. It prints to
+// out what a person needs, ending with one line that starts with "ready".
+func Serve(ctx context.Context, hurry <-chan struct{}, cfg config.Config, out io.Writer) error {
 	log, err := telemetry.NewLogger(os.Stderr, cfg.Log.Level, cfg.Log.Format)
 	if err != nil {
 		return err
@@ -62,22 +68,78 @@ func Serve(ctx context.Context, cfg config.Config, out io.Writer) error {
 	if limit := int64(cfg.Memory.Limit); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(limit)
 	}
+	s := &server{log: log}
+	done := make(chan error, 1)
+	go func() { done <- s.run(ctx, cfg, out) }()
+	select {
+	case err := <-done:
+		return err
+	case <-hurry:
+		return s.givenUp()
+	}
+}
+
+// run is Serve without the hurry.
+func (s *server) run(ctx context.Context, cfg config.Config, out io.Writer) (err error) {
 	mode := openOrCreate
 	if cfg.Engine.ReadOnly {
 		mode = openFollowing
 	}
-	n, err := openNode(ctx, cfg, log, mode)
-	if err != nil {
+	if s.n, err = openNode(ctx, cfg, s.log, mode); err != nil {
 		return err
 	}
-	s := &server{n: n, log: log}
+	s.open.Store(s.n)
 	s.mounts = newMounts(s)
 	if err := s.start(ctx, out); err != nil {
 		return errors.Join(err, s.shutdown())
 	}
 	<-ctx.Done()
-	log.Info("stopping")
+	s.log.Info("stopping")
+	done := make(chan struct{})
+	go s.tell(done)
+	defer close(done)
 	return s.shutdown()
+}
+
+// tell says what a stop waits for, now and then until done.
+func (s *server) tell(done <-chan struct{}) {
+	for {
+		select {
+		case <-done:
+			return
+		case <-s.n.clock.After(stopNews):
+		}
+		bytes, batches, err := s.n.unstored()
+		s.log.Warn("still storing what was written; a second signal ends the server at once, and loses it", "bytes", bytes, "batches", batches, "err", err)
+	}
+}
+
+// givenUp is the error of a server that stops before all is stored.
+func (s *server) givenUp() error {
+	n := s.open.Load()
+	if n == nil {
+		return fsapi.Errorf(fsapi.IO, "ended before it had started: nothing is lost")
+	}
+	bytes, batches, err := n.unstored()
+	if bytes == 0 && batches == 0 {
+		return fsapi.Errorf(fsapi.IO, "ended before it was through: all that was written is stored, and the next start looks after the rest")
+	}
+	lost := fsapi.Errorf(fsapi.IO, "ended before all was stored: lost are writes in %d bytes of memory and %d batches of metadata changes, of which no fsync had said that they are durable", bytes, batches)
+	if err != nil {
+		lost = fsapi.Errorf(fsapi.IO, "%w (%w)", lost, err)
+	}
+	return lost
+}
+
+// unstored is what the end of this process would lose now: dirty data, in bytes of
+// memory that it takes, and batches of metadata changes. err is why, as far as is known.
+func (n *Node) unstored() (bytes int64, batches uint64, err error) {
+	bytes = n.budget.Used()
+	if n.state != nil && n.follow == nil { // else the batches are the operating system's, which outlives it
+		batches = uint64(n.engine.LastSeq() - n.engine.DurableSeq())
+		err = n.state.engine.Status().Err
+	}
+	return bytes, batches, err
 }
 
 // start starts the loops, then the doors, then says that all is ready.

@@ -62,10 +62,11 @@ func (n *Node) gc(ctx context.Context, req api.GC) (api.GCReport, error) {
 	if err != nil {
 		return out, err
 	}
-	r, err := n.upkeep.GC(ctx, upkeep.GCOptions{Now: req.Now})
+	r, err := n.upkeep.GC(ctx, upkeep.GCOptions{Now: req.Now, Unreadable: req.Unreadable})
 	out.Packed, out.Swept, out.Compacted = int64(packed.Frames), int64(r.Swept), int64(r.Compact.Segments)
 	out.Condemned, out.Deleted = int64(r.Collect.Condemned), int64(r.Collect.Deleted)
 	out.Freed, out.Orphans = r.Collect.Bytes+r.Orphans.Bytes, int64(r.Orphans.Deleted)
+	out.Unreadable = int64(r.Orphans.Unreadable)
 	for _, d := range append(packed.Bad, r.Doubts()...) {
 		out.Kept = append(out.Kept, d.String())
 	}

@@ -84,7 +84,11 @@ func Load(ctx context.Context, e kv.Engine, r io.Reader) error {
 			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 				return fsapi.Errorf(fsapi.Corrupt, "the dump is cut short after %d records", n)
 			}
-			return fsapi.Wrap(fsapi.Corrupt, err, "read the dump")
+			kind := fsapi.KindOf(err)
+			if kind == fsapi.Other { // of the decoder
+				kind = fsapi.Corrupt
+			}
+			return fsapi.Wrap(kind, err, "read the dump")
 		}
 		if line.End != nil {
 			if *line.End != n || format == nil {

@@ -71,5 +71,9 @@ func cut(err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF { //nolint:errorlint // io returns them bare
 		return fsapi.Errorf(fsapi.Corrupt, "the file is cut short")
 	}
-	return fsapi.Wrap(fsapi.IO, err, "read the file")
+	kind := fsapi.KindOf(err)
+	if kind == fsapi.Other { // of the operating system
+		kind = fsapi.IO
+	}
+	return fsapi.Wrap(kind, err, "read the file")
 }

@@ -16,13 +16,16 @@ type CollectReport struct {
 	Bytes     int64 // of their replicas
 	Waiting   int   // condemned, their delay not over or a drive of theirs asleep
 	Doubts    []Doubt
+
+	unreadable []fsapi.Segment // dead, and to be looked for in all metadata
 }
 
 // Collect deletes segments in which nothing lives, in two steps (D4): a segment
 // is condemned when nothing is counted live in it; when the delay is over its
 // own directory must prove that no chunk's record points to it. Then its
 // record goes, that is made durable, and only then its replicas go. Any doubt
-// keeps it. o.Now leaves out the delay.
+// keeps it. o.Now leaves out the delay. o.Unreadable has all metadata prove it of
+// those whose directory no copy has, while the drives of all copies can be read.
 func (u *Upkeep) Collect(ctx context.Context, o GCOptions) (CollectReport, error) {
 	var r CollectReport
 	give, err := u.ridding.take(ctx)
@@ -38,8 +41,11 @@ func (u *Upkeep) collect(ctx context.Context, o GCOptions, r *CollectReport) err
 	var after fsapi.SegmentID
 	for {
 		page, err := u.suspects(ctx, &after)
-		if err != nil || len(page) == 0 {
+		if err != nil {
 			return err
+		}
+		if len(page) == 0 {
+			return u.dropUnreadable(ctx, r)
 		}
 		for _, s := range page {
 			if err := u.judge(ctx, s, o, r); err != nil {
@@ -92,7 +98,7 @@ func (u *Upkeep) judge(ctx context.Context, s meta.SegmentUse, o GCOptions, r *C
 		r.Waiting++
 		return nil
 	}
-	return u.execute(ctx, s.Segment, r)
+	return u.execute(ctx, s.Segment, o, r)
 }
 
 func notGone(err error) error {
@@ -103,20 +109,63 @@ func notGone(err error) error {
 }
 
 // execute proves that a condemned segment is dead, and deletes it.
-func (u *Upkeep) execute(ctx context.Context, s fsapi.Segment, r *CollectReport) error {
+func (u *Upkeep) execute(ctx context.Context, s fsapi.Segment, o GCOptions, r *CollectReport) error {
 	dir, err := u.directory(ctx, s)
-	if err != nil {
-		if ctx.Err() != nil {
-			return err
-		}
-		u.doubt(&r.Doubts, Doubt{Segment: s.ID, Err: err})
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return err
+	case err != nil && o.Unreadable && fsapi.KindOf(err) != fsapi.NotSupported && len(u.gone(&s)) == 0:
+		r.unreadable = append(r.unreadable, s)
+		return nil
+	case err != nil:
+		u.doubt(&r.Doubts, Doubt{Segment: s.ID, Err: unreadable(err)})
 		return nil
 	}
 	ids := make([]fsapi.ChunkID, len(dir))
 	for i, e := range dir {
 		ids[i] = e.Chunk
 	}
-	err = u.o.Meta.DropSegment(ctx, s.ID, ids)
+	return u.bury(ctx, s, ids, r)
+}
+
+// unreadable adds to why something cannot be proven dead what can be done about it.
+func unreadable(err error) error {
+	if !errors.Is(err, fsapi.Corrupt) {
+		return err
+	}
+	return fsapi.Errorf(fsapi.KindOf(err), "%w ('strake gc --unreadable' deletes it, if nothing in all metadata refers to it)", err)
+}
+
+// dropUnreadable deletes the condemned segments to which nothing in all metadata
+// refers.
+func (u *Upkeep) dropUnreadable(ctx context.Context, r *CollectReport) error {
+	if len(r.unreadable) == 0 {
+		return nil
+	}
+	of := map[fsapi.SegmentID]bool{}
+	for _, s := range r.unreadable {
+		of[s.ID] = true
+	}
+	refers, err := u.o.Meta.Referred(ctx, of)
+	if err != nil {
+		return err
+	}
+	for _, s := range r.unreadable {
+		if what, ok := refers[s.ID]; ok {
+			u.doubt(&r.Doubts, Doubt{Segment: s.ID, Err: fsapi.Errorf(fsapi.Corrupt, "it cannot be read, and %s, though nothing is counted live in it: run fsck", what)})
+			continue
+		}
+		u.o.Log.Warn("deleting a dead segment that cannot be read: nothing in the metadata refers to it", "segment", s.ID)
+		if err := u.bury(ctx, s, nil, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bury deletes a condemned segment unless one of the chunks lies in it.
+func (u *Upkeep) bury(ctx context.Context, s fsapi.Segment, chunks []fsapi.ChunkID, r *CollectReport) error {
+	err := u.o.Meta.DropSegment(ctx, s.ID, chunks)
 	switch {
 	case errors.Is(err, fsapi.Busy):
 		u.doubt(&r.Doubts, Doubt{Segment: s.ID, Err: err})

@@ -14,6 +14,9 @@ type GCOptions struct {
 	// Now leaves out the delays: for an administrator who asks for space, and
 	// for tests. Segments under way in this process are never touched.
 	Now bool
+	// Unreadable deletes also what is dead and does not say what is in it, since it
+	// is damaged, once all metadata was searched and refers to none of it.
+	Unreadable bool
 }
 
 // GCReport is what GC did.

@@ -21,6 +21,12 @@ type OrphanReport struct {
 	Adopted int   // put on record, since their segments were owed just them
 	Waiting int   // neither, but too young, or not all drives can be read
 	Doubts  []Doubt
+
+	Unreadable int // of the deleted, those that did not say what is in them
+
+	look       bool    // nothing is changed; doubts are those about what cannot be read
+	unreadable []*part // to be looked for in all metadata
+	page       func()  // called after some blobs were looked at; nil: nobody wants to know
 }
 
 // String is the report in a line, for people.
@@ -38,7 +44,7 @@ func (r *OrphanReport) String() string {
 // shards on whichever drives, and show no chunk whose record points there. Shards
 // too few to read are deleted only if every drive there is was looked at. Of a
 // segment with a record see strays. What cannot be read or is no segment is
-// reported and kept.
+// reported and kept; o.Unreadable has all metadata prove it of what cannot be read.
 func (u *Upkeep) SweepOrphans(ctx context.Context, o GCOptions) (OrphanReport, error) {
 	var r OrphanReport
 	give, err := u.ridding.take(ctx)
@@ -62,12 +68,77 @@ func (u *Upkeep) sweepOrphans(ctx context.Context, o GCOptions, r *OrphanReport)
 			if after = last; after == "" {
 				prefix++
 			}
+			if r.page != nil {
+				r.page()
+			}
 		}
 		if err := ctxErr(ctx); err != nil {
 			return err
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, u.deleteUnreadable(ctx, r))...)
+}
+
+// UnreadableOrphans reports the replicas and shards without a record that do not say
+// what is in them, and so stay until somebody asks for their deletion. It changes
+// nothing. progress is told how many blobs were looked at.
+func (u *Upkeep) UnreadableOrphans(ctx context.Context, progress func(blobs int), report func(Doubt)) error {
+	give, err := u.ridding.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer give()
+	r := OrphanReport{look: true}
+	r.page = func() {
+		for _, d := range r.Doubts {
+			report(d)
+		}
+		r.Doubts = nil
+		progress(r.Blobs)
+	}
+	return u.sweepOrphans(ctx, GCOptions{Now: true}, &r)
+}
+
+// deleteUnreadable deletes those orphans that do not say what is in them and to which
+// nothing in all metadata refers.
+func (u *Upkeep) deleteUnreadable(ctx context.Context, r *OrphanReport) error {
+	if len(r.unreadable) == 0 {
+		return nil
+	}
+	of := map[fsapi.SegmentID]bool{}
+	for _, p := range r.unreadable {
+		of[p.id] = true
+	}
+	refers, err := u.o.Meta.Referred(ctx, of)
+	if err != nil {
+		return err
+	}
+	for _, p := range r.unreadable {
+		err := u.unrecorded(ctx, p.id)
+		if what, ok := refers[p.id]; ok {
+			err = fsapi.Errorf(fsapi.Corrupt, "it has no record and cannot be read, and %s: run fsck", what)
+		}
+		if err == nil {
+			u.o.Log.Warn("deleting an orphan that cannot be read: nothing in the metadata refers to it", "name", p.blob.Name, "drive", p.drive())
+			if err = u.deletePartOf(ctx, p, r); err == nil {
+				r.Unreadable++
+			}
+		}
+		if err := u.unless(ctx, p, err, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unreadable takes orphans whose segment cannot be read, all parts of one: they are
+// kept, or judged when all have been seen.
+func (u *Upkeep) unreadable(ctx context.Context, parts []*part, err error, o GCOptions, r *OrphanReport) error {
+	if o.Unreadable && fsapi.KindOf(err) != fsapi.NotSupported {
+		r.unreadable = append(r.unreadable, parts...)
+		return ctxErr(ctx)
+	}
+	return u.unless(ctx, parts[0], unreadable(err), r)
 }
 
 // orphanPrefixes start the names of what is looked at, in this order.
@@ -189,12 +260,17 @@ func (p *part) recorded(s *fsapi.Segment) bool {
 // none, calls for.
 func (u *Upkeep) suspect(ctx context.Context, p *part, o GCOptions, r *OrphanReport) error {
 	if err := p.parse(); err != nil {
+		if r.look {
+			return nil
+		}
 		u.doubt(&r.Doubts, Doubt{Name: p.blob.Name, Drive: p.drive(), Err: err})
 		return nil
 	}
 	seg, err := u.o.Meta.Segment(ctx, p.id)
 	switch {
 	case err == nil && p.recorded(&seg), err == nil && !seg.Condemned.IsZero():
+		return ctxErr(ctx)
+	case err == nil && r.look:
 		return ctxErr(ctx)
 	case err == nil:
 		return u.stray(ctx, p, o, r)
@@ -206,7 +282,7 @@ func (u *Upkeep) suspect(ctx context.Context, p *part, o GCOptions, r *OrphanRep
 		r.Waiting++
 		return ctxErr(ctx)
 	}
-	return u.deleteOrphan(ctx, p, r)
+	return u.deleteOrphan(ctx, p, o, r)
 }
 
 // old reports whether a segment without a record cannot be on its way into the
@@ -233,11 +309,15 @@ func ctxErr(ctx context.Context) error {
 }
 
 // deleteOrphan deletes a replica whose directory proves that nothing needs it.
-func (u *Upkeep) deleteOrphan(ctx context.Context, p *part, r *OrphanReport) error {
+func (u *Upkeep) deleteOrphan(ctx context.Context, p *part, o GCOptions, r *OrphanReport) error {
 	sr, err := u.o.Store.OpenSegment(ctx, p.d, p.id)
-	if err == nil {
-		err = u.proveOrphan(ctx, p.id, sr.Directory())
+	if err != nil {
+		return u.unreadable(ctx, []*part{p}, err, o, r)
 	}
+	if r.look {
+		return ctxErr(ctx)
+	}
+	err = u.proveOrphan(ctx, p.id, sr.Directory())
 	if err == nil {
 		err = u.deletePartOf(ctx, p, r)
 	}
@@ -252,7 +332,12 @@ func (u *Upkeep) unless(ctx context.Context, p *part, err error, r *OrphanReport
 	if e := ctxErr(ctx); e != nil {
 		return e
 	}
-	u.doubt(&r.Doubts, Doubt{Segment: p.id, Drive: p.drive(), Err: err})
+	d := Doubt{Segment: p.id, Drive: p.drive(), Err: err}
+	if r.look {
+		r.Doubts = append(r.Doubts, d)
+	} else {
+		u.doubt(&r.Doubts, d)
+	}
 	return nil
 }
 

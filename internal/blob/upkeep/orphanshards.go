@@ -44,10 +44,12 @@ func (u *Upkeep) orphanShards(ctx context.Context, p *part, o GCOptions, r *Orph
 	}
 	dead, err := u.proveShards(ctx, g)
 	if err != nil {
-		return u.unless(ctx, p, err, r)
+		return u.unreadable(ctx, g.parts, err, o, r)
 	}
 	if !dead {
 		r.Waiting += len(g.parts)
+	}
+	if !dead || r.look {
 		return ctxErr(ctx)
 	}
 	for _, q := range g.parts {

@@ -61,6 +61,7 @@ type Meta interface {
 	Heats(ctx context.Context, fn func(fsapi.Heat) bool) error
 	Absolve(ctx context.Context, id fsapi.SegmentID) error
 	DropSegment(ctx context.Context, id fsapi.SegmentID, chunks []fsapi.ChunkID) error
+	Referred(ctx context.Context, segments map[fsapi.SegmentID]bool) (map[fsapi.SegmentID]string, error)
 	EachJournalFrame(ctx context.Context, vol fsapi.VolumeID, fn func(frame []byte) bool) error
 	InlineFrames(ctx context.Context, vol fsapi.VolumeID, after meta.InlineAt, look int) (list []meta.Inline, next meta.InlineAt, more bool, err error)
 	ReplaceInline(ctx context.Context, vol fsapi.VolumeID, list []meta.Inline) (int, error)

@@ -219,7 +219,7 @@ func (s *store) settleHead(ctx context.Context) (won bool, err error) {
 	s.claimed()
 	s.chain.head, s.chain.version = a.head, v
 	if a.manifest != nil {
-		s.chain.now = *a.manifest
+		s.chain.count(*a.manifest)
 		s.journal.prune(a.manifest.from)
 	}
 	return true, nil
@@ -247,7 +247,7 @@ func (s *store) openTables(ctx context.Context) (p kv.Position, err error) {
 			return p, err
 		}
 	}
-	s.chain.now = m
+	s.chain.count(m)
 	local := unsynced{s.o.FS}
 	s.cache = newCache(s.ctx, local, path.Join(s.o.Dir, "cache"), &s.o, s.remote)
 	if err := s.cache.adopt(m.tables); err != nil {

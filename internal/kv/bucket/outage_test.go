@@ -100,6 +100,42 @@ func TestOutage(t *testing.T) {
 	}
 }
 
+// TestStatusDuringCheckpoint: a checkpoint that waits for a store which does not
+// answer holds up nobody who asks how it is.
+func TestStatusDuringCheckpoint(t *testing.T) {
+	g := &gate{Store: opened(t, mem.New(mem.Options{}))}
+	o := small(g, osfs.NewMem(osfs.MemOptions{}))
+	o.Clock, o.still = &skewed{}, true
+	e, err := Open(t.Context(), o)
+	must(t, err)
+	defer func() { must(t, e.Close()) }()
+	fill(t, e, 0, 5)
+	tried := make(chan struct{})
+	var once sync.Once
+	g.set(func(int, string, string) outcome {
+		once.Do(func() { close(tried) })
+		return outcome{err: errDown}
+	})
+	done := make(chan error, 1)
+	go func() { done <- e.Checkpoint(context.Background()) }()
+	<-tried
+	asked := make(chan Status, 1)
+	go func() { asked <- e.Status() }()
+	select {
+	case st := <-asked:
+		if st.Manifest != 0 {
+			t.Errorf("status during the checkpoint: %+v", st)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("Status waits for the checkpoint")
+	}
+	g.set(nil)
+	must(t, <-done)
+	if st := e.Status(); st.Manifest != 1 || st.Tables == 0 {
+		t.Errorf("status after it: %+v", st)
+	}
+}
+
 // uncached is one of n keys that cannot be read now; others may, and are there.
 func uncached(t *testing.T, e kv.Engine, n int) (far string) {
 	t.Helper()

@@ -27,14 +27,13 @@ type Status struct {
 	Requests              object.Requests
 }
 
-// Status does no I/O. During a checkpoint it waits for its end.
+// Status does no I/O and waits for nothing.
 func (e *Engine) Status() Status {
 	s := e.s
 	st := Status{Store: s.remote.Info().URL, Holder: s.o.Holder, Epoch: s.journal.epoch, Pending: s.queue.size(), Journal: s.journal.size(), Requests: s.remote.Requests()}
 	st.Down, st.Err = s.remote.outage.state()
-	s.chain.mu.Lock()
-	st.Manifest, st.Tables = s.chain.now.number, len(s.chain.now.tables)
-	s.chain.mu.Unlock()
+	c := s.chain.counts.Load()
+	st.Manifest, st.Tables = c.number, c.tables
 	s.cache.mu.Lock()
 	defer s.cache.mu.Unlock()
 	st.Cached, st.Hits, st.Fetched = s.cache.bytes, s.cache.stats.hits, s.cache.stats.fetched

@@ -221,6 +221,20 @@ type chain struct {
 	now     manifest       // guarded by mu
 	unsure  *attempt       // a head that may count, or may yet; guarded by mu
 	orphans bool           // objects of earlier writers were looked for; guarded by mu
+
+	counts atomic.Pointer[counted] // of now, for reading without mu
+}
+
+// counted is what Status says of a manifest.
+type counted struct {
+	number uint64
+	tables int
+}
+
+// count makes m the manifest that counts. REQUIRES: mu held.
+func (c *chain) count(m manifest) {
+	c.now = m
+	c.counts.Store(&counted{m.number, len(m.tables)})
 }
 
 // attempt is an object on its way: until it is known what became of it, nothing
