@@ -38,7 +38,15 @@ func main() {
 // unsyncedNode is a loopback node of which nothing is made durable.
 type unsyncedNode struct{ *fs.LoopbackNode }
 
-var _ fs.NodeFsyncer = unsyncedNode{}
+var (
+	_ fs.NodeFsyncer     = unsyncedNode{}
+	_ fs.NodeWrapChilder = unsyncedNode{}
+)
+
+// WrapChild implements fs.NodeWrapChilder: children are unsynced, too.
+func (unsyncedNode) WrapChild(_ context.Context, ops fs.InodeEmbedder) fs.InodeEmbedder {
+	return unsyncedNode{ops.(*fs.LoopbackNode)}
+}
 
 // Fsync implements fs.NodeFsyncer.
 func (unsyncedNode) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno { return fs.OK }
@@ -49,11 +57,7 @@ func serve(mnt, orig string, unsynced bool) error {
 		return err
 	}
 	if unsynced {
-		loop := root.(*fs.LoopbackNode)
-		loop.RootData.NewNode = func(data *fs.LoopbackRoot, _ *fs.Inode, _ string, _ *syscall.Stat_t) fs.InodeEmbedder {
-			return unsyncedNode{&fs.LoopbackNode{RootData: data}}
-		}
-		root = unsyncedNode{loop}
+		root = unsyncedNode{root.(*fs.LoopbackNode)}
 	}
 	timeout := time.Second // as libfuse's default
 	srv, err := fs.Mount(mnt, root, &fs.Options{

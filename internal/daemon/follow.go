@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -348,7 +349,7 @@ func (n *Node) refuseChanges(list []rest.Endpoint) []rest.Endpoint {
 		return list
 	}
 	for i, e := range list {
-		if e.Method != "GET" && !slices.Contains(readOnlyCalls, e.Path) {
+		if e.Method != http.MethodGet && !slices.Contains(readOnlyCalls, e.Path) {
 			list[i] = e.Refused(fsapi.Errorf(fsapi.ReadOnly, "this server follows %s read-only: ask the one that writes", n.cfg.Engine.URL))
 		}
 	}

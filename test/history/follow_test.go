@@ -57,7 +57,6 @@ type follower struct {
 	engine *bucket.Follower
 	meta   *meta.Store
 	local  *vfs.Local
-	tail   kv.Tail
 	seen   kv.Seq
 }
 
