@@ -343,6 +343,10 @@ func (m *imageSource) readAt(_ context.Context, off int64, p []byte) error {
 	return nil
 }
 
+func (m *imageSource) stream(context.Context, int64, int64) (drive.Stream, error) {
+	return nil, fsapi.NotSupported
+}
+
 func (m *imageSource) size(context.Context) (int64, error) { return m.img.size, nil }
 func (m *imageSource) faults() []BadReplica                { return nil }
 func (m *imageSource) fail(error)                          {}

@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -241,6 +243,56 @@ func TestConnectionEnds(t *testing.T) {
 	if err := s.List(t.Context(), "", "", func(object.Object) error { return nil }); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("list: %v", err)
 	}
+}
+
+// breaking gives bodies that break off, each where the next of ends says.
+type breaking struct {
+	*mem.Bucket
+	ends []error
+}
+
+// Get implements provider.API.
+func (b *breaking) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, object.Object, error) {
+	body, o, err := b.Bucket.Get(ctx, key, off, n)
+	if err != nil || len(b.ends) == 0 {
+		return body, o, err
+	}
+	end := b.ends[0]
+	b.ends = b.ends[1:]
+	return io.NopCloser(io.MultiReader(io.LimitReader(body, n/2), iotest.ErrReader(end))), o, nil
+}
+
+// TestBodyBreaksOff asks again for what it was to have whole, and tells who reads
+// as it arrives; neither takes it for the object's end.
+func TestBodyBreaksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		data := []byte("0123456789")
+		b := &breaking{Bucket: mem.New(mem.Options{})}
+		s, err := provider.New(b, provider.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := object.PutBytes(t.Context(), s, "x", data, object.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET} {
+			b.ends = []error{end}
+			p := make([]byte, 10)
+			if _, _, err := s.Get(t.Context(), "x", 0, p); err != nil || !bytes.Equal(p, data) {
+				t.Errorf("%v, then whole: %q, %v", end, p, err)
+			}
+			b.ends = []error{end}
+			body, _, err := s.Open(t.Context(), "x", 0, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(body)
+			if string(got) != "01234" || fsapi.KindOf(err) != fsapi.IO || errors.Is(err, io.EOF) {
+				t.Errorf("%v: read %q, %v", end, got, err)
+			}
+			body.Close()
+		}
+	})
 }
 
 // unordered lists from the end to the beginning.
