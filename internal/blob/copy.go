@@ -225,7 +225,7 @@ func (s *Store) writeParts(ctx context.Context, seg *fsapi.Segment, c *fsapi.Cop
 		reps[i] = r
 		wg.Go(func() {
 			if r.err == nil {
-				_, r.err = io.Copy(r.w, io.NewSectionReader(img, 0, img.size))
+				r.err = img.write(r.w)
 			}
 			r.finish(ctx, true)
 		})

@@ -90,6 +90,10 @@ type Store interface {
 type Writer interface {
 	// Write copies p. It may wait for parts written earlier.
 	io.Writer
+	// Take is Write without the copy: nobody changes p from now on. done is called
+	// once, when nobody reads p any more, which may be after Commit; after an error,
+	// and where an attempt ended without an answer, perhaps never.
+	Take(p []byte, done func()) error
 	// Commit makes the object durable, then visible, if the condition given to
 	// Create holds now. The writer is done, whatever comes of it.
 	Commit(ctx context.Context) (Version, error)

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -39,7 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) drive.Drive, caps Capabilities) {
 		name string
 		run  func(*testing.T, *suite)
 	}{
-		{"info", testInfo}, {"round trip", testRoundTrip}, {"read ranges", testReadRanges}, {"stream", testStream},
+		{"info", testInfo}, {"round trip", testRoundTrip}, {"read ranges", testReadRanges}, {"stream", testStream}, {"give", testGive},
 		{"invisible before commit", testInvisible}, {"abort", testAbort}, {"writer is done", testWriterDone},
 		{"exist", testExist}, {"commit race", testCommitRace}, {"not exist", testNotExist},
 		{"names", testNames}, {"list", testList}, {"list stops", testListStops}, {"list while changing", testListWhileChanging},
@@ -211,6 +212,38 @@ func testReadRanges(t *testing.T, s *suite) {
 	}
 	if _, err := s.ReadAt(s.ctx, "seg/ab/ranges", -1, make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("read at -1: %v", err)
+	}
+}
+
+// testGive writes memory that comes back at most once, and where nothing failed it
+// does.
+func testGive(t *testing.T, s *suite) {
+	sizes := []int{1, 4096, 0, 1 << 20, 2<<20 + 1, 77, 3 << 20}
+	w, err := s.Create(s.ctx, "seg/ab/given", 0)
+	must(t, err)
+	defer w.Abort()
+	var want []byte
+	back := make([]atomic.Int32, len(sizes))
+	for i, n := range sizes {
+		p := Bytes(uint64(i), n)
+		want = append(want, p...)
+		if i == 3 { // Write goes between
+			_, err = w.Write(p)
+			back[i].Add(1)
+		} else {
+			err = drive.Give(w, p, func() { back[i].Add(1); clear(p) })
+		}
+		must(t, err)
+	}
+	must(t, w.Commit(s.ctx))
+	s.wantBlob(t, "seg/ab/given", want)
+	for i := range back {
+		if n := back[i].Load(); n != 1 {
+			t.Errorf("memory %d came back %d times", i, n)
+		}
+	}
+	if err := drive.Give(w, want, func() {}); err == nil {
+		t.Error("a writer takes more after its Commit")
 	}
 }
 

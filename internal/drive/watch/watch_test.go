@@ -246,6 +246,35 @@ func TestWriterHangs(t *testing.T) {
 	}
 }
 
+// TestGivenMemoryStaysGiven does not give memory back while a call that was left
+// behind may be reading it.
+func TestGivenMemoryStaysGiven(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := made(t, short)
+		w, err := d.Create(t.Context(), "new", 0)
+		must(t, err)
+		back := 0
+		must(t, drive.Give(w, make([]byte, 1<<20-1), func() { back++ }))
+		if back != 1 {
+			t.Errorf("memory that was written came back %d times", back)
+		}
+		h.hang()
+		start := time.Now()
+		err = drive.Give(w, make([]byte, 2<<20), func() { back++ })
+		if took := time.Since(start); !errors.Is(err, fsapi.TimedOut) || took != 3*short.Write || back != 1 {
+			t.Errorf("after %v: %v; memory came back %d times", took, err, back)
+		}
+		if err := w.Commit(t.Context()); !errors.Is(err, fsapi.Closed) {
+			t.Errorf("commit: %v", err)
+		}
+		h.letGo()
+		synctest.Wait()
+		if back != 2 {
+			t.Errorf("memory came back %d times in all", back)
+		}
+	})
+}
+
 // A deletion that nobody waits for any more may come after the blob was written
 // again: nobody writes it until then.
 func TestNothingOvertakesWhatWasLeftBehind(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/object"
 	"github.com/strakefs/strake/internal/object/mem"
+	"github.com/strakefs/strake/internal/object/objecttest"
 	"github.com/strakefs/strake/internal/object/provider"
 )
 
@@ -333,4 +334,95 @@ func TestKindOfStatus(t *testing.T) {
 			t.Errorf("%d is %q: transient is %v", status, kind, !want)
 		}
 	}
+}
+
+// taken is memory that was given to a writer, and how often it came back.
+type taken struct {
+	data []byte
+	back int
+}
+
+// give makes an object of pieces, of which every third is written and not given.
+func give(t *testing.T, s object.Store, key string, sizes []int) (want []byte, all []*taken, err error) {
+	t.Helper()
+	w, err := s.Create(t.Context(), key, 0, object.Condition{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	for i, n := range sizes {
+		p := objecttest.Bytes(uint64(i), n)
+		want = append(want, p...)
+		if i%3 == 2 {
+			if _, err := w.Write(p); err != nil {
+				return want, all, err
+			}
+			clear(p) // it is the caller's again
+			continue
+		}
+		m := &taken{data: p}
+		all = append(all, m)
+		if err := w.Take(p, func() { m.back++; clear(m.data) }); err != nil {
+			return want, all, err
+		}
+	}
+	_, err = w.Commit(t.Context())
+	return want, all, err
+}
+
+// TestTake makes objects of memory that is given to the writer, in one request and in
+// parts, wherever these end; all of it comes back, once.
+func TestTake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, sizes := range map[string][]int{
+			"whole": {10, 0, 20, 30}, "one part": {60, 40}, "parts": {30, 30, 30, 30, 30, 30, 7}, "exact": {100, 100, 100, 100},
+			"long": {250, 1, 1000, 50, 333}, "begins in the midst": {99, 202, 1, 399},
+		} {
+			s := opened(t, mem.New(mem.Options{}), provider.Options{PartSize: 100})
+			want, all, err := give(t, s, "x", sizes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			p := make([]byte, len(want))
+			if n, o, err := s.Get(t.Context(), "x", 0, p); n != len(p) || err != nil || o.Size != int64(n) || !bytes.Equal(p, want) {
+				t.Errorf("%s: %d bytes of %d, %v", name, n, o.Size, err)
+			}
+			for i, m := range all {
+				if m.back != 1 {
+					t.Errorf("%s: memory %d came back %d times", name, i, m.back)
+				}
+			}
+		}
+	})
+}
+
+// TestTakeKeepsWhatMayBeRead does not give memory back that an attempt which ended
+// without an answer may be reading.
+func TestTakeKeepsWhatMayBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for op, sizes := range map[mem.Op][]int{mem.Put: {50}, mem.Part: {100, 100}} {
+			b := mem.New(mem.Options{})
+			s := opened(t, b, provider.Options{PartSize: 100})
+			first := true
+			b.SetRule(func(r mem.Request) mem.Outcome {
+				if r.Op != op || !first {
+					return mem.Outcome{}
+				}
+				first = false
+				return mem.Outcome{Err: broken}
+			})
+			want, all, err := give(t, s, "x", sizes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := make([]byte, len(want))
+			if _, _, err := s.Get(t.Context(), "x", 0, p); err != nil || !bytes.Equal(p, want) {
+				t.Errorf("%s: wrong bytes, %v", op, err)
+			}
+			if all[0].back+all[len(all)-1].back != len(all)-1 {
+				t.Errorf("%s: memory came back %d and %d times", op, all[0].back, all[len(all)-1].back)
+			}
+		}
+	})
 }

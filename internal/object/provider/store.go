@@ -181,10 +181,7 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReaderAt, size int6
 	if size < 0 {
 		return "", fsapi.Errorf(fsapi.Invalid, "size %d", size)
 	}
-	return s.put(ctx, key, body, size, PutOptions{Cond: cond, Mark: newMark()})
-}
-
-func (s *Store) put(ctx context.Context, key string, body io.ReaderAt, size int64, o PutOptions) (object.Version, error) {
+	o := PutOptions{Cond: cond, Mark: newMark()}
 	return s.write(ctx, key, o, size, func(ctx context.Context) (object.Version, error) {
 		s.counts.sent.Add(size)
 		return s.api.Put(ctx, s.prefix+key, io.NewSectionReader(body, 0, size), o)
