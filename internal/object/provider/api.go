@@ -51,7 +51,9 @@ type API interface {
 // Upload is an object on its way in parts.
 type Upload interface {
 	// Part sends part n, counted from 0. It may be called concurrently unless
-	// Traits.Serial. A part may be sent again, which replaces it.
+	// Traits.Serial. A part may be sent again, which replaces it. The body of one
+	// that is smaller than PutOptions.PartSize, which is the last, may be read until
+	// Complete or Abort has returned.
 	Part(ctx context.Context, n int, body *io.SectionReader) error
 	// Complete makes an object of the first n parts under the conditions given
 	// to Begin. fsapi.NotExist: there is no such upload, which may have been

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -425,4 +426,90 @@ func TestTakeKeepsWhatMayBeRead(t *testing.T) {
 			}
 		}
 	})
+}
+
+// holding is a provider that takes a last part of odd size with the end of the
+// upload only.
+type holding struct {
+	*mem.Bucket
+	atEnd func()
+}
+
+// Begin implements provider.API.
+func (h *holding) Begin(ctx context.Context, key string, o provider.PutOptions) (provider.Upload, error) {
+	u, err := h.Bucket.Begin(ctx, key, o)
+	return &heldUpload{Upload: u, h: h, partSize: o.PartSize}, err
+}
+
+type heldUpload struct {
+	provider.Upload
+	h        *holding
+	partSize int64
+	last     *io.SectionReader
+}
+
+// Part implements provider.Upload.
+func (u *heldUpload) Part(ctx context.Context, n int, body *io.SectionReader) error {
+	if body.Size() < u.partSize {
+		u.last = body
+		return nil
+	}
+	return u.Upload.Part(ctx, n, body)
+}
+
+// Complete implements provider.Upload.
+func (u *heldUpload) Complete(ctx context.Context, n int) (object.Version, error) {
+	if u.last != nil {
+		u.h.atEnd()
+		if err := u.Upload.Part(ctx, n-1, u.last); err != nil {
+			return "", err
+		}
+	}
+	return u.Upload.Complete(ctx, n)
+}
+
+// TestLastPartIsKept does not lend the memory of a last part to other writers, nor
+// give it back, before the upload has ended.
+func TestLastPartIsKept(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // or the pool may not find what it was given
+	const part = 2 << 20
+	h := &holding{Bucket: mem.New(mem.Options{}), atEnd: func() {}}
+	s, err := provider.New(h, provider.Options{PartSize: part})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.atEnd = func() { // another writes meanwhile
+		h.atEnd = func() {}
+		for range 3 {
+			w, err := s.Create(t.Context(), "other", part, object.Condition{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Write(make([]byte, part)); err != nil {
+				t.Fatal(err)
+			}
+			w.Abort()
+		}
+	}
+	want := objecttest.Bytes(1, part+part/2)
+	w, err := s.Create(t.Context(), "x", int64(len(want)), object.Condition{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(want); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, len(want))
+	if _, _, err := s.Get(t.Context(), "x", 0, p); err != nil || !bytes.Equal(p, want) {
+		t.Errorf("what was written is not what is there, %v", err)
+	}
+	h.atEnd = func() {}
+	if want, all, err := give(t, s, "y", []int{part, part / 2}); err != nil || all[1].back != 1 {
+		t.Errorf("%v; memory came back %d times", err, all[1].back)
+	} else if _, _, err := s.Get(t.Context(), "y", 0, p); err != nil || !bytes.Equal(p, want) {
+		t.Errorf("what was given is not what is there, %v", err)
+	}
 }

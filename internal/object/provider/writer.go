@@ -26,6 +26,7 @@ type writer struct {
 	mu     sync.Mutex // uncontended, but for Close of the store
 	done   bool
 	part   part   // being filled
+	last   *part  // sent, but perhaps to be read again; nil: none; of flight's goroutines, then of Commit
 	upload Upload // nil: not begun
 	parts  int    // sent
 
@@ -154,9 +155,13 @@ func (w *writer) send() error {
 	w.flight.Go(func() {
 		defer func() { <-w.s.slots }()
 		attempts, err := w.sendPart(n, &p)
-		if err != nil {
+		switch {
+		case err != nil:
 			w.setFailure(err)
-		} else if attempts == 1 { // one that ended without an answer may be reading the part yet
+		case attempts > 1: // one that ended without an answer may be reading the part yet
+		case p.size < w.partSize:
+			w.last = &p
+		default:
 			p.free()
 		}
 	})
@@ -248,9 +253,14 @@ func (w *writer) commit(ctx context.Context) (object.Version, error) {
 	if err := w.failure(); err != nil {
 		return "", errors.Join(ctx.Err(), err)
 	}
+	attempts := 0
 	v, err := w.s.write(ctx, w.key, w.opts, w.partSize, func(ctx context.Context) (object.Version, error) {
+		attempts++
 		return w.upload.Complete(ctx, w.parts)
 	})
+	if err == nil && attempts == 1 && w.last != nil {
+		w.last.free()
+	}
 	if errors.Is(err, fsapi.NotExist) {
 		return "", fsapi.Errorf(fsapi.IO, "the upload was given up by the provider or by another: %w", err)
 	}
