@@ -22,6 +22,7 @@ type block struct {
 	open   atomic.Int32 // slots not yet sealed, and one while more may come
 	ready  chan struct{}
 	refs   atomic.Int32 // replicas that have not written it
+	queued atomic.Int32 // replicas that have not taken it
 	pool   *slab.Pool
 	tokens chan struct{} // nil: of an image, which gives the memory back
 }
@@ -34,6 +35,7 @@ func newBlock(pool *slab.Pool, tokens chan struct{}, n, replicas int) *block {
 	b := &block{buf: pool.Get(max(n, blockSize)), ready: make(chan struct{}), pool: pool, tokens: tokens}
 	b.open.Store(1)
 	b.refs.Store(int32(replicas))
+	b.queued.Store(int32(replicas))
 	return b
 }
 
@@ -56,10 +58,18 @@ func (b *block) done() {
 	}
 }
 
-// release is called by each replica when it has written the block.
+// taken is called by each replica when the drive's writer has taken the block over:
+// from then on that one bounds the memory.
+func (b *block) taken() {
+	if b.queued.Add(-1) == 0 {
+		<-b.tokens
+	}
+}
+
+// release is called for each replica when nobody reads the block for it any more,
+// if that is known.
 func (b *block) release() {
 	if b.refs.Add(-1) == 0 {
 		b.pool.Put(b.buf)
-		<-b.tokens
 	}
 }

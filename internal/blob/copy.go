@@ -225,7 +225,7 @@ func (s *Store) writeParts(ctx context.Context, seg *fsapi.Segment, c *fsapi.Cop
 		reps[i] = r
 		wg.Go(func() {
 			if r.err == nil {
-				_, r.err = io.Copy(r.w, io.NewSectionReader(img, 0, img.size))
+				r.err = img.write(r.w)
 			}
 			r.finish(ctx, true)
 		})
@@ -341,6 +341,10 @@ func (m *imageSource) readAt(_ context.Context, off int64, p []byte) error {
 		return fsapi.Errorf(fsapi.Corrupt, "it ends after %d of %d bytes at %d", n, len(p), off)
 	}
 	return nil
+}
+
+func (m *imageSource) stream(context.Context, int64, int64) (drive.Stream, error) {
+	return nil, fsapi.NotSupported
 }
 
 func (m *imageSource) size(context.Context) (int64, error) { return m.img.size, nil }

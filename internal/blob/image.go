@@ -4,10 +4,12 @@ import (
 	"context"
 	"io"
 	"slices"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/strakefs/strake/internal/blob/slab"
+	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 )
 
@@ -17,7 +19,8 @@ type image struct {
 	st     *Store
 	blocks []imageBlock
 	size   int64
-	end    func() // after the memory was given back
+	end    func()       // after the memory was given back
+	lent   atomic.Int32 // blocks that writers of drives may be reading
 }
 
 // imageBlock is a piece of an image.
@@ -49,10 +52,23 @@ func (m *image) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-// free gives the memory back.
-func (m *image) free() {
+// write writes the image to a drive, which reads the image's own memory.
+func (m *image) write(w drive.Writer) error {
 	for _, b := range m.blocks {
-		m.st.pool.Put(b.buf)
+		m.lent.Add(1)
+		if err := drive.Give(w, b.buf.B[:b.n], func() { m.lent.Add(-1) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// free gives the memory back, unless a call that was left behind may be reading it.
+func (m *image) free() {
+	if m.lent.Load() == 0 {
+		for _, b := range m.blocks {
+			m.st.pool.Put(b.buf)
+		}
 	}
 	m.blocks = nil
 	m.end()

@@ -2,8 +2,11 @@ package blob
 
 import (
 	"context"
+	"errors"
+	"io"
 
 	"github.com/strakefs/strake/internal/blob/cache"
+	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 )
 
@@ -11,8 +14,8 @@ const (
 	// maxPrefetches bounds the stretches being prefetched at a time.
 	maxPrefetches = 64
 	// maxStretch is the most plaintext bytes of one stretch, unless a single chunk
-	// has more: beyond it a bucket's requests cost no less, and those who wait for
-	// the first chunk wait for all.
+	// has more: beyond it a bucket's requests cost no less, and several at a time
+	// bring more than one does.
 	maxStretch = 8 << 20
 	// maxGap is the most bytes between two frames that are read and dropped, rather
 	// than asking the drive twice: what a bucket sends in the time of a request.
@@ -158,7 +161,7 @@ func (s *Store) loadStretch(r *stretch) {
 }
 
 // readStretch reads a stretch from the nearest copy and decodes what it can of
-// it. It returns what it met bad.
+// it, each chunk as it arrives. It returns what it met bad.
 func (s *Store) readStretch(ctx context.Context, r *stretch) []BadReplica {
 	id := r.parts[0].ext.Loc.Segment
 	at, err := s.whereIs(ctx, id)
@@ -171,20 +174,70 @@ func (s *Store) readStretch(ctx context.Context, r *stretch) []BadReplica {
 	}
 	src := all[0]
 	off, n := r.span()
-	sealed := s.pool.Get(int(n))
-	defer s.pool.Put(sealed)
-	err = src.readAt(ctx, off, sealed.B)
-	for i := range r.parts {
-		if p := &r.parts[i]; p.ld != nil && err == nil {
-			if bad := s.decodePart(r, p, sealed.B[int64(p.ext.Loc.Offset)-off:][:p.ext.Loc.Length]); bad != nil {
-				src.fail(bad)
-			}
-		}
+	in, err := s.openStream(ctx, src, off, n)
+	if err == nil {
+		err = s.decodeStretch(in, off, r, src)
+		in.Close()
 	}
 	if ctx.Err() != nil {
 		return nil
 	}
+	if err != nil {
+		src.fail(err)
+	}
 	return src.faults()
+}
+
+// openStream is n bytes of a source from off, as they arrive or all at once.
+func (s *Store) openStream(ctx context.Context, src source, off, n int64) (drive.Stream, error) {
+	in, err := src.stream(ctx, off, n)
+	if !errors.Is(err, fsapi.NotSupported) {
+		return in, err
+	}
+	sealed := s.pool.Get(int(n))
+	if err := src.readAt(ctx, off, sealed.B); err != nil {
+		s.pool.Put(sealed)
+		return nil, err
+	}
+	return drive.Held(sealed.B, func() { s.pool.Put(sealed) }), nil
+}
+
+// decodeStretch decodes what comes from a stream that starts at off of the
+// segment. Frames that are bad are src's fault and end nothing.
+func (s *Store) decodeStretch(in drive.Stream, off int64, r *stretch, src source) error {
+	for i := range r.parts {
+		p := &r.parts[i]
+		if gap := int64(p.ext.Loc.Offset) - off; gap > 0 {
+			if _, err := nextFull(in, int(gap)); err != nil {
+				return err
+			}
+		}
+		sealed, err := nextFull(in, int(p.ext.Loc.Length))
+		if err != nil {
+			return err
+		}
+		off = int64(p.ext.Loc.Offset) + int64(p.ext.Loc.Length)
+		if p.ld == nil {
+			continue
+		}
+		if bad := s.decodePart(r, p, sealed); bad != nil {
+			src.fail(bad)
+		}
+	}
+	return nil
+}
+
+// nextFull is the next n bytes of a stream; one that ends too early is
+// fsapi.Corrupt.
+func nextFull(in drive.Stream, n int) ([]byte, error) {
+	p, err := in.Next(n)
+	if len(p) == n {
+		return p, nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		return nil, fsapi.Errorf(fsapi.Corrupt, "it ends after %d of the next %d bytes: cut short", len(p), n)
+	}
+	return nil, err
 }
 
 // decodePart brings a chunk into the cache, if its frame is right.

@@ -95,9 +95,11 @@ func (r *replica) run(ctx context.Context) {
 	for blk := range r.blocks {
 		<-blk.ready
 		if r.err == nil {
-			_, r.err = r.w.Write(blk.buf.B[:blk.used])
+			r.err = drive.Give(r.w, blk.buf.B[:blk.used], blk.release)
+		} else {
+			blk.release()
 		}
-		blk.release()
+		blk.taken()
 	}
 	r.finish(ctx, r.commit)
 }

@@ -19,6 +19,9 @@ type source interface {
 	// readAt fills p with the segment's bytes from off. What comes from a
 	// replica is not verified yet. Errors name the drive.
 	readAt(ctx context.Context, off int64, p []byte) error
+	// stream is what readAt reads, as it arrives. The caller closes it.
+	// fsapi.NotSupported: there is readAt only.
+	stream(ctx context.Context, off, n int64) (drive.Stream, error)
 	// size is the segment's size in bytes.
 	size(ctx context.Context) (int64, error)
 	// faults are the replicas and shards that were met bad so far.
@@ -48,6 +51,13 @@ func (r *replicaSource) readAt(ctx context.Context, off int64, p []byte) error {
 		r.fail(err)
 	}
 	return err
+}
+
+func (r *replicaSource) stream(ctx context.Context, off, n int64) (drive.Stream, error) {
+	if r.d == nil {
+		return nil, r.err
+	}
+	return drive.OpenStream(ctx, r.d, SegmentName(r.id), off, n)
 }
 
 func (r *replicaSource) size(ctx context.Context) (int64, error) {
@@ -140,6 +150,10 @@ func (h *shardSource) readAt(ctx context.Context, off int64, p []byte) error {
 		err = fsapi.Errorf(fsapi.Corrupt, "segment %v ends after %d of %d bytes at %d", h.id, n, len(p), off)
 	}
 	return err
+}
+
+func (h *shardSource) stream(context.Context, int64, int64) (drive.Stream, error) {
+	return nil, fsapi.NotSupported
 }
 
 func (h *shardSource) note(faults []erasure.Fault) {

@@ -250,7 +250,7 @@ func Default() Config {
 		Rest:    Rest{Listen: "127.0.0.1:7420"},
 		Memory:  Memory{Limit: 768 << 20},
 		Cache:   Cache{Chunks: 128 << 20, Metadata: 64 << 20, Inodes: 50_000},
-		Read:    Read{Ahead: 16 << 20, Prefetch: 32 << 20},
+		Read:    Read{Ahead: 32 << 20, Prefetch: 64 << 20},
 		Write:   Write{Dirty: 256 << 20, FlushAge: time.Second, Flushers: 2, Inline: 2 << 10},
 		Journal: Journal{Max: 512 << 10, Pack: 32 << 20, PackAge: 5 * time.Minute},
 		Segment: Segment{Size: 64 << 20},

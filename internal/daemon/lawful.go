@@ -18,10 +18,16 @@ type lawful struct {
 var (
 	_ drive.Drive        = lawful{}
 	_ drive.BatchDeleter = lawful{}
+	_ drive.Streamer     = lawful{}
 )
 
 // Unwrap is the drive below.
 func (d lawful) Unwrap() drive.Drive { return d.Drive }
+
+// Stream implements drive.Streamer.
+func (d lawful) Stream(ctx context.Context, name string, off, n int64) (drive.Stream, error) {
+	return drive.OpenStream(ctx, d.Drive, name, off, n)
+}
 
 // Delete implements drive.Drive.
 func (d lawful) Delete(ctx context.Context, name string) error {

@@ -98,6 +98,24 @@ type Writer interface {
 	Abort()
 }
 
+// Taker is a Writer that takes memory over instead of copying it.
+type Taker interface {
+	// Take is Write of p, which nobody changes from now on. done is called once,
+	// when nobody reads p any more, which may be after Commit; after an error, and
+	// where a part of the work was left behind, perhaps never.
+	Take(p []byte, done func()) error
+}
+
+// Give writes p with w's Take or, where it has none, with Write.
+func Give(w Writer, p []byte, done func()) error {
+	if t, ok := w.(Taker); ok {
+		return t.Take(p, done)
+	}
+	defer done()
+	_, err := w.Write(p)
+	return err
+}
+
 // Info is what is fixed about a drive.
 type Info struct {
 	ID     fsapi.DriveID

@@ -51,6 +51,12 @@ type Store interface {
 	// with io.EOF. The Object is of the version that was read. An empty p reads
 	// nothing, and still says NotExist.
 	Get(ctx context.Context, key string, off int64, p []byte) (int, Object, error)
+	// Open starts reading n bytes of an object from off, n being above 0: they, or
+	// those up to the object's end, come as they arrive, while ctx lives and no
+	// slower than a connection may be that is not taken for dead. What breaks off is
+	// not asked for again. The caller closes the body, for which Close of the store
+	// waits.
+	Open(ctx context.Context, key string, off, n int64) (io.ReadCloser, Object, error)
 	// Stat is an object's size, version and time of last change.
 	Stat(ctx context.Context, key string) (Object, error)
 	// Put sets an object to the first size bytes of body, atomically and
@@ -84,6 +90,10 @@ type Store interface {
 type Writer interface {
 	// Write copies p. It may wait for parts written earlier.
 	io.Writer
+	// Take is Write without the copy: nobody changes p from now on. done is called
+	// once, when nobody reads p any more, which may be after Commit; after an error,
+	// and where an attempt ended without an answer, perhaps never.
+	Take(p []byte, done func()) error
 	// Commit makes the object durable, then visible, if the condition given to
 	// Create holds now. The writer is done, whatever comes of it.
 	Commit(ctx context.Context) (Version, error)

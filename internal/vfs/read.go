@@ -169,6 +169,7 @@ type readAhead struct {
 	mu   sync.Mutex
 	next int64 // where a sequential read would go on
 	runs int   // sequential reads up to here
+	read int64 // bytes of them
 	upto int64 // prefetched up to here
 	cold bool  // the last of them read stored data
 }
@@ -183,8 +184,9 @@ func (f *file) sequential(off int64, n int) (seq, cold bool) {
 	if off >= a.next-1<<20 && off <= a.next+1<<20 && (a.runs > 0 || off == a.next) {
 		a.runs++
 	} else {
-		a.runs, a.upto, a.cold = 0, 0, false
+		a.runs, a.read, a.upto, a.cold = 0, 0, 0, false
 	}
+	a.read += int64(n)
 	a.next = off + int64(n)
 	return a.runs > 0, a.cold
 }
@@ -197,17 +199,22 @@ func (a *readAhead) found(stored bool) bool {
 	return stored
 }
 
+// minAhead is the window of a reader who has just begun, in bytes. It grows with
+// what he has read, up to Options.ReadAhead: who stops early has not made a bucket
+// send much for nothing, who goes on keeps several requests under way.
+const minAhead = 4 << 20
+
 // readAhead asks blob for the chunks of a read of [at, end) and for those that
 // follow, when half of what was asked for before has been read. It comes before
 // the read: several reads of one reader are under way at a time, and each would
 // ask for its own few chunks.
 func (f *file) readAhead(ctx context.Context, at, end int64) {
-	window := f.fs.o.ReadAhead
-	if window <= 0 || f.flags&OpenDirect != 0 {
+	if f.fs.o.ReadAhead <= 0 || f.flags&OpenDirect != 0 {
 		return
 	}
 	a := &f.ahead
 	a.mu.Lock()
+	window := min(f.fs.o.ReadAhead, max(minAhead, 2*a.read))
 	from, upto := max(a.upto, at), end+window
 	if from-end > window/2 {
 		a.mu.Unlock()

@@ -70,6 +70,8 @@ type Drive struct {
 	info  drive.Info
 	has   object.Capabilities
 	usage usage
+	// buffers are of streams: *[]byte.
+	buffers sync.Pool
 
 	mu      sync.Mutex
 	commits map[string]chan struct{} // running, by blob; closed at the end; guarded by mu
@@ -79,6 +81,7 @@ type Drive struct {
 var (
 	_ drive.Drive        = (*Drive)(nil)
 	_ drive.BatchDeleter = (*Drive)(nil)
+	_ drive.Streamer     = (*Drive)(nil)
 )
 
 // Open opens the drive in a store that Init made one. fsapi.NotExist: there is

@@ -3,6 +3,7 @@ package bucket_test
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -82,7 +83,7 @@ func TestConformanceS3(t *testing.T) {
 	}
 	drivetest.Run(t, func(t *testing.T) drive.Drive {
 		n++
-		o.Bucket = "drive-" + string(rune('a'+n))
+		o.Bucket = "drive-" + strconv.Itoa(n)
 		srv.Bucket(t, o.Bucket)
 		return made(t, open(t))
 	}, drivetest.Capabilities{Reopen: func(t *testing.T, _ drive.Drive) drive.Drive { return opened(t, open(t)) }})

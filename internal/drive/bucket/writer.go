@@ -66,6 +66,15 @@ func (w *writer) Write(p []byte) (int, error) {
 	return n, w.d.fail(notBlobs(err), "write", w.name)
 }
 
+// Take implements drive.Taker.
+func (w *writer) Take(p []byte, done func()) error {
+	err := w.out.Take(p, done)
+	if err == nil {
+		w.size += int64(len(p))
+	}
+	return w.d.fail(notBlobs(err), "write", w.name)
+}
+
 // notBlobs keeps something missing from being taken for a missing blob.
 func notBlobs(err error) error {
 	if err != nil && errors.Is(err, fsapi.NotExist) {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -39,7 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) drive.Drive, caps Capabilities) {
 		name string
 		run  func(*testing.T, *suite)
 	}{
-		{"info", testInfo}, {"round trip", testRoundTrip}, {"read ranges", testReadRanges},
+		{"info", testInfo}, {"round trip", testRoundTrip}, {"read ranges", testReadRanges}, {"stream", testStream}, {"give", testGive},
 		{"invisible before commit", testInvisible}, {"abort", testAbort}, {"writer is done", testWriterDone},
 		{"exist", testExist}, {"commit race", testCommitRace}, {"not exist", testNotExist},
 		{"names", testNames}, {"list", testList}, {"list stops", testListStops}, {"list while changing", testListWhileChanging},
@@ -212,6 +213,84 @@ func testReadRanges(t *testing.T, s *suite) {
 	if _, err := s.ReadAt(s.ctx, "seg/ab/ranges", -1, make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 		t.Errorf("read at -1: %v", err)
 	}
+}
+
+// testGive writes memory that comes back at most once, and where nothing failed it
+// does.
+func testGive(t *testing.T, s *suite) {
+	sizes := []int{1, 4096, 0, 1 << 20, 2<<20 + 1, 77, 3 << 20}
+	w, err := s.Create(s.ctx, "seg/ab/given", 0)
+	must(t, err)
+	defer w.Abort()
+	var want []byte
+	back := make([]atomic.Int32, len(sizes))
+	for i, n := range sizes {
+		p := Bytes(uint64(i), n)
+		want = append(want, p...)
+		if i == 3 { // Write goes between
+			_, err = w.Write(p)
+			back[i].Add(1)
+		} else {
+			err = drive.Give(w, p, func() { back[i].Add(1); clear(p) })
+		}
+		must(t, err)
+	}
+	must(t, w.Commit(s.ctx))
+	s.wantBlob(t, "seg/ab/given", want)
+	for i := range back {
+		if n := back[i].Load(); n != 1 {
+			t.Errorf("memory %d came back %d times", i, n)
+		}
+	}
+	if err := drive.Give(w, want, func() {}); err == nil {
+		t.Error("a writer takes more after its Commit")
+	}
+}
+
+// testStream holds for drives that stream, and for those that say they do not.
+func testStream(t *testing.T, s *suite) {
+	const size = 3 << 20
+	data := Bytes(7, size)
+	s.put(t, "seg/ab/stream", data)
+	if _, err := drive.OpenStream(s.ctx, s, "seg/ab/stream", 0, 1); errors.Is(err, fsapi.NotSupported) {
+		t.Skip("the drive does not stream")
+	}
+	for _, r := range []struct{ off, n, step int }{
+		{0, size, 1 << 20}, {0, size, 100_000}, {4095, 70_000, 4096}, {size - 10, 10, 3}, {size - 10, 20, 20},
+		{size, 10, 5}, {size + 1, 10, 10}, {0, size, size},
+	} {
+		in, err := drive.OpenStream(s.ctx, s, "seg/ab/stream", int64(r.off), int64(r.n))
+		must(t, err)
+		var got []byte
+		want := data[min(r.off, size):min(r.off+r.n, size)]
+		for err == nil && len(got) < r.n {
+			var p []byte
+			p, err = in.Next(min(r.step, r.n-len(got)))
+			got = append(got, p...)
+			clear(p) // it is the caller's
+		}
+		if !bytes.Equal(got, want) || (len(got) < r.n) != (err == io.EOF) || err != nil && err != io.EOF { //nolint:errorlint // bare, by contract
+			t.Errorf("stream of %d at %d by %d: %d bytes, %v", r.n, r.off, r.step, len(got), err)
+		}
+		in.Close()
+		in.Close()
+	}
+	s.wantBlob(t, "seg/ab/stream", data)
+	_, err := drive.OpenStream(s.ctx, s, "seg/ab/none", 0, 1)
+	wantKind(t, err, fsapi.NotExist, "seg/ab/none")
+	// One that is left in the midst holds up nobody.
+	in, err := drive.OpenStream(s.ctx, s, "seg/ab/stream", 0, size)
+	must(t, err)
+	_, err = in.Next(1)
+	must(t, err)
+	in.Close()
+	if _, err := in.Next(1); err == nil {
+		t.Error("a stream goes on after its end")
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	cancel()
+	_, err = drive.OpenStream(ctx, s, "seg/ab/stream", 0, size)
+	wantKind(t, err, fsapi.Interrupted, "seg/ab/stream")
 }
 
 func (s *suite) wantAbsent(t *testing.T, name string) {

@@ -176,6 +176,16 @@ func (w *writer) Write(p []byte) (int, error) {
 	return w.Writer.Write(p)
 }
 
+// Take implements drive.Taker.
+func (w *writer) Take(p []byte, done func()) error {
+	leave, err := w.d.enter(w.ctx, "write", w.name, w.d.write, len(p))
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return drive.Give(w.Writer, p, done)
+}
+
 // Commit implements drive.Writer.
 func (w *writer) Commit(ctx context.Context) error {
 	leave, err := w.d.enter(ctx, "commit", w.name, nil, 0)

@@ -21,6 +21,9 @@ type call struct {
 	// idle: that it succeeds says nothing of the drive, which may have done no
 	// I/O for it.
 	idle bool
+	// part: it goes on with a call that was counted. It is made whatever state the
+	// drive is in, and only its failure counts.
+	part bool
 	// always: it is made whatever state the drive is in.
 	always bool
 	// changes are the blobs that are there or not because of it. While one that
@@ -37,7 +40,7 @@ func (c *call) begin(ctx context.Context) (err error) {
 		return c.errorf(fsapi.KindOf(err), err.Error())
 	}
 	c.start = c.d.opts.Clock.Now()
-	if c.always {
+	if c.always || c.part {
 		return nil
 	}
 	if n := c.d.stuck.Load(); n >= int64(c.d.opts.MaxStuck) {
@@ -62,6 +65,9 @@ func (c *call) errorf(k fsapi.Kind, why string) error {
 
 // end takes down how the call went.
 func (c *call) end(err error) {
+	if c.part && !fault(err) {
+		return
+	}
 	now := c.d.opts.Clock.Now()
 	c.d.ops[c.op].add(now.Sub(c.start), err)
 	if !c.always {

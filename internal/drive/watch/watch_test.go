@@ -246,8 +246,35 @@ func TestWriterHangs(t *testing.T) {
 	}
 }
 
-// TestBufferIsTheCallers does not write into the buffer of a read that was given
-// up.
+// TestGivenMemoryStaysGiven does not give memory back while a call that was left
+// behind may be reading it.
+func TestGivenMemoryStaysGiven(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := made(t, short)
+		w, err := d.Create(t.Context(), "new", 0)
+		must(t, err)
+		back := 0
+		must(t, drive.Give(w, make([]byte, 1<<20-1), func() { back++ }))
+		if back != 1 {
+			t.Errorf("memory that was written came back %d times", back)
+		}
+		h.hang()
+		start := time.Now()
+		err = drive.Give(w, make([]byte, 2<<20), func() { back++ })
+		if took := time.Since(start); !errors.Is(err, fsapi.TimedOut) || took != 3*short.Write || back != 1 {
+			t.Errorf("after %v: %v; memory came back %d times", took, err, back)
+		}
+		if err := w.Commit(t.Context()); !errors.Is(err, fsapi.Closed) {
+			t.Errorf("commit: %v", err)
+		}
+		h.letGo()
+		synctest.Wait()
+		if back != 2 {
+			t.Errorf("memory came back %d times in all", back)
+		}
+	})
+}
+
 // A deletion that nobody waits for any more may come after the blob was written
 // again: nobody writes it until then.
 func TestNothingOvertakesWhatWasLeftBehind(t *testing.T) {
@@ -284,6 +311,8 @@ func TestNothingOvertakesWhatWasLeftBehind(t *testing.T) {
 	})
 }
 
+// TestBufferIsTheCallers does not write into the buffer of a read that was given
+// up.
 func TestBufferIsTheCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, h := made(t, short)
@@ -296,6 +325,89 @@ func TestBufferIsTheCallers(t *testing.T) {
 		synctest.Wait()
 		if p[0] != 'p' {
 			t.Errorf("the buffer holds %q", p)
+		}
+	})
+}
+
+// TestStreamIsNobodyElses does not lend the memory of a stream that was left
+// behind, while the drive may yet write to it.
+func TestStreamIsNobodyElses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, h := made(t, short)
+		must(t, h.Replace(t.Context(), "x", []byte("late")))
+		must(t, h.Replace(t.Context(), "y", []byte("mine")))
+		h.hang()
+		start := time.Now()
+		if _, err := d.Stream(t.Context(), "x", 0, 4); !errors.Is(err, fsapi.TimedOut) || time.Since(start) != short.Read {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		h.mu.Lock()
+		was := h.let
+		h.let = nil // later calls answer
+		h.mu.Unlock()
+		in, err := d.Stream(t.Context(), "y", 0, 4)
+		must(t, err)
+		defer in.Close()
+		p, err := in.Next(4)
+		must(t, err)
+		close(was)
+		synctest.Wait()
+		if string(p) != "mine" {
+			t.Errorf("the bytes became %q", p)
+		}
+		if n := d.Status().Stuck; n != 0 {
+			t.Errorf("%d calls are stuck after they came back", n)
+		}
+	})
+}
+
+// streaming is a drive whose streams hang as it does.
+type streaming struct {
+	*hanging
+	closed int // streams
+}
+
+func (s *streaming) Stream(ctx context.Context, name string, off, n int64) (drive.Stream, error) {
+	p := make([]byte, n)
+	k, err := s.Drive.ReadAt(ctx, name, off, p)
+	return &hangingStream{drive.Held(p[:k], func() { s.closed++ }), s}, err
+}
+
+type hangingStream struct {
+	drive.Stream
+	s *streaming
+}
+
+func (h *hangingStream) Next(n int) ([]byte, error) {
+	h.s.wait()
+	return h.Stream.Next(n)
+}
+
+// TestStreamHangs leaves a stream behind in the midst: its owner is done with it
+// in time, and it is closed when it comes back.
+func TestStreamHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, h := made(t, short)
+		below := &streaming{hanging: h}
+		d := watch.New(below, short)
+		in, err := d.Stream(t.Context(), "x", 0, 1)
+		must(t, err)
+		h.hang()
+		start := time.Now()
+		if _, err := in.Next(1); !errors.Is(err, fsapi.TimedOut) || time.Since(start) != short.Read {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		if _, err := in.Next(1); !errors.Is(err, fsapi.Closed) {
+			t.Errorf("a stream that is done: %v", err)
+		}
+		in.Close()
+		if s := d.Stats(watch.Read); s.Errors != 1 || below.closed != 0 {
+			t.Errorf("%+v; closed %d times while a call of it runs", s, below.closed)
+		}
+		h.letGo()
+		synctest.Wait()
+		if n := d.Status().Stuck; n != 0 || below.closed != 1 {
+			t.Errorf("%d calls are stuck after they came back; closed %d times", n, below.closed)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"time"
 
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -66,6 +67,16 @@ func (w *writer) Write(p []byte) (int, error) {
 			return done, err
 		}
 	}
+}
+
+// Take implements drive.Taker. It may take as long as a Write for every piece.
+func (w *writer) Take(p []byte, done func()) error {
+	c := call{d: w.d, op: Write, name: w.name, limit: w.d.opts.Write * time.Duration(1+len(p)/piece), idle: true}
+	_, err := w.do(w.ctx, c, func(context.Context) (int, error) { return 0, drive.Give(w.in, p, done) })
+	if err == nil {
+		w.d.ops[Write].addBytes(len(p))
+	}
+	return err
 }
 
 // Commit implements drive.Writer.

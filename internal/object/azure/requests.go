@@ -23,30 +23,24 @@ import (
 const markName = "strakemark"
 
 // Get implements provider.API.
-func (b *bucket) Get(ctx context.Context, key string, off int64, p []byte) (int, object.Object, error) {
-	out, err := b.client.NewBlobClient(key).DownloadStream(ctx, &blob.DownloadStreamOptions{Range: blob.HTTPRange{Offset: off, Count: int64(len(p))}})
+func (b *bucket) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, object.Object, error) {
+	out, err := b.client.NewBlobClient(key).DownloadStream(ctx, &blob.DownloadStreamOptions{Range: blob.HTTPRange{Offset: off, Count: n}})
 	if code(err) == "InvalidRange" { // at or beyond the end
 		o, _, err := b.Head(ctx, key)
-		return 0, o, err
+		return nil, o, err
 	}
 	if err != nil {
-		return 0, object.Object{}, kinded(err)
+		return nil, object.Object{}, kinded(err)
 	}
-	defer out.Body.Close()
 	o := described(key, out.ContentLength, out.LastModified, out.ETag)
 	if _, total, ok := strings.Cut(value(out.ContentRange), "/"); ok {
-		if o.Size, err = strconv.ParseInt(total, 10, 64); err != nil {
-			return 0, o, fsapi.Errorf(fsapi.IO, "the answer has the range %q", value(out.ContentRange))
-		}
+		o.Size, err = strconv.ParseInt(total, 10, 64)
 	}
-	if o.Version == "" || o.Size < off {
-		return 0, o, fsapi.Errorf(fsapi.IO, "the answer lacks a valid ETag or Content-Range")
+	if err != nil || o.Version == "" || o.Size < off {
+		out.Body.Close() // what it says is not wanted
+		return nil, o, fsapi.Errorf(fsapi.IO, "the answer lacks a valid ETag or Content-Range")
 	}
-	n, err := io.ReadFull(out.Body, p[:min(int64(len(p)), o.Size-off)])
-	if err != nil {
-		return n, o, fsapi.Errorf(provider.KindOfFailure(err), "the body broke off after %d bytes: %w", n, err)
-	}
-	return n, o, nil
+	return out.Body, o, nil
 }
 
 // described is an object as headers tell it.

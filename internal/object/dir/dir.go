@@ -185,21 +185,37 @@ func describe(f osfs.File) (object.Object, error) {
 }
 
 // Get implements provider.API.
-func (b *bucket) Get(ctx context.Context, key string, off int64, p []byte) (int, object.Object, error) {
+func (b *bucket) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, object.Object, error) {
 	if err := ctx.Err(); err != nil {
-		return 0, object.Object{}, err
+		return nil, object.Object{}, err
 	}
 	f, o, err := b.open(key)
 	if err != nil || off >= o.Size {
 		if f != nil {
 			f.Close()
 		}
-		return 0, o, err
+		return nil, o, err
 	}
-	defer f.Close()
-	n, err := f.ReadAt(p[:min(int64(len(p)), o.Size-off)], off)
-	return n, o, kinded(err, "read")
+	return body{io.NewSectionReader(f, off, min(n, o.Size-off)), f}, o, nil
 }
+
+// body is a part of an object's file.
+type body struct {
+	part *io.SectionReader
+	f    osfs.File
+}
+
+// Read implements io.Reader.
+func (b body) Read(p []byte) (int, error) {
+	n, err := b.part.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // the section's own
+		err = kinded(err, "read")
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b body) Close() error { return b.f.Close() }
 
 // Head implements provider.API.
 func (b *bucket) Head(ctx context.Context, key string) (object.Object, provider.Mark, error) {

@@ -129,33 +129,29 @@ func decode(resp *http.Response, into any) error {
 }
 
 // Get implements provider.API.
-func (b *bucket) Get(ctx context.Context, key string, off int64, p []byte) (int, object.Object, error) {
+func (b *bucket) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, object.Object, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.objects(key)+"?alt=media", nil)
 	if err != nil {
-		return 0, object.Object{}, fsapi.Errorf(fsapi.Invalid, "request: %w", err)
+		return nil, object.Object{}, fsapi.Errorf(fsapi.Invalid, "request: %w", err)
 	}
-	req.Header.Set("Range", "bytes="+strconv.FormatInt(off, 10)+"-"+strconv.FormatInt(off+int64(len(p))-1, 10))
+	req.Header.Set("Range", "bytes="+strconv.FormatInt(off, 10)+"-"+strconv.FormatInt(off+n-1, 10))
 	resp, err := b.do(req)
 	if status(err) == http.StatusRequestedRangeNotSatisfiable { // at or beyond the end
 		o, _, err := b.Head(ctx, key)
-		return 0, o, err
+		return nil, o, err
 	}
 	if err != nil {
-		return 0, object.Object{}, err
+		return nil, object.Object{}, err
 	}
-	defer resp.Body.Close()
 	o, err := described(key, resp)
+	if err == nil && resp.StatusCode != http.StatusPartialContent && off > 0 {
+		err = fsapi.Errorf(fsapi.IO, "the answer is not the range asked for")
+	}
 	if err != nil {
-		return 0, o, err
+		resp.Body.Close() // what it says is not wanted
+		return nil, o, err
 	}
-	if resp.StatusCode != http.StatusPartialContent && off > 0 {
-		return 0, o, fsapi.Errorf(fsapi.IO, "the answer is not the range asked for")
-	}
-	n, err := io.ReadFull(resp.Body, p[:min(int64(len(p)), max(o.Size-off, 0))])
-	if err != nil {
-		return n, o, fsapi.Errorf(provider.KindOfFailure(err), "the body broke off after %d bytes: %w", n, err)
-	}
-	return n, o, nil
+	return resp.Body, o, nil
 }
 
 // described is an object as the headers of its download tell it.

@@ -6,6 +6,7 @@
 package mem
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -168,16 +169,16 @@ func (b *Bucket) find(key string) (entry, error) {
 }
 
 // Get implements provider.API.
-func (b *Bucket) Get(ctx context.Context, key string, off int64, p []byte) (n int, o object.Object, err error) {
-	err = b.do(ctx, Request{Get, key, len(p)}, func() error {
+func (b *Bucket) Get(ctx context.Context, key string, off, n int64) (body io.ReadCloser, o object.Object, err error) {
+	err = b.do(ctx, Request{Get, key, int(n)}, func() error {
 		e, err := b.find(key)
 		if err == nil && off < e.Size {
-			n = copy(p, e.data[off:])
+			body = io.NopCloser(bytes.NewReader(e.data[off:min(off+n, e.Size)]))
 		}
 		o = e.Object
 		return err
 	})
-	return n, o, err
+	return body, o, err
 }
 
 // Head implements provider.API.

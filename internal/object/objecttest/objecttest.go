@@ -49,7 +49,7 @@ func Run(t *testing.T, open func(t *testing.T) object.Store, caps Capabilities) 
 		name string
 		run  func(*testing.T, *suite)
 	}{
-		{"info", testInfo}, {"round trip", testRoundTrip}, {"ranges", testRanges}, {"replace", testReplace},
+		{"info", testInfo}, {"round trip", testRoundTrip}, {"ranges", testRanges}, {"open", testOpen}, {"replace", testReplace},
 		{"not exist", testNotExist}, {"keys", testKeys}, {"read all", testReadAll},
 		{"if absent", testIfAbsent}, {"if version", testIfVersion}, {"create race", testCreateRace},
 		{"create race in parts", testCreateRaceParts}, {"swap race", testSwapRace}, {"probe", testProbe},

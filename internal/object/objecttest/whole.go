@@ -69,6 +69,37 @@ func testRanges(t *testing.T, s *suite) {
 	wantKind(t, err, fsapi.Invalid, "a/ranges")
 }
 
+func testOpen(t *testing.T, s *suite) {
+	const size = 300_000
+	data := Bytes(2, size)
+	s.put(t, "a/open", data)
+	for _, r := range []struct{ off, n int }{
+		{0, size}, {0, 1}, {size - 1, 1}, {4095, 2}, {1000, 100_000}, {size - 1, 2}, {size, 1}, {size + 1, 10}, {0, size + 1},
+	} {
+		want := data[min(r.off, size):min(r.off+r.n, size)]
+		body, o, err := s.Open(s.ctx, "a/open", int64(r.off), int64(r.n))
+		must(t, err)
+		got, err := io.ReadAll(body)
+		if err != nil || o.Size != size || o.Version == "" || !bytes.Equal(got, want) {
+			t.Errorf("open of %d at %d: %d bytes, %+v, %v", r.n, r.off, len(got), o, err)
+		}
+		must(t, body.Close())
+		must(t, body.Close())
+	}
+	_, _, err := s.Open(s.ctx, "a/none", 0, 1)
+	wantKind(t, err, fsapi.NotExist, "a/none")
+	for _, r := range [][2]int64{{-1, 1}, {0, 0}, {0, -1}} {
+		_, _, err := s.Open(s.ctx, "a/open", r[0], r[1])
+		wantKind(t, err, fsapi.Invalid, "a/open")
+	}
+	// One that is left in the midst holds up nobody, Close of the store neither.
+	body, _, err := s.Open(s.ctx, "a/open", 0, size)
+	must(t, err)
+	_, err = io.ReadFull(body, make([]byte, 10))
+	must(t, err)
+	must(t, body.Close())
+}
+
 func testReplace(t *testing.T, s *suite) {
 	seen := map[object.Version]bool{}
 	for i, data := range []string{"one", "", "three", strings.Repeat("four", 50_000)} {

@@ -24,9 +24,10 @@ import (
 type API interface {
 	// Traits are what is fixed. They do no I/O.
 	Traits() Traits
-	// Get fills p, which is not empty, from off. Fewer bytes without an error
-	// are the object's end.
-	Get(ctx context.Context, key string, off int64, p []byte) (int, object.Object, error)
+	// Get opens n bytes of an object from off, n being above 0: a body that gives
+	// them, or those up to the object's end, as they arrive and while ctx lives.
+	// The caller closes it. At the end and beyond it is nil.
+	Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, object.Object, error)
 	// Head is an object and the mark it was written with, "" where there is
 	// none.
 	Head(ctx context.Context, key string) (object.Object, Mark, error)
@@ -50,7 +51,9 @@ type API interface {
 // Upload is an object on its way in parts.
 type Upload interface {
 	// Part sends part n, counted from 0. It may be called concurrently unless
-	// Traits.Serial. A part may be sent again, which replaces it.
+	// Traits.Serial. A part may be sent again, which replaces it. The body of one
+	// that is smaller than PutOptions.PartSize, which is the last, may be read until
+	// Complete or Abort has returned.
 	Part(ctx context.Context, n int, body *io.SectionReader) error
 	// Complete makes an object of the first n parts under the conditions given
 	// to Begin. fsapi.NotExist: there is no such upload, which may have been

@@ -57,28 +57,38 @@ func (s *Store) leave() {
 
 // attempt makes attempts of one request, of which size bytes are the body.
 func (s *Store) attempt(ctx context.Context, counter *atomic.Int64, size int64, call func(context.Context) error) error {
+	return s.retry(ctx, func() error {
+		one, cancel := context.WithTimeout(ctx, s.limit(size))
+		defer cancel()
+		counter.Add(1)
+		return s.ended(ctx, one, size, call(one))
+	})
+}
+
+// retry makes attempts of which each ends in time.
+func (s *Store) retry(ctx context.Context, attempt func() error) error {
 	return s.opts.Retry.Do(ctx, object.Transient, func(n int) error {
 		if n > 0 {
 			s.counts.retries.Add(1)
 		}
-		return s.attemptOnce(ctx, counter, size, call)
+		return attempt()
 	})
 }
 
-// attemptOnce makes one attempt, which ends in time.
-func (s *Store) attemptOnce(ctx context.Context, counter *atomic.Int64, size int64, call func(context.Context) error) error {
-	limit := s.opts.Timeout + time.Duration(size/minRate)*time.Second
-	one, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	counter.Add(1)
-	err := call(one)
+// limit is how long an attempt with a body of so many bytes may take.
+func (s *Store) limit(size int64) time.Duration {
+	return s.opts.Timeout + time.Duration(size/minRate)*time.Second
+}
+
+// ended is the error of an attempt that was made with the context one, of ctx.
+func (s *Store) ended(ctx, one context.Context, size int64, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case one.Err() != nil:
-		return fsapi.Errorf(fsapi.TimedOut, "no answer within %v: %w", limit, err)
+		return fsapi.Errorf(fsapi.TimedOut, "no answer within %v: %w", s.limit(size), err)
 	}
 	return err
 }

@@ -1,6 +1,10 @@
 package provider
 
-import "sync"
+import (
+	"io"
+	"sync"
+	"sync/atomic"
+)
 
 // smallPart is the bytes up to which a part has memory of its own size; beyond
 // it, of a whole part's.
@@ -27,5 +31,80 @@ func (p *parts) get(n int64) []byte {
 func (p *parts) put(b []byte) {
 	if cap(b) > smallPart {
 		p.pool.Put(&b)
+	}
+}
+
+// part is a part of an object: pieces of memory, one after the other. It is not
+// changed once it is on its way.
+type part struct {
+	pieces [][]byte
+	size   int64
+	// own is set where the last piece is the part's own, so that more may be
+	// appended to it.
+	own  bool
+	done []func() // to be called when nobody reads the part any more
+}
+
+// room is how much may be appended to the last piece.
+func (p *part) room() int64 {
+	if !p.own {
+		return 0
+	}
+	last := p.pieces[len(p.pieces)-1]
+	return int64(cap(last) - len(last))
+}
+
+// copy appends a copy of b, for which there is room.
+func (p *part) copy(b []byte) {
+	last := &p.pieces[len(p.pieces)-1]
+	*last = append(*last, b...)
+	p.size += int64(len(b))
+}
+
+// add appends b itself.
+func (p *part) add(b []byte, own bool, done func()) {
+	p.pieces = append(p.pieces, b)
+	p.size += int64(len(b))
+	p.own = own
+	p.done = append(p.done, done)
+}
+
+// free gives the memory back.
+func (p *part) free() {
+	for _, done := range p.done {
+		done()
+	}
+	*p = part{}
+}
+
+// body is the part as it is sent.
+func (p *part) body() *io.SectionReader { return io.NewSectionReader(p, 0, p.size) }
+
+// ReadAt implements io.ReaderAt.
+func (p *part) ReadAt(b []byte, off int64) (n int, err error) {
+	for _, piece := range p.pieces {
+		if off >= int64(len(piece)) {
+			off -= int64(len(piece))
+			continue
+		}
+		n += copy(b[n:], piece[off:])
+		if off = 0; n == len(b) {
+			return n, nil
+		}
+	}
+	return n, io.EOF
+}
+
+// shared is done for memory that lies in n parts.
+func shared(n int64, done func()) func() {
+	if n == 1 {
+		return done
+	}
+	var left atomic.Int64
+	left.Store(n)
+	return func() {
+		if left.Add(-1) == 0 {
+			done()
+		}
 	}
 }

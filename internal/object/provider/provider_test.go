@@ -6,10 +6,13 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -17,6 +20,7 @@ import (
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/object"
 	"github.com/strakefs/strake/internal/object/mem"
+	"github.com/strakefs/strake/internal/object/objecttest"
 	"github.com/strakefs/strake/internal/object/provider"
 )
 
@@ -243,6 +247,56 @@ func TestConnectionEnds(t *testing.T) {
 	}
 }
 
+// breaking gives bodies that break off, each where the next of ends says.
+type breaking struct {
+	*mem.Bucket
+	ends []error
+}
+
+// Get implements provider.API.
+func (b *breaking) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, object.Object, error) {
+	body, o, err := b.Bucket.Get(ctx, key, off, n)
+	if err != nil || len(b.ends) == 0 {
+		return body, o, err
+	}
+	end := b.ends[0]
+	b.ends = b.ends[1:]
+	return io.NopCloser(io.MultiReader(io.LimitReader(body, n/2), iotest.ErrReader(end))), o, nil
+}
+
+// TestBodyBreaksOff asks again for what it was to have whole, and tells who reads
+// as it arrives; neither takes it for the object's end.
+func TestBodyBreaksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		data := []byte("0123456789")
+		b := &breaking{Bucket: mem.New(mem.Options{})}
+		s, err := provider.New(b, provider.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := object.PutBytes(t.Context(), s, "x", data, object.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET} {
+			b.ends = []error{end}
+			p := make([]byte, 10)
+			if _, _, err := s.Get(t.Context(), "x", 0, p); err != nil || !bytes.Equal(p, data) {
+				t.Errorf("%v, then whole: %q, %v", end, p, err)
+			}
+			b.ends = []error{end}
+			body, _, err := s.Open(t.Context(), "x", 0, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(body)
+			if string(got) != "01234" || fsapi.KindOf(err) != fsapi.IO || errors.Is(err, io.EOF) {
+				t.Errorf("%v: read %q, %v", end, got, err)
+			}
+			body.Close()
+		}
+	})
+}
+
 // unordered lists from the end to the beginning.
 type unordered struct{ *mem.Bucket }
 
@@ -280,5 +334,182 @@ func TestKindOfStatus(t *testing.T) {
 		if want := transient[status] || status > 504 && status != 507; object.Transient(kind) != want {
 			t.Errorf("%d is %q: transient is %v", status, kind, !want)
 		}
+	}
+}
+
+// taken is memory that was given to a writer, and how often it came back.
+type taken struct {
+	data []byte
+	back int
+}
+
+// give makes an object of pieces, of which every third is written and not given.
+func give(t *testing.T, s object.Store, key string, sizes []int) (want []byte, all []*taken, err error) {
+	t.Helper()
+	w, err := s.Create(t.Context(), key, 0, object.Condition{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	for i, n := range sizes {
+		p := objecttest.Bytes(uint64(i), n)
+		want = append(want, p...)
+		if i%3 == 2 {
+			if _, err := w.Write(p); err != nil {
+				return want, all, err
+			}
+			clear(p) // it is the caller's again
+			continue
+		}
+		m := &taken{data: p}
+		all = append(all, m)
+		if err := w.Take(p, func() { m.back++; clear(m.data) }); err != nil {
+			return want, all, err
+		}
+	}
+	_, err = w.Commit(t.Context())
+	return want, all, err
+}
+
+// TestTake makes objects of memory that is given to the writer, in one request and in
+// parts, wherever these end; all of it comes back, once.
+func TestTake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, sizes := range map[string][]int{
+			"whole": {10, 0, 20, 30}, "one part": {60, 40}, "parts": {30, 30, 30, 30, 30, 30, 7}, "exact": {100, 100, 100, 100},
+			"long": {250, 1, 1000, 50, 333}, "begins in the midst": {99, 202, 1, 399},
+		} {
+			s := opened(t, mem.New(mem.Options{}), provider.Options{PartSize: 100})
+			want, all, err := give(t, s, "x", sizes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			p := make([]byte, len(want))
+			if n, o, err := s.Get(t.Context(), "x", 0, p); n != len(p) || err != nil || o.Size != int64(n) || !bytes.Equal(p, want) {
+				t.Errorf("%s: %d bytes of %d, %v", name, n, o.Size, err)
+			}
+			for i, m := range all {
+				if m.back != 1 {
+					t.Errorf("%s: memory %d came back %d times", name, i, m.back)
+				}
+			}
+		}
+	})
+}
+
+// TestTakeKeepsWhatMayBeRead does not give memory back that an attempt which ended
+// without an answer may be reading.
+func TestTakeKeepsWhatMayBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for op, sizes := range map[mem.Op][]int{mem.Put: {50}, mem.Part: {100, 100}} {
+			b := mem.New(mem.Options{})
+			s := opened(t, b, provider.Options{PartSize: 100})
+			first := true
+			b.SetRule(func(r mem.Request) mem.Outcome {
+				if r.Op != op || !first {
+					return mem.Outcome{}
+				}
+				first = false
+				return mem.Outcome{Err: broken}
+			})
+			want, all, err := give(t, s, "x", sizes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := make([]byte, len(want))
+			if _, _, err := s.Get(t.Context(), "x", 0, p); err != nil || !bytes.Equal(p, want) {
+				t.Errorf("%s: wrong bytes, %v", op, err)
+			}
+			if all[0].back+all[len(all)-1].back != len(all)-1 {
+				t.Errorf("%s: memory came back %d and %d times", op, all[0].back, all[len(all)-1].back)
+			}
+		}
+	})
+}
+
+// holding is a provider that takes a last part of odd size with the end of the
+// upload only.
+type holding struct {
+	*mem.Bucket
+	atEnd func()
+}
+
+// Begin implements provider.API.
+func (h *holding) Begin(ctx context.Context, key string, o provider.PutOptions) (provider.Upload, error) {
+	u, err := h.Bucket.Begin(ctx, key, o)
+	return &heldUpload{Upload: u, h: h, partSize: o.PartSize}, err
+}
+
+type heldUpload struct {
+	provider.Upload
+	h        *holding
+	partSize int64
+	last     *io.SectionReader
+}
+
+// Part implements provider.Upload.
+func (u *heldUpload) Part(ctx context.Context, n int, body *io.SectionReader) error {
+	if body.Size() < u.partSize {
+		u.last = body
+		return nil
+	}
+	return u.Upload.Part(ctx, n, body)
+}
+
+// Complete implements provider.Upload.
+func (u *heldUpload) Complete(ctx context.Context, n int) (object.Version, error) {
+	if u.last != nil {
+		u.h.atEnd()
+		if err := u.Upload.Part(ctx, n-1, u.last); err != nil {
+			return "", err
+		}
+	}
+	return u.Upload.Complete(ctx, n)
+}
+
+// TestLastPartIsKept does not lend the memory of a last part to other writers, nor
+// give it back, before the upload has ended.
+func TestLastPartIsKept(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // or the pool may not find what it was given
+	const part = 2 << 20
+	h := &holding{Bucket: mem.New(mem.Options{}), atEnd: func() {}}
+	s, err := provider.New(h, provider.Options{PartSize: part})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.atEnd = func() { // another writes meanwhile
+		h.atEnd = func() {}
+		for range 3 {
+			w, err := s.Create(t.Context(), "other", part, object.Condition{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Write(make([]byte, part)); err != nil {
+				t.Fatal(err)
+			}
+			w.Abort()
+		}
+	}
+	want := objecttest.Bytes(1, part+part/2)
+	w, err := s.Create(t.Context(), "x", int64(len(want)), object.Condition{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(want); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, len(want))
+	if _, _, err := s.Get(t.Context(), "x", 0, p); err != nil || !bytes.Equal(p, want) {
+		t.Errorf("what was written is not what is there, %v", err)
+	}
+	h.atEnd = func() {}
+	if want, all, err := give(t, s, "y", []int{part, part / 2}); err != nil || all[1].back != 1 {
+		t.Errorf("%v; memory came back %d times", err, all[1].back)
+	} else if _, _, err := s.Get(t.Context(), "y", 0, p); err != nil || !bytes.Equal(p, want) {
+		t.Errorf("what was given is not what is there, %v", err)
 	}
 }

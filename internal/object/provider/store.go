@@ -127,10 +127,20 @@ func (s *Store) Get(ctx context.Context, key string, off int64, p []byte) (n int
 		o, err = s.stat(ctx, key)
 		return 0, o, err
 	}
-	err = s.attempt(ctx, &s.counts.gets, int64(len(p)), func(ctx context.Context) (err error) {
-		n, o, err = s.api.Get(ctx, s.prefix+key, off, p)
+	err = s.attempt(ctx, &s.counts.gets, int64(len(p)), func(ctx context.Context) error {
+		body, got, err := s.api.Get(ctx, s.prefix+key, off, int64(len(p)))
+		if err != nil || body == nil {
+			n, o = 0, got
+			return err
+		}
+		defer body.Close()
+		o = got
+		n, err = io.ReadFull(body, p[:inside(o, off, int64(len(p)))])
 		s.counts.read.Add(int64(n))
-		return err
+		if err != nil {
+			return brokeOff(err)
+		}
+		return nil
 	})
 	if err != nil {
 		return 0, object.Object{}, err
@@ -171,10 +181,7 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReaderAt, size int6
 	if size < 0 {
 		return "", fsapi.Errorf(fsapi.Invalid, "size %d", size)
 	}
-	return s.put(ctx, key, body, size, PutOptions{Cond: cond, Mark: newMark()})
-}
-
-func (s *Store) put(ctx context.Context, key string, body io.ReaderAt, size int64, o PutOptions) (object.Version, error) {
+	o := PutOptions{Cond: cond, Mark: newMark()}
 	return s.write(ctx, key, o, size, func(ctx context.Context) (object.Version, error) {
 		s.counts.sent.Add(size)
 		return s.api.Put(ctx, s.prefix+key, io.NewSectionReader(body, 0, size), o)

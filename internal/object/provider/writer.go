@@ -1,10 +1,8 @@
 package provider
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"sync"
 
 	"github.com/strakefs/strake/internal/fsapi"
@@ -18,7 +16,8 @@ type writer struct {
 	key      string
 	opts     PutOptions
 	partSize int64
-	inParts  bool // however small it comes out
+	inParts  bool  // however small it comes out
+	hint     int64 // bytes that the first part is likely to have
 
 	ctx    context.Context // of Create, ended by cancel
 	cancel context.CancelFunc
@@ -26,7 +25,8 @@ type writer struct {
 
 	mu     sync.Mutex // uncontended, but for Close of the store
 	done   bool
-	buf    []byte
+	part   part   // being filled
+	last   *part  // sent, but perhaps to be read again; nil: none; of flight's goroutines, then of Commit
 	upload Upload // nil: not begun
 	parts  int    // sent
 
@@ -52,7 +52,7 @@ func (s *Store) Create(ctx context.Context, key string, size int64, cond object.
 	}
 	w.opts.PartSize = w.partSize
 	w.ctx, w.cancel = context.WithCancel(ctx)
-	w.buf = s.parts.get(min(max(size, 0), w.partSize))
+	w.hint = min(max(size, 0), w.partSize)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.writers[w] = struct{}{}
@@ -68,33 +68,67 @@ func (w *writer) Write(p []byte) (n int, err error) {
 		return 0, errDone
 	}
 	for len(p) > 0 {
-		if err := w.ended(); err != nil {
+		k, err := w.fits(len(p))
+		if err != nil {
 			return n, err
 		}
-		if int64(len(w.buf)) == w.partSize {
-			if err := w.send(); err != nil {
-				return n, err
-			}
-		}
-		k := min(int64(len(p)), w.partSize-int64(len(w.buf)))
-		if need := int64(len(w.buf)) + k; need > int64(cap(w.buf)) {
-			w.grow(need)
-		}
-		w.buf = append(w.buf, p[:k]...)
-		p, n = p[k:], n+int(k)
+		w.append(p[:k])
+		p, n = p[k:], n+k
 	}
 	return n, nil
 }
 
-// grow makes room in the part for need bytes. What is more than a small object, or
-// comes after a whole part, is taken to become a whole part. Requires mu.
-func (w *writer) grow(need int64) {
-	if need > smallPart || w.parts > 0 {
-		need = w.partSize
+// Take implements object.Writer.
+func (w *writer) Take(p []byte, done func()) (err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	defer func() { err = w.s.fail("write", w.key, err) }()
+	if w.done {
+		return errDone
 	}
-	larger := append(w.s.parts.get(need), w.buf...)
-	w.s.parts.put(w.buf)
-	w.buf = larger
+	if len(p) == 0 {
+		done()
+		return nil
+	}
+	left := w.partSize - w.part.size%w.partSize // in the part that p begins in
+	done = shared(1+(max(int64(len(p))-left, 0)+w.partSize-1)/w.partSize, done)
+	for len(p) > 0 {
+		k, err := w.fits(len(p))
+		if err != nil {
+			return err
+		}
+		w.part.add(p[:k:k], false, done)
+		p = p[k:]
+	}
+	return nil
+}
+
+// fits is how many of n bytes fit into the part, a full one being sent first.
+// Requires mu.
+func (w *writer) fits(n int) (int, error) {
+	if err := w.ended(); err != nil {
+		return 0, err
+	}
+	if w.part.size == w.partSize {
+		if err := w.send(); err != nil {
+			return 0, err
+		}
+	}
+	return int(min(int64(n), w.partSize-w.part.size)), nil
+}
+
+// append copies p into the part. What is more than a small object, or comes after a
+// whole part, is taken to become a whole part. Requires mu.
+func (w *writer) append(p []byte) {
+	if int64(len(p)) > w.part.room() {
+		need := max(int64(len(p)), w.hint-w.part.size, w.part.size)
+		if w.part.size+need > smallPart || w.parts > 0 {
+			need = w.partSize - w.part.size
+		}
+		own := w.s.parts.get(need)
+		w.part.add(own, true, func() { w.s.parts.put(own) })
+	}
+	w.part.copy(p)
 }
 
 var errDone = fsapi.Errorf(fsapi.Closed, "the writer is done")
@@ -115,16 +149,20 @@ func (w *writer) send() error {
 	case <-w.ctx.Done():
 		return w.ended()
 	}
-	n, part := w.parts, w.buf
+	n, p := w.parts, w.part
 	w.parts++
-	w.buf = nil
+	w.part = part{}
 	w.flight.Go(func() {
 		defer func() { <-w.s.slots }()
-		attempts, err := w.sendPart(n, part)
-		if err != nil {
+		attempts, err := w.sendPart(n, &p)
+		switch {
+		case err != nil:
 			w.setFailure(err)
-		} else if attempts == 1 { // one that ended without an answer may be reading the part yet
-			w.s.parts.put(part)
+		case attempts > 1: // one that ended without an answer may be reading the part yet
+		case p.size < w.partSize:
+			w.last = &p
+		default:
+			p.free()
 		}
 	})
 	return nil
@@ -141,16 +179,16 @@ func (w *writer) begin() error {
 	})
 }
 
-func (w *writer) sendPart(n int, part []byte) (attempts int, err error) {
+func (w *writer) sendPart(n int, p *part) (attempts int, err error) {
 	s := w.s
 	counter := &s.counts.puts
 	if s.traits.FreeParts {
 		counter = &s.counts.free
 	}
-	err = s.attempt(w.ctx, counter, int64(len(part)), func(ctx context.Context) error {
+	err = s.attempt(w.ctx, counter, p.size, func(ctx context.Context) error {
 		attempts++
-		s.counts.sent.Add(int64(len(part)))
-		return w.upload.Part(ctx, n, io.NewSectionReader(bytes.NewReader(part), 0, int64(len(part))))
+		s.counts.sent.Add(p.size)
+		return w.upload.Part(ctx, n, p.body())
 	})
 	return attempts, err
 }
@@ -201,12 +239,12 @@ func (w *writer) Commit(ctx context.Context) (v object.Version, err error) {
 }
 
 func (w *writer) commit(ctx context.Context) (object.Version, error) {
-	if w.upload == nil && (!w.inParts || len(w.buf) == 0) {
-		return w.s.put(ctx, w.key, bytes.NewReader(w.buf), int64(len(w.buf)), w.opts)
+	if w.upload == nil && (!w.inParts || w.part.size == 0) {
+		return w.put(ctx)
 	}
 	stop := context.AfterFunc(ctx, w.cancel)
 	defer stop()
-	if len(w.buf) > 0 {
+	if w.part.size > 0 {
 		if err := w.send(); err != nil {
 			return "", errors.Join(ctx.Err(), err)
 		}
@@ -215,11 +253,30 @@ func (w *writer) commit(ctx context.Context) (object.Version, error) {
 	if err := w.failure(); err != nil {
 		return "", errors.Join(ctx.Err(), err)
 	}
+	attempts := 0
 	v, err := w.s.write(ctx, w.key, w.opts, w.partSize, func(ctx context.Context) (object.Version, error) {
+		attempts++
 		return w.upload.Complete(ctx, w.parts)
 	})
+	if err == nil && attempts == 1 && w.last != nil {
+		w.last.free()
+	}
 	if errors.Is(err, fsapi.NotExist) {
 		return "", fsapi.Errorf(fsapi.IO, "the upload was given up by the provider or by another: %w", err)
+	}
+	return v, err
+}
+
+// put writes the object in one request.
+func (w *writer) put(ctx context.Context) (object.Version, error) {
+	p, attempts := w.part, 0
+	v, err := w.s.write(ctx, w.key, w.opts, p.size, func(ctx context.Context) (object.Version, error) {
+		attempts++
+		w.s.counts.sent.Add(p.size)
+		return w.s.api.Put(ctx, w.s.prefix+w.key, p.body(), w.opts)
+	})
+	if err == nil && attempts == 1 {
+		p.free()
 	}
 	return v, err
 }
@@ -245,7 +302,7 @@ func (w *writer) drop() {
 
 // end stops what is on its way.
 func (w *writer) end() {
-	w.done, w.buf = true, nil
+	w.done, w.part = true, part{}
 	w.cancel()
 	w.flight.Wait()
 	w.s.mu.Lock()

@@ -20,28 +20,23 @@ import (
 const markName = "strake-mark"
 
 // Get implements provider.API.
-func (b *bucket) Get(ctx context.Context, key string, off int64, p []byte) (int, object.Object, error) {
+func (b *bucket) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, object.Object, error) {
 	out, err := b.client.GetObject(ctx, &s3.GetObjectInput{
-		Bucket: &b.name, Key: &key, Range: aws.String(fmt.Sprintf("bytes=%d-%d", off, off+int64(len(p))-1)),
+		Bucket: &b.name, Key: &key, Range: aws.String(fmt.Sprintf("bytes=%d-%d", off, off+n-1)),
 	})
 	if code(err) == "InvalidRange" { // at or beyond the end
 		o, _, err := b.Head(ctx, key)
-		return 0, o, err
+		return nil, o, err
 	}
 	if err != nil {
-		return 0, object.Object{}, kinded(err)
+		return nil, object.Object{}, kinded(err)
 	}
-	defer out.Body.Close()
 	o := object.Object{Key: key, Size: total(out), Modified: aws.ToTime(out.LastModified), Version: version(out.ETag)}
-	want := min(int64(len(p)), o.Size-off)
-	if o.Version == "" || want < 0 {
-		return 0, o, fsapi.Errorf(fsapi.IO, "the answer lacks a valid ETag or Content-Range")
+	if o.Version == "" || o.Size < off {
+		out.Body.Close() // what it says is not wanted
+		return nil, o, fsapi.Errorf(fsapi.IO, "the answer lacks a valid ETag or Content-Range")
 	}
-	n, err := io.ReadFull(out.Body, p[:want])
-	if err != nil {
-		return n, o, fsapi.Errorf(provider.KindOfFailure(err), "the body broke off after %d of %d bytes: %w", n, want, err)
-	}
-	return n, o, nil
+	return out.Body, o, nil
 }
 
 // total is the size of the whole object, from "bytes 0-9/100".
