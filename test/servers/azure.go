@@ -2,6 +2,7 @@ package servers
 
 import (
 	"fmt"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -27,12 +28,12 @@ func Azure(t testing.TB) *AzureServer {
 	}
 	port := freePort(t)
 	s := &AzureServer{
-		Endpoint: "http://127.0.0.1:" + port + "/devstoreaccount1", Account: "devstoreaccount1",
+		Endpoint: "http://" + net.JoinHostPort(host(), port) + "/devstoreaccount1", Account: "devstoreaccount1",
 		// The well-known key of Azurite and the emulator before it.
 		Key: "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
 	}
 	s.ConnectionString = fmt.Sprintf("DefaultEndpointsProtocol=http;AccountName=%s;AccountKey=%s;BlobEndpoint=%s;", s.Account, s.Key, s.Endpoint)
-	start(t, port, node, script, "--blobHost", "127.0.0.1", "--blobPort", port,
+	start(t, port, node, script, "--blobHost", host(), "--blobPort", port,
 		"--inMemoryPersistence", "--silent", "--skipApiVersionCheck", "--disableTelemetry")
 	return s
 }

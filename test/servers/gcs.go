@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -17,8 +18,8 @@ func GCS(t testing.TB) *GCSServer {
 	t.Helper()
 	binary := find(t, "fake-gcs-server")
 	port := freePort(t)
-	s := &GCSServer{Endpoint: "http://127.0.0.1:" + port}
-	start(t, port, binary, "-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-port", port,
+	s := &GCSServer{Endpoint: "http://" + net.JoinHostPort(host(), port)}
+	start(t, port, binary, "-backend", "memory", "-scheme", "http", "-host", host(), "-port", port,
 		"-external-url", s.Endpoint, "-log-level", "error")
 	return s
 }

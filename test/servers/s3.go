@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -19,7 +20,7 @@ type S3Server struct {
 func S3(t testing.TB) *S3Server {
 	t.Helper()
 	s := &S3Server{AccessKey: "strakekey", SecretKey: "strakesecret", Dir: t.TempDir(), port: freePort(t)}
-	s.Endpoint = "http://127.0.0.1:" + s.port
+	s.Endpoint = "http://" + net.JoinHostPort(host(), s.port)
 	s.Start(t)
 	return s
 }
@@ -27,7 +28,7 @@ func S3(t testing.TB) *S3Server {
 // Start starts a server that was stopped, with what it had.
 func (s *S3Server) Start(t testing.TB) {
 	t.Helper()
-	s.stop = start(t, s.port, find(t, "versitygw"), "--access", s.AccessKey, "--secret", s.SecretKey, "--port", "127.0.0.1:"+s.port, "--quiet", "posix", s.Dir)
+	s.stop = start(t, s.port, find(t, "versitygw"), "--access", s.AccessKey, "--secret", s.SecretKey, "--port", net.JoinHostPort(host(), s.port), "--quiet", "posix", s.Dir)
 }
 
 // Stop kills the server. Connections are refused until Start.

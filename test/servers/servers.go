@@ -10,12 +10,14 @@ package servers
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -78,19 +80,36 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// freePort is a port of loopback that nobody listened on a moment ago.
+// host is an address of loopback that no other process's servers have: the time
+// between the choice of a port and its use is long on a busy machine.
+func host() string {
+	if runtime.GOOS != "linux" { // elsewhere 127.0.0.1 is the only one
+		return "127.0.0.1"
+	}
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d", 64+pid>>16&63, pid>>8&255, pid&255)
+}
+
+// given are the ports of this process's servers.
+var given sync.Map
+
+// freePort is a port of host that nobody listens on, and that is given out once.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", net.JoinHostPort(host(), "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, port, err := net.SplitHostPort(l.Addr().String())
+		err = errors.Join(err, l.Close())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, taken := given.LoadOrStore(port, true); !taken {
+			return port
+		}
 	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	err = errors.Join(err, l.Close())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }
 
 // startTime bounds how long a server may take to answer.
@@ -117,7 +136,7 @@ func start(t testing.TB, port, command string, args ...string) (stop func()) {
 	t.Cleanup(stop)
 	client := &http.Client{Timeout: 5 * time.Second}
 	for begin := time.Now(); ; {
-		resp, err := client.Get("http://127.0.0.1:" + port + "/")
+		resp, err := client.Get("http://" + net.JoinHostPort(host(), port) + "/")
 		if err == nil {
 			resp.Body.Close()
 			return stop
