@@ -38,7 +38,7 @@ func (m *machine) gateway() (url string, err error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(m.ctx, binary, "--access", gatewayKey, "--secret", gatewaySecret, "--port", "127.0.0.1:"+port, "--quiet", "posix", root)
+	cmd := exec.CommandContext(m.ctx, binary, "--access", gatewayKey, "--secret", gatewaySecret, "--port", "127.0.0.1:"+port, "--quiet", "--keep-alive", "posix", root)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
