@@ -19,7 +19,7 @@ func errReadOnly(vol fsapi.VolumeID) error {
 }
 
 // errChanged says that a file has changed since its node was read.
-var errChanged = errors.New("the inode has changed: read it again")
+var errChanged = fsapi.Errorf(fsapi.Busy, "the inode has changed meanwhile: try again")
 
 // readTries bounds how often a read begins anew because another machine changed
 // the file.
