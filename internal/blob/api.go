@@ -95,6 +95,11 @@ type Class struct {
 	Chunking    policy.Chunking
 }
 
+// ClassOf is what blob obeys of a policy, whose slices the Class shares.
+func ClassOf(p policy.Policy) Class {
+	return Class{Copies: p.Copies, Compression: p.Compression, Chunking: p.Chunking}
+}
+
 // MaxChunk is the largest chunk in bytes.
 const MaxChunk = policy.MaxChunk
 

@@ -8,7 +8,6 @@ import (
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
-	"github.com/strakefs/strake/internal/policy"
 )
 
 // salvage stores anew what can be read of a segment whose directory no replica has,
@@ -80,11 +79,11 @@ func (s *salvaging) take(ctx context.Context, r *blob.SegmentReader) (first erro
 
 func (s *salvaging) add(ctx context.Context, e blob.DirEntry, from fsapi.Location, data []byte) error {
 	if s.batch == nil {
-		class, err := s.a.class(ctx, s.vol)
+		p, err := s.a.n.meta.VolumePolicy(ctx, s.vol)
 		if err != nil {
 			return err
 		}
-		s.batch = s.a.n.blob.NewBatch(ctx, s.vol, class)
+		s.batch = s.a.n.blob.NewBatch(ctx, s.vol, blob.ClassOf(p))
 	}
 	e.FileOff = s.end
 	if err := s.batch.AddChunk(ctx, e.Chunk, 0, e.FileOff, data); err != nil {
@@ -130,19 +129,4 @@ func (s *salvaging) abort() {
 	if s.batch != nil {
 		s.batch.Abort()
 	}
-}
-
-// class is how a volume wants data stored.
-func (a *adoption) class(ctx context.Context, vol fsapi.VolumeID) (blob.Class, error) {
-	vols, err := a.n.meta.Volumes(ctx)
-	if err != nil {
-		return blob.Class{}, err
-	}
-	p := policy.Default()
-	for _, v := range vols {
-		if v.ID == vol {
-			p = v.Policy.Or(p)
-		}
-	}
-	return blob.Class{Copies: p.Copies, Compression: p.Compression, Chunking: p.Chunking}, nil
 }

@@ -278,6 +278,16 @@ func (s *Store) Volume(ctx context.Context, id fsapi.VolumeID) (Volume, error) {
 	return rec.Volume, err
 }
 
+// VolumePolicy is how a volume wants data stored, every field set: the default where
+// the volume is gone already.
+func (s *Store) VolumePolicy(ctx context.Context, id fsapi.VolumeID) (policy.Policy, error) {
+	v, err := s.Volume(ctx, id)
+	if err != nil && !errors.Is(err, fsapi.NotExist) {
+		return policy.Policy{}, err
+	}
+	return v.Policy.Or(policy.Default()), nil
+}
+
 func readVolume(r kv.Reader, id fsapi.VolumeID) (volumeRecord, error) {
 	key := volKey(nil, tabVolume, id)
 	val, ok, err := r.Get(key)

@@ -44,7 +44,7 @@ func (ps *policies) share(p policy.Policy, gen uint64) *effective {
 	}
 	e := &effective{
 		Policy: p, key: key, gen: gen,
-		class: blob.Class{Copies: p.Copies, Compression: p.Compression, Chunking: p.Chunking},
+		class: blob.ClassOf(p),
 	}
 	ps.all[key] = e
 	return e

@@ -7,7 +7,6 @@ import (
 
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/fsapi"
-	"github.com/strakefs/strake/internal/policy"
 )
 
 // rewriter gathers chunks of one volume and class, writes them as new segments
@@ -89,17 +88,8 @@ func (w *rewriter) abort() {
 // classOf is how a volume wants data stored, or the default where it is gone
 // already.
 func (u *Upkeep) classOf(ctx context.Context, vol fsapi.VolumeID) (blob.Class, error) {
-	vols, err := u.o.Meta.Volumes(ctx)
-	if err != nil {
-		return blob.Class{}, err
-	}
-	p := policy.Default()
-	for _, v := range vols {
-		if v.ID == vol {
-			p = v.Policy.Or(p)
-		}
-	}
-	return blob.Class{Copies: p.Copies, Compression: p.Compression, Chunking: p.Chunking}, nil
+	p, err := u.o.Meta.VolumePolicy(ctx, vol)
+	return blob.ClassOf(p), err
 }
 
 // Doubt is something that was kept because it could not be proven dead.

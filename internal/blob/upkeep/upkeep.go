@@ -41,6 +41,7 @@ import (
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/policy"
 )
 
 // Meta is the metadata upkeep works on; *meta.Store is one.
@@ -49,6 +50,7 @@ type Meta interface {
 	Segment(ctx context.Context, id fsapi.SegmentID) (fsapi.Segment, error)
 	Segments(ctx context.Context, after fsapi.SegmentID, fn func(meta.SegmentUse) bool) error
 	Volumes(ctx context.Context) ([]meta.Volume, error)
+	VolumePolicy(ctx context.Context, id fsapi.VolumeID) (policy.Policy, error)
 	JournalFrames(ctx context.Context, vol fsapi.VolumeID, max int, maxBytes int64) ([]meta.JournalChunk, error)
 	JournalBytes(ctx context.Context) (int64, error)
 	ChangeSegment(ctx context.Context, id fsapi.SegmentID, fn func(seg *fsapi.Segment) error) (fsapi.Segment, error)
