@@ -66,8 +66,12 @@ func (f *following) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		err := f.take(ctx)
 		f.mu.Lock()
-		if (err == nil) != (f.err == nil) && ctx.Err() == nil {
-			f.n.log.Warn("taking in what another server wrote", "err", err)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil && f.err == nil:
+			f.n.log.Warn("what another server wrote cannot be taken in yet; trying again", "err", err)
+		case err == nil && f.err != nil:
+			f.n.log.Info("what another server wrote is taken in again")
 		}
 		f.err = err
 		f.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
@@ -33,13 +34,13 @@ func (fs *Local) Refresh(ctx context.Context, t *meta.Touched) error {
 	if t.Inherited {
 		fs.VolumeChanged()
 	}
-	inodes := maps.Clone(t.Inodes)
+	inodes := slices.Collect(maps.Keys(t.Inodes))
 	for name := range t.Names {
 		if ino := fs.forgetName(name); ino != 0 {
-			inodes[ino] = inodes[ino] || false
+			inodes = append(inodes, ino)
 		}
 	}
-	for ino := range inodes {
+	for _, ino := range inodes {
 		if err := fs.renew(ctx, ino); err != nil {
 			return err
 		}

@@ -21,7 +21,7 @@ type Follower struct {
 	s     *store // what it shares with a writer; it has no journal of its own
 	views *views
 
-	look   sync.Mutex    // held by who looks for new batches; before mu
+	look   chan struct{} // of one: held by who looks for new batches; before mu
 	next   uint64        // journal object to be read next; guarded by look
 	made   int           // generations; guarded by look
 	looked time.Time     // at the head; guarded by look
@@ -40,7 +40,7 @@ var _ kv.Engine = (*Follower)(nil)
 // Follow opens a follower. fsapi.NotExist: nothing is in the bucket.
 func Follow(ctx context.Context, o Options) (*Follower, error) {
 	o.setDefaults()
-	f := &Follower{s: newStore(o), views: &views{}}
+	f := &Follower{s: newStore(o), views: &views{}, look: make(chan struct{}, 1)}
 	if err := f.start(ctx); err != nil {
 		f.s.cancel()
 		if f.views.cur != nil {
@@ -147,9 +147,9 @@ func (f *Follower) poll() {
 		case <-f.s.bg.Done():
 			return
 		}
-		f.look.Lock()
+		f.look <- struct{}{}
 		found, err := f.lookLocked(f.s.bg, false)
-		f.look.Unlock()
+		<-f.look
 		f.note(err)
 		if wait = min(2*wait, f.s.o.PollMax); found {
 			wait = f.s.o.PollMin
@@ -174,11 +174,15 @@ func (f *Follower) lookLocked(ctx context.Context, head bool) (found bool, err e
 
 // CatchUp returns when everything is shown that was in the bucket when it was
 // called: for who finds that what it read in the metadata is not there any more.
-// Concurrent calls share a look.
+// Concurrent calls share a look. fsapi.Interrupted, fsapi.TimedOut: ctx has ended.
 func (f *Follower) CatchUp(ctx context.Context) error {
 	was := f.begun.Load()
-	f.look.Lock()
-	defer f.look.Unlock()
+	select {
+	case f.look <- struct{}{}:
+	case <-ctx.Done():
+		return fsapi.Errorf(fsapi.KindOf(ctx.Err()), "kv: look for what is new in %s: %w", f.s.remote.Info().URL, context.Cause(ctx))
+	}
+	defer func() { <-f.look }()
 	if f.begun.Load() > was && f.caught { // one that began after the call
 		return nil
 	}
