@@ -14,18 +14,7 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/strakefs/strake/internal/clock"
 )
-
-// setClock is a clock that is set.
-type setClock struct {
-	clock.Clock
-	now time.Time
-}
-
-// Now implements clock.Clock.
-func (c *setClock) Now() time.Time { return c.now }
 
 // pair makes a certificate of a serial number and its key, in PEM.
 func pair(t *testing.T, serial int64) (cert, key []byte) {
@@ -63,7 +52,7 @@ func TestCertificateIsReadAnew(t *testing.T) {
 		}
 	}
 	var log bytes.Buffer
-	c := &setClock{now: time.Unix(1_700_000_000, 0)}
+	c := &stepped{now: time.Unix(1_700_000_000, 0)}
 	logger := slog.New(slog.NewTextHandler(&log, nil))
 	if _, err := newCertificate(at[0], at[1], c, logger); err == nil {
 		t.Fatal("files that are not there are taken")
@@ -77,7 +66,7 @@ func TestCertificateIsReadAnew(t *testing.T) {
 	}
 	serial := func(after time.Duration) int64 {
 		t.Helper()
-		c.now = c.now.Add(after)
+		c.step(after)
 		got, err := held.get(nil)
 		if err != nil {
 			t.Fatal(err)

@@ -55,6 +55,7 @@ type follower struct {
 	ctx    context.Context
 	writer *stack.Stack
 	engine *bucket.Follower
+	slow   *slowView // over it, for meta
 	meta   *meta.Store
 	local  *vfs.Local
 	seen   kv.Seq
@@ -86,7 +87,8 @@ func startFollower(t *testing.T, c config) *follower {
 	f.engine, err = bucket.Follow(f.ctx, engine())
 	f.ok(err)
 	t.Cleanup(func() { f.ok(f.engine.Close()) })
-	f.meta, err = meta.OpenReadOnly(f.ctx, f.engine, meta.Options{})
+	f.slow = &slowView{Engine: f.engine}
+	f.meta, err = meta.OpenReadOnly(f.ctx, f.slow, meta.Options{})
 	f.ok(err)
 	blobs, err := blob.New(blob.Options{Index: f.meta, Keys: f.writer.Keys, Drives: f.writer.Set, CacheBytes: 256 << 10})
 	f.ok(err)
@@ -331,4 +333,56 @@ func (f *follower) checkGone(err error) {
 	default:
 		f.t.Errorf("a follower that lags: %v", err)
 	}
+}
+
+// slowView is an engine of which one view returns late, with what it saw before.
+type slowView struct {
+	kv.Engine
+	hold atomic.Pointer[held] // taken by the next view
+}
+
+type held struct{ seen, goOn chan struct{} }
+
+// View implements kv.Engine.
+func (s *slowView) View(ctx context.Context, fn func(r kv.Reader) error) error {
+	err := s.Engine.View(ctx, fn)
+	if h := s.hold.Swap(nil); h != nil {
+		close(h.seen)
+		<-h.goOn
+	}
+	return err
+}
+
+// TestFollowerLookupDuringRefresh has a lookup read an inode before a batch is shown
+// and return after the caches were given it: what it read is not kept.
+func TestFollowerLookupDuringRefresh(t *testing.T) {
+	f := startFollower(t, configs()[4])
+	a, h, err := f.writer.Local.Create(f.ctx, fsapi.Root, fsapi.RootIno, "f", vfs.NewNode{Mode: 0o644}, vfs.OpenWrite)
+	f.ok(err)
+	size := func(n int64) {
+		f.ok(h.Truncate(f.ctx, n))
+		f.ok(h.Sync(f.ctx, false))
+		f.ok(f.engine.CatchUp(f.ctx))
+	}
+	size(1000)
+	f.refresh()
+	f.ok(f.local.DropCaches(f.ctx))
+	slow := &held{make(chan struct{}), make(chan struct{})}
+	f.slow.hold.Store(slow)
+	looked := make(chan error)
+	go func() {
+		_, err := f.local.Getattr(f.ctx, a.Ino)
+		looked <- err
+	}()
+	<-slow.seen
+	size(2000)
+	f.refresh()
+	close(slow.goOn)
+	f.ok(<-looked)
+	got, err := f.local.Getattr(f.ctx, a.Ino)
+	f.ok(err)
+	if got.Size != 2000 {
+		t.Errorf("%d bytes, as before the batch that the caches were given", got.Size)
+	}
+	f.ok(h.Close())
 }
