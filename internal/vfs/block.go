@@ -27,14 +27,15 @@ type block struct {
 	off   int32 // in pg.mem of the byte base
 	base  int32 // first byte of the block that pg has room for
 	room  int32 // bytes of pg that are the block's
+	lent  int32 // bytes of the block below it may be held by a flight: they are not changed where they are
+	run   int32 // bytes written one after another up to the block's start, as far as is known
 	spans []span
 	one   [1]span // room for the usual single span
 }
 
 // bytes are the block's bytes [lo, hi), which it has room for.
 func (b *block) bytes(lo, hi int32) []byte {
-	o := b.off - b.base
-	return b.pg.mem[o+lo : o+hi : o+hi]
+	return b.pg.mem[b.at(lo):b.at(hi):b.at(hi)]
 }
 
 // size is how many bytes the spans hold.
@@ -63,9 +64,9 @@ func (b *block) write(ps *pages, lo int32, p []byte) {
 	b.cover(lo, hi)
 }
 
-// reserve makes [lo, hi) writable: with room, and not shared.
+// reserve makes [lo, hi) writable: with room, and in no flight.
 func (b *block) reserve(ps *pages, lo, hi int32) {
-	if b.pg != nil && b.pg.refs == 1 && lo >= b.base && hi <= b.base+b.room {
+	if b.pg != nil && lo >= max(b.base, b.lent) && hi <= b.base+b.room {
 		return
 	}
 	newLo, newHi := lo, hi
@@ -83,8 +84,11 @@ func (b *block) reserve(ps *pages, lo, hi int32) {
 		copy(pg.mem[s.lo-base:s.hi-base], b.bytes(s.lo, s.hi))
 	}
 	ps.put(b.pg)
-	b.pg, b.off, b.base, b.room = pg, 0, base, room
+	b.pg, b.off, b.base, b.room, b.lent = pg, 0, base, room, 0
 }
+
+// at is where in pg the block's byte lo lies.
+func (b *block) at(lo int32) int32 { return b.off - b.base + lo }
 
 // cover adds [lo, hi) to the spans, joining those that touch it.
 func (b *block) cover(lo, hi int32) {

@@ -3,6 +3,7 @@ package vfs
 import (
 	"context"
 	"errors"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -37,6 +38,10 @@ func (b *Budget) Used() int64 { return b.level.Load() }
 
 // pressed reports whether write-back should not wait for age.
 func (b *Budget) pressed() bool { return b.level.Load() > b.max/2 }
+
+// slab is the most bytes of a slab: a power of two, and so few that bytes which
+// are not written yet do not take the room of others.
+func (b *Budget) slab() int { return min(1<<bits.Len64(uint64(b.max/32)), maxSlab) }
 
 // short reports whether a writer waits for room.
 func (b *Budget) short() bool { return b.waiting.Load() > 0 }

@@ -33,15 +33,20 @@ func (d *dirty) write(ps *pages, p []byte, off int64) {
 	for len(p) > 0 {
 		lo := int32(off & blockMask)
 		n := min(len(p), blockSize-int(lo))
-		d.writeBlock(ps, off>>blockShift, lo, p[:n])
+		d.writeBlock(ps, off>>blockShift, lo, p[:n], len(p))
 		p, off = p[n:], off+int64(n)
 	}
 }
 
-func (d *dirty) writeBlock(ps *pages, idx int64, lo int32, p []byte) {
+// writeBlock puts p at byte lo of a block; more is how many bytes are written, p
+// and what follows it.
+func (d *dirty) writeBlock(ps *pages, idx int64, lo int32, p []byte, more int) {
 	b := d.blocks[idx]
 	if b == nil {
 		b = &block{idx: idx}
+		if lo == 0 {
+			d.place(ps, b, more)
+		}
 		d.blocks[idx] = b
 	}
 	before := int64(0)
@@ -56,6 +61,35 @@ func (d *dirty) writeBlock(ps *pages, idx int64, lo int32, p []byte) {
 	d.held += b.size() - size
 	d.soil(b)
 	d.bytes += b.fresh() - before
+}
+
+// place gives a block that is new, and is written from its start, memory behind
+// that of the block before it, or in a new slab, where that is worth it: where the
+// file is written from one end to the other. Otherwise it gives it none.
+func (d *dirty) place(ps *pages, b *block, more int) {
+	prev := d.blocks[b.idx-1]
+	if prev != nil && (len(prev.spans) == 0 || prev.spans[len(prev.spans)-1].hi != blockSize) {
+		prev = nil
+	}
+	if prev != nil {
+		b.run = min(prev.run, maxSlab) + blockSize
+		if pg, end := prev.pg, prev.at(blockSize); pg.used == end && int(end)+blockSize <= len(pg.mem) {
+			pg.refs++
+			pg.used += blockSize
+			b.pg, b.off, b.room = pg, end, blockSize
+			return
+		}
+	}
+	want := min(int(b.run)+more, ps.budget.slab())
+	if want < minSlab {
+		return
+	}
+	pg := ps.get(want)
+	if prev != nil && len(pg.mem) >= 4*slabHead {
+		pg.head = slabHead
+	}
+	pg.used = pg.head + blockSize
+	b.pg, b.off, b.room = pg, pg.head, blockSize
 }
 
 // soil makes b dirty without counting its bytes.

@@ -113,17 +113,20 @@ func (l *leg) stageLocked(ps *pages, slab int64) (staged []piece, res stageResul
 	return s.out, res
 }
 
-// stager makes pieces of blocks: one over the bytes of a single block as it
-// is, one over a copy where bytes of several blocks adjoin, since blob wants
-// what adjoins in one slice.
+// stager makes pieces of blocks, since blob wants what adjoins in one slice: one
+// over bytes that lie side by side as they are, one over a copy of others.
 type stager struct {
 	l   *leg
 	ps  *pages
 	max int64
-	run []part // adjoining
-	len int64  // bytes in run
-	sum int64  // bytes in out
 	out []piece
+	sum int64  // bytes in out
+	run []part // adjoining in the file
+	len int64  // bytes in run
+	// The last parts of run lie side by side in memory: those from side on, and
+	// sideLen bytes.
+	side    int
+	sideLen int64
 }
 
 type part struct {
@@ -133,22 +136,39 @@ type part struct {
 
 func (p *part) off() int64 { return p.b.idx<<blockShift + int64(p.lo) }
 
-// take adds b's fresh bytes, or reports that there is no room. A block is
-// taken whole or not at all.
+func (p *part) len() int32 { return p.hi - p.lo }
+
+// beside reports whether p begins in memory where q ends.
+func (p *part) beside(q *part) bool { return p.b.pg == q.b.pg && p.b.at(p.lo) == q.b.at(q.hi) }
+
+// take adds b's fresh bytes, or reports that there is no room, or that the run
+// should end here: where it lies side by side so far, and would not with b. A
+// block is taken whole or not at all.
 func (s *stager) take(b *block) bool {
 	if n := b.fresh(); s.sum+s.len > 0 && s.sum+s.len+n > s.max {
 		return false
 	}
+	begun := false
 	for _, sp := range b.spans {
 		p := part{b, max(sp.lo, b.done), sp.hi}
 		if p.lo >= p.hi {
 			continue
 		}
-		if len(s.run) > 0 && s.run[0].off()+s.len != p.off() {
+		adjoins := len(s.run) > 0 && s.run[0].off()+s.len == p.off()
+		beside := adjoins && p.beside(&s.run[len(s.run)-1])
+		if adjoins && !beside && !begun && s.sideLen >= s.max/2 {
+			return false
+		}
+		if !adjoins {
 			s.flush()
 		}
+		if !beside {
+			s.side, s.sideLen = len(s.run), 0
+		}
 		s.run = append(s.run, p)
-		s.len += int64(p.hi - p.lo)
+		s.len += int64(p.len())
+		s.sideLen += int64(p.len())
+		begun = true
 	}
 	return true
 }
@@ -157,32 +177,47 @@ func (s *stager) flush() {
 	if len(s.run) == 0 {
 		return
 	}
-	first := &s.run[0]
-	p := piece{off: first.off()}
-	if len(s.run) == 1 {
-		p.data, p.pg = first.b.bytes(first.lo, first.hi), first.b.pg
-		p.pg.refs++
-	} else {
-		p.pg = s.ps.get(int(s.len))
-		p.data = p.pg.mem[:s.len:s.len]
-		s.gather(p.pg)
-	}
-	s.out = append(s.out, p)
+	pg, at := s.place()
+	s.out = append(s.out, piece{off: s.run[0].off(), pg: pg, data: pg.mem[at : int64(at)+s.len : int64(at)+s.len]})
 	s.sum += s.len
-	s.run, s.len = s.run[:0], 0
+	s.run, s.len, s.side, s.sideLen = s.run[:0], 0, 0, 0
 }
 
-// gather copies the run into a slab, which takes the place of the pages of
-// blocks that it holds all of, so that no byte is in memory twice.
-func (s *stager) gather(slab *page) {
-	var at int32
-	for _, p := range s.run {
-		n := p.hi - p.lo
+// place is a page, held for the piece, and where in it the run lies side by side.
+func (s *stager) place() (pg *page, at int32) {
+	last := &s.run[s.side]
+	pg, at = last.b.pg, last.b.at(last.lo)
+	before := int32(s.len - s.sideLen)
+	switch {
+	case before == 0:
+		pg.refs++
+	case at == pg.head && before <= at: // into the head of the slab
+		pg.refs++
+		pg.head -= before
+		at -= before
+		s.gather(s.run[:s.side], pg, at)
+	default:
+		pg, at = s.ps.get(int(s.len)), 0
+		s.gather(s.run, pg, at)
+		return pg, at
+	}
+	for _, p := range s.run[s.side:] {
+		p.b.lent = p.hi
+	}
+	return pg, at
+}
+
+// gather copies parts into a slab, which takes the place of the pages of blocks
+// that it holds all of, so that no byte is in memory twice.
+func (s *stager) gather(parts []part, slab *page, at int32) {
+	for _, p := range parts {
+		n := p.len()
 		copy(slab.mem[at:at+n], p.b.bytes(p.lo, p.hi))
+		s.ps.moved.Add(int64(n))
 		if len(p.b.spans) == 1 && p.lo == p.b.spans[0].lo {
 			s.ps.put(p.b.pg)
 			slab.refs++
-			p.b.pg, p.b.off, p.b.base, p.b.room = slab, at, p.lo, n
+			p.b.pg, p.b.off, p.b.base, p.b.room, p.b.lent = slab, at, p.lo, n, p.hi
 		}
 		at += n
 	}
@@ -204,6 +239,7 @@ func (l *leg) giveBack(ps *pages, n int) {
 			break
 		}
 		whole := start+int64(b.firstByte()) >= from // none of it was taken
+		b.lent = min(b.lent, int32(max(from-start, 0)))
 		if !b.dirty && !b.gone {
 			b.done = int32(max(from-start, 0))
 			nd.data.soil(b)

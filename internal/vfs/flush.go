@@ -550,23 +550,28 @@ func (l *leg) leaveLocked() {
 	l.n.flights = slices.DeleteFunc(l.n.flights, func(x *leg) bool { return x == l })
 }
 
-// landLocked drops the blocks that are stored. REQUIRES n.mu.
+// landLocked makes n what was stored of it. REQUIRES n.mu.
 func (fs *Local) landLocked(l *leg, seq kv.Seq) {
 	n := l.n
-	for _, b := range l.blocks {
-		if b.leg != l || b.gone {
-			continue
-		}
-		b.leg = nil
-		if !b.dirty {
-			n.data.drop(&fs.pages, b)
-		}
-	}
+	l.storedLocked(&fs.pages)
 	n.installLocked(l.stored, seq)
 	n.extents.clear()
 	n.fail = n.fail.succeeded()
 	if n.data != nil && n.data.clean() && len(n.flights) == 0 {
 		n.data = nil
+	}
+}
+
+// storedLocked drops the blocks that are stored. REQUIRES n.mu.
+func (l *leg) storedLocked(ps *pages) {
+	for _, b := range l.blocks {
+		if b.leg != l || b.gone {
+			continue
+		}
+		b.leg, b.lent = nil, 0
+		if !b.dirty {
+			l.n.data.drop(ps, b)
+		}
 	}
 }
 
@@ -591,7 +596,7 @@ func (l *leg) returnLocked() {
 		if b.leg != l || b.gone {
 			continue
 		}
-		b.leg = nil
+		b.leg, b.lent = nil, 0
 		if b.dirty {
 			d.bytes -= b.fresh()
 		}

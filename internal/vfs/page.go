@@ -7,17 +7,29 @@ import (
 )
 
 // A page is memory that holds dirty bytes: of one block, or (a slab) of many
-// blocks side by side, as blob wants them. It is shared, and so must not be
-// changed, while it has more than one holder.
+// blocks side by side, as blob wants them. What a flight holds of it must not be
+// changed; a block knows what that is of its own bytes. All fields but mem are
+// guarded by the node's mu.
 type page struct {
 	mem  []byte
-	refs int // holders: blocks, and pieces of flights; guarded by the node's mu
+	refs int // holders: blocks, and pieces of flights
+	// Of a slab that a file is being written into, mem[head:used] are blocks',
+	// and the rest is free; otherwise both are 0.
+	head, used int32
 }
 
 const (
 	minPage  = 4 << 10
-	slabSize = 4 << 20 // of a slab, unless chunks are large
+	slabSize = 4 << 20 // bytes staged at one time, unless chunks are large
 	maxPage  = 32 << 20
+
+	// A file that is written from one end to the other is written into slabs at
+	// once, so that nothing has to be gathered later. They grow with what was
+	// written so far, from minSlab to maxSlab. A large one leaves slabHead free
+	// at its start, for the bytes before it that are too few for a chunk.
+	minSlab  = 256 << 10
+	maxSlab  = 8 << 20
+	slabHead = 1 << 20
 )
 
 // pageClasses is the number of size classes: 4 KiB, 8 KiB ... maxPage.
@@ -28,6 +40,7 @@ const pageClasses = 14
 type pages struct {
 	budget  *Budget
 	inUse   atomic.Int64 // bytes
+	moved   atomic.Int64 // bytes gathered into slabs so far
 	classes [pageClasses]sync.Pool
 }
 
@@ -44,7 +57,7 @@ func (ps *pages) get(n int) *page {
 	c := pageClass(n)
 	ps.charge(int64(minPage) << c)
 	if p, ok := ps.classes[c].Get().(*page); ok {
-		p.refs = 1
+		p.refs, p.head, p.used = 1, 0, 0
 		return p
 	}
 	return &page{mem: make([]byte, minPage<<c), refs: 1}
