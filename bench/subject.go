@@ -64,13 +64,11 @@ func (o *options) build(ctx context.Context, set []group) error {
 		needed[strakeProgram] = &o.strake
 	}
 	for _, g := range set {
-		switch o.groups {
-		case "mount", "ceiling":
+		switch {
+		case g.gateway:
+			needed[clientProgram] = &o.client
+		case o.groups != "storage":
 			needed[loopbackProgram] = &o.loopback
-		case "storage":
-			if g.gateway {
-				needed[clientProgram] = &o.client
-			}
 		}
 	}
 	for pkg, binary := range needed {

@@ -86,7 +86,7 @@ func small(m *machine) error {
 			return err
 		}
 	}
-	data := noise()
+	data := noise(4096)
 	s, err := timed(func() error {
 		for i := range m.o.files {
 			stamp(data, i)
@@ -112,13 +112,13 @@ func small(m *machine) error {
 	return err
 }
 
-// noise is a block of 4 KiB that cannot be compressed.
-func noise() []byte {
+// noise is n bytes that cannot be compressed.
+func noise(n int) []byte {
 	var seed [32]byte
 	for i := range seed {
 		seed[i] = byte(rand.Uint32())
 	}
-	b := make([]byte, 4096)
+	b := make([]byte, n)
 	_, _ = rand.NewChaCha8(seed).Read(b)
 	return b
 }
@@ -173,7 +173,7 @@ func (m *machine) appendSync(path string, until time.Time, most int) (all []time
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	b := noise()
+	b := noise(4096)
 	for i := 0; i < most && time.Now().Before(until); i++ {
 		stamp(b, i)
 		t := time.Now()

@@ -7,10 +7,16 @@ package main
 
 import (
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"hash"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -36,6 +42,7 @@ type work struct {
 	size     int64 // bytes of each
 	parallel int   // objects at a time
 	piece    int64 // bytes of each request that reads; 0: the whole object
+	seal     bool  // hash and encrypt what is written
 }
 
 func main() {
@@ -46,6 +53,7 @@ func main() {
 	flag.Int64Var(&w.size, "size", 64<<20, "bytes of each")
 	flag.IntVar(&w.parallel, "parallel", 4, "objects at a time")
 	flag.Int64Var(&w.piece, "range", 0, "bytes of each request that reads (default: the whole object)")
+	flag.BoolVar(&w.seal, "seal", false, "also take HMAC-SHA-256 of all that is written and encrypt it with AES-256-GCM, as storing chunks does")
 	flag.Parse()
 	out, err := w.run(context.Background(), *where, *read)
 	if err == nil {
@@ -94,13 +102,59 @@ func (w *work) write(ctx context.Context, key string, body []byte) error {
 	}
 	defer out.Abort()
 	const piece = 1 << 20
+	var s *sealer
+	if w.seal {
+		if s, err = newSealer(piece); err != nil {
+			return err
+		}
+	}
 	for at := 0; at < len(body); at += piece {
-		if _, err := out.Write(body[at:min(at+piece, len(body))]); err != nil {
+		part := body[at:min(at+piece, len(body))]
+		if s != nil {
+			part = s.seal(part)
+		}
+		if _, err := out.Write(part); err != nil {
 			return err
 		}
 	}
 	_, err = out.Commit(ctx)
 	return err
+}
+
+// sealer does what naming and sealing chunks takes at least.
+type sealer struct {
+	mac   hash.Hash
+	aead  cipher.AEAD
+	nonce uint64
+	buf   []byte
+}
+
+// newSealer makes one for pieces of so many bytes.
+func newSealer(piece int) (*sealer, error) {
+	var key [32]byte
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		return nil, err
+	}
+	s := &sealer{mac: hmac.New(sha256.New, key[:])}
+	if s.aead, err = cipher.NewGCM(block); err != nil {
+		return nil, err
+	}
+	s.buf = make([]byte, 0, piece+s.aead.Overhead())
+	return s, nil
+}
+
+// seal is p encrypted, until the next call. The tag, which would make it longer
+// than the objects that are read, is left out.
+func (s *sealer) seal(p []byte) []byte {
+	s.mac.Reset()
+	_, _ = s.mac.Write(p)
+	var id [sha256.Size]byte
+	s.mac.Sum(id[:0])
+	var nonce [12]byte
+	s.nonce++
+	binary.LittleEndian.PutUint64(nonce[:], s.nonce)
+	return s.aead.Seal(s.buf, nonce[:], p, id[:])[:len(p)]
 }
 
 func (w *work) read(ctx context.Context, key string) error {
