@@ -153,11 +153,23 @@ func (ds *drives) change(ctx context.Context, id fsapi.DriveID, req api.DriveSet
 	return ds.apply(ctx, old, rec)
 }
 
-// reclaim makes a place belong to this store again, and opens it, unless it is
-// open: then it does.
+// reclaim makes a place belong to this store again, and opens it anew, unless it
+// is open and does.
 func (ds *drives) reclaim(ctx context.Context, rec meta.DriveRecord) error {
-	if _, err := ds.set.Drive(rec.ID); err == nil {
-		return nil
+	ds.mu.Lock()
+	w := ds.watched[rec.ID]
+	ds.mu.Unlock()
+	if w != nil {
+		c, ok := w.Unwrap().(drive.Claimed)
+		if !ok {
+			return nil
+		}
+		if err := c.Claimed(ctx); !errors.Is(err, fsapi.NoDevice) {
+			return err
+		}
+		if err := ds.drop(rec.ID); err != nil {
+			return err
+		}
 	}
 	if err := ds.claim(ctx, rec); err != nil {
 		return err

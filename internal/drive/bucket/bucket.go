@@ -21,10 +21,12 @@
 package bucket
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/drive"
@@ -59,7 +61,7 @@ type Options struct {
 	Quota int64
 	// Has is what the store can do; nil: Open probes it.
 	Has *object.Capabilities
-	// Clock stamps the identity that Init writes; nil: the machine's.
+	// Clock says how old what is known of the owner is; nil: the machine's.
 	Clock clock.Clock
 }
 
@@ -70,6 +72,8 @@ type Drive struct {
 	info  drive.Info
 	has   object.Capabilities
 	usage usage
+	// claimed is nil where it does not matter whose the bucket is.
+	claimed *identity.Claim
 	// buffers are of streams: *[]byte.
 	buffers sync.Pool
 
@@ -81,6 +85,7 @@ type Drive struct {
 var (
 	_ drive.Drive        = (*Drive)(nil)
 	_ drive.BatchDeleter = (*Drive)(nil)
+	_ drive.Claimed      = (*Drive)(nil)
 	_ drive.Streamer     = (*Drive)(nil)
 )
 
@@ -89,6 +94,9 @@ var (
 // another store; fsapi.Invalid: it has another role; fsapi.Corrupt: its identity
 // is damaged.
 func Open(ctx context.Context, o Options) (*Drive, error) {
+	if o.Clock == nil {
+		o.Clock = clock.Real
+	}
 	where := o.Store.Info().URL
 	id, err := ReadIdentity(ctx, o.Store)
 	if err != nil {
@@ -117,6 +125,9 @@ func Open(ctx context.Context, o Options) (*Drive, error) {
 		opts: o, store: o.Store, has: *o.Has,
 		info:    drive.Info{ID: id.ID, Name: o.Name, Kind: "bucket", Where: where, Tier: o.Tier, Domain: o.Domain},
 		commits: map[string]chan struct{}{},
+	}
+	if !o.ReadOnly {
+		d.claimed = identity.NewClaim(o.Owner, where, o.Clock, func(ctx context.Context) (identity.Owner, error) { return ReadOwner(ctx, o.Store) })
 	}
 	d.usage.store = o.Store
 	if err := d.usage.load(ctx); err != nil {
@@ -176,8 +187,21 @@ func (d *Drive) checkOpen(ctx context.Context, verb, name string) error {
 	if d.closed {
 		return fsapi.Errorf(fsapi.Closed, "drive %s: %s %s: the drive is closed", d.label(), verb, name)
 	}
-	return d.fail(ctx.Err(), verb, name)
+	return d.fail(cmp.Or(ctx.Err(), d.claimed.Lost()), verb, name)
 }
+
+// claimAge is how old what is known of the owner may be where a blob is added; of
+// what removes or replaces one, nothing may be old. What another store does not
+// know it leaves alone for longer.
+const claimAge = 30 * time.Second
+
+// ours refuses a change of a bucket that was taken over (D7).
+func (d *Drive) ours(ctx context.Context, age time.Duration, verb, name string) error {
+	return d.fail(d.claimed.Holds(ctx, age), verb, name)
+}
+
+// Claimed implements drive.Claimed.
+func (d *Drive) Claimed(ctx context.Context) error { return d.ours(ctx, 0, "look whose it is", "") }
 
 // ReadAt implements drive.Drive.
 func (d *Drive) ReadAt(ctx context.Context, name string, off int64, p []byte) (int, error) {
@@ -233,6 +257,9 @@ func (d *Drive) Replace(ctx context.Context, name string, data []byte) error {
 	if len(data) > drive.MaxReplace {
 		return fsapi.Errorf(fsapi.TooBig, "drive %s: replace %s: %d bytes, want at most %d", d.label(), name, len(data), drive.MaxReplace)
 	}
+	if err := d.ours(ctx, 0, "replace", name); err != nil {
+		return err
+	}
 	old, err := d.store.Stat(ctx, name)
 	if err != nil && !errors.Is(err, fsapi.NotExist) {
 		return d.fail(err, "replace", name)
@@ -272,7 +299,7 @@ func (d *Drive) Close() error {
 	d.closed = true
 	d.mu.Unlock()
 	var saved error
-	if !d.opts.ReadOnly {
+	if !d.opts.ReadOnly && d.claimed.Holds(context.Background(), 0) == nil {
 		saved = d.usage.save(context.Background())
 	}
 	return d.fail(errors.Join(saved, d.store.Close()), "close", "")

@@ -17,6 +17,9 @@ func (d *Drive) Delete(ctx context.Context, name string) error {
 	if err := d.checkWrite(ctx, "delete", name); err != nil {
 		return err
 	}
+	if err := d.ours(ctx, 0, "delete", name); err != nil {
+		return err
+	}
 	o, err := d.store.Stat(ctx, name)
 	if err == nil {
 		err = d.usage.touch(ctx)
@@ -40,6 +43,9 @@ func (d *Drive) DeleteMany(ctx context.Context, names []string) error {
 		}
 	}
 	if err := d.checkOpen(ctx, "delete", ""); err != nil || len(names) == 0 {
+		return err
+	}
+	if err := d.ours(ctx, 0, "delete many, of which the first is", names[0]); err != nil {
 		return err
 	}
 	size, err := d.sizes(ctx, unique(names))

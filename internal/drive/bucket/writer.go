@@ -90,6 +90,9 @@ func (w *writer) Commit(ctx context.Context) error {
 	if err := d.checkOpen(ctx, "commit", w.name); err != nil {
 		return err
 	}
+	if err := d.ours(ctx, claimAge, "commit", w.name); err != nil {
+		return err
+	}
 	if err := d.usage.touch(ctx); err != nil {
 		return d.fail(err, "commit", w.name)
 	}

@@ -26,6 +26,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/drive"
@@ -135,6 +136,7 @@ type Drive struct {
 	temps   atomic.Uint64
 	buffers chan []byte // free buffers of opts.Buffer bytes
 	handles handles
+	claimed *identity.Claim // nil: whoever's it is
 
 	attached attachment
 
@@ -152,6 +154,7 @@ type Drive struct {
 var (
 	_ drive.Drive        = (*Drive)(nil)
 	_ drive.BatchDeleter = (*Drive)(nil)
+	_ drive.Claimed      = (*Drive)(nil)
 )
 
 // Open opens the drive in a directory that Init made one. fsapi.NotExist: there
@@ -190,6 +193,7 @@ func Open(o Options) (*Drive, error) {
 	if err := errors.Join(d.claim(), d.clearTemps(), d.loadMark()); err != nil {
 		return nil, errors.Join(err, d.unlock())
 	}
+	d.claimed = identity.NewClaim(o.Owner, o.Path, o.Clock, func(context.Context) (identity.Owner, error) { return ReadOwner(o.FS, o.Path) })
 	d.direct = o.Write == WriteDirect && d.probeDirect()
 	return d, nil
 }
@@ -262,6 +266,9 @@ func (d *Drive) enter(ctx context.Context, verb, name string) error {
 	if err := ctx.Err(); err != nil {
 		return d.fail(err, verb, name)
 	}
+	if err := d.claimed.Lost(); err != nil {
+		return d.fail(err, verb, name)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
@@ -295,6 +302,23 @@ func (d *Drive) enterWrite(ctx context.Context, verb, name string) error {
 	}
 	return d.enterBlob(ctx, verb, name)
 }
+
+// claimAge is how old what is known of the owner may be where a blob is added; of
+// what removes or replaces one, nothing may be old. What another store does not
+// know it leaves alone for longer.
+const claimAge = 5 * time.Second
+
+// ours refuses a change of a directory that was taken over (D7).
+func (d *Drive) ours(ctx context.Context, age time.Duration, verb, name string) error {
+	err := d.claimed.Holds(ctx, age)
+	if err == nil {
+		return nil
+	}
+	return d.fail(err, verb, name)
+}
+
+// Claimed implements drive.Claimed.
+func (d *Drive) Claimed(ctx context.Context) error { return d.ours(ctx, 0, "look whose it is", "") }
 
 func (d *Drive) writable(verb, name string) error {
 	if d.opts.ReadOnly {
@@ -400,7 +424,7 @@ func (d *Drive) Close() error {
 	for _, w := range d.openWriters() {
 		w.Abort()
 	}
-	if !d.opts.ReadOnly {
+	if !d.opts.ReadOnly && d.claimed.Holds(context.Background(), 0) == nil {
 		d.detach()
 	}
 	err := errors.Join(d.handles.closeAll(), d.unlock())

@@ -3,6 +3,7 @@ package dir_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -170,6 +171,76 @@ func TestOwner(t *testing.T) {
 	if _, err := dir.Open(at); !errors.Is(err, fsapi.Invalid) {
 		t.Errorf("a drive is opened as a place of backups: %v", err)
 	}
+}
+
+// TestTakenOver: a store whose drive another one takes over, on a NAS without locks,
+// removes and replaces nothing there from then on, soon adds nothing, and leaves
+// alone what the other says of the drive (D7).
+func TestTakenOver(t *testing.T) {
+	m, ctx := osfs.NewMem(osfs.MemOptions{}), t.Context()
+	mine, other := identity.Owner{Store: identity.StoreID{1}, Host: "a"}, identity.Owner{Store: identity.StoreID{2}, Host: "b"}
+	now := &fakeClock{Clock: clock.Real, now: time.Now()}
+	d := made(t, dir.Options{FS: m, Path: "/drive", Owner: &mine, Clock: now})
+	owned := func(text []byte) { must(t, osfs.ReplaceFile(m, "/drive/.strake/owner", text, 0o600)) }
+	refused := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, fsapi.NoDevice) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	put := func(name string) error {
+		w, err := d.Create(ctx, name, 0)
+		must(t, err)
+		return w.Commit(ctx)
+	}
+	must(t, put("a"))
+	must(t, d.Replace(ctx, "p", nil))
+
+	owned([]byte("damaged"))
+	if err := d.Delete(ctx, "a"); !errors.Is(err, fsapi.Corrupt) {
+		t.Errorf("deleted while it cannot be read whose the drive is: %v", err)
+	}
+	must(t, m.Remove("/drive/.strake/owner"))
+	refused("delete of nobody's", d.Delete(ctx, "a"))
+	owned(identity.AppendOwner(nil, mine))
+	must(t, d.Replace(ctx, "p", nil))
+
+	owned(identity.AppendOwner(nil, other))
+	must(t, put("b")) // as far as is known
+	now.Advance(time.Minute)
+	w, err := d.Create(ctx, "c", 0)
+	must(t, err)
+	refused("commit", w.Commit(ctx))
+	refused("delete", d.Delete(ctx, "a"))
+	refused("delete many", d.DeleteMany(ctx, []string{"a"}))
+	refused("replace", d.Replace(ctx, "p", []byte("new")))
+	_, err = d.Stat(ctx, "a")
+	refused("stat", err)
+	mark := readFile(t, m, "/drive/.strake/attachment")
+	must(t, d.Close())
+	if got := readFile(t, m, "/drive/.strake/attachment"); got != mark {
+		t.Errorf("the mark was changed from %q to %q", mark, got)
+	}
+	d = opened(t, dir.Options{FS: m, Path: "/drive", Owner: &other})
+	defer d.Close()
+	for name, want := range map[string]error{"a": nil, "b": nil, "c": fsapi.NotExist} {
+		if _, err := d.Stat(ctx, name); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+	}
+	if b, err := d.Stat(ctx, "p"); err != nil || b.Size != 0 {
+		t.Errorf("p: %+v, %v", b, err)
+	}
+}
+
+func readFile(t *testing.T, fsys osfs.FS, name string) string {
+	t.Helper()
+	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	must(t, err)
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	must(t, err)
+	return string(b)
 }
 
 // fakeClock is a clock that is set.

@@ -153,6 +153,9 @@ func (d *Drive) Replace(ctx context.Context, name string, data []byte) error {
 	if len(data) > drive.MaxReplace {
 		return fsapi.Errorf(fsapi.TooBig, "drive %s: replace %s: %d bytes, want at most %d", d.label(), name, len(data), drive.MaxReplace)
 	}
+	if err := d.ours(ctx, 0, "replace", name); err != nil {
+		return err
+	}
 	err := d.touch()
 	if err == nil {
 		err = d.replace(name, data)

@@ -202,6 +202,9 @@ func (d *Drive) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	defer d.leave()
+	if err := d.ours(ctx, 0, "delete", name); err != nil {
+		return err
+	}
 	err := d.remove(name)
 	if err == nil {
 		err = d.fs.SyncDir(path.Dir(d.file(name)))
@@ -235,6 +238,9 @@ func (d *Drive) DeleteMany(ctx context.Context, names []string) error {
 		return err
 	}
 	defer d.leave()
+	if err := d.ours(ctx, 0, "delete", "many"); err != nil {
+		return err
+	}
 	dirs := map[string]struct{}{}
 	for _, name := range names {
 		if err := drive.CheckName(name); err != nil {

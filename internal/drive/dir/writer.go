@@ -209,7 +209,10 @@ func (w *writer) Commit(ctx context.Context) error {
 		w.drop()
 		return w.d.fail(notBlobs(err), "write", w.name)
 	}
-	err := w.d.publish(ctx, w.temp, w.name)
+	err := w.d.ours(ctx, claimAge, "commit", w.name)
+	if err == nil {
+		err = w.d.publish(ctx, w.temp, w.name)
+	}
 	w.drop()
 	return err
 }

@@ -2,12 +2,16 @@ package identity
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/fsapi"
 )
 
@@ -78,4 +82,70 @@ func (o Owner) Refuse(found Owner, role Role, where string) error {
 	return fsapi.Errorf(fsapi.Busy,
 		"%s belongs to another store (%s, claimed from host %s on %s), and two stores in one place destroy each other's data: give another directory, bucket or prefix. %s",
 		where, found.Store, found.Host, found.Since.UTC().Format(time.DateOnly), advice)
+}
+
+// Claim is one store's right to a place that it has open: it ends when another
+// store takes the place over, which is noticed before anything is changed there.
+// Safe for concurrent use; a nil Claim always holds.
+type Claim struct {
+	owner Owner
+	where string
+	clock clock.Clock
+	read  func(context.Context) (Owner, error)
+
+	mu   sync.Mutex // never held during I/O
+	seen time.Time  // when the place was last found to be owner's
+	lost error      // that it was found to be another's
+}
+
+// NewClaim is owner's right to a place that was found to be its own just now.
+// where names the place; read reads whose it is: fsapi.NotExist for nobody's. nil
+// where owner is nil.
+func NewClaim(owner *Owner, where string, c clock.Clock, read func(context.Context) (Owner, error)) *Claim {
+	if owner == nil {
+		return nil
+	}
+	return &Claim{owner: *owner, where: where, clock: c, read: read, seen: c.Now()}
+}
+
+// Lost is why nothing may be done there any more, or nil: fsapi.NoDevice. It does
+// no I/O.
+func (c *Claim) Lost() error {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lost
+}
+
+// Holds is nil where the place is the owner's: as of now, or of no more than age
+// ago. fsapi.NoDevice: it is another store's, once and for all, or nobody's;
+// otherwise what kept it from being read.
+func (c *Claim) Holds(ctx context.Context, age time.Duration) error {
+	if c == nil {
+		return nil
+	}
+	now := c.clock.Now()
+	c.mu.Lock()
+	lost, fresh := c.lost, now.Sub(c.seen) < age && !now.Before(c.seen)
+	c.mu.Unlock()
+	if lost != nil || fresh {
+		return lost
+	}
+	found, err := c.read(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case errors.Is(err, fsapi.NotExist):
+		return fsapi.Errorf(fsapi.NoDevice, "%s belongs to no store any more", c.where)
+	case err != nil:
+		return err
+	case found.Store == c.owner.Store:
+		c.seen = now
+		return nil
+	}
+	c.lost = fsapi.Errorf(fsapi.NoDevice, "%s was taken over by another store (%s, from host %s on %s): this one does nothing there any more",
+		c.where, found.Store, found.Host, found.Since.UTC().Format(time.DateOnly))
+	return c.lost
 }
