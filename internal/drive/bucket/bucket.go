@@ -127,7 +127,7 @@ func Open(ctx context.Context, o Options) (*Drive, error) {
 		commits: map[string]chan struct{}{},
 	}
 	if !o.ReadOnly {
-		d.claimed = identity.NewClaim(o.Owner, where, o.Clock, func(ctx context.Context) (identity.Owner, error) { return ReadOwner(ctx, o.Store) })
+		d.claimed = identity.NewClaim(o.Owner, where, o.Clock.Now, func(ctx context.Context) (identity.Owner, error) { return ReadOwner(ctx, o.Store) })
 	}
 	d.usage.store = o.Store
 	if err := d.usage.load(ctx); err != nil {

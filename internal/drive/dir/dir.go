@@ -193,7 +193,7 @@ func Open(o Options) (*Drive, error) {
 	if err := errors.Join(d.claim(), d.clearTemps(), d.loadMark()); err != nil {
 		return nil, errors.Join(err, d.unlock())
 	}
-	d.claimed = identity.NewClaim(o.Owner, o.Path, o.Clock, func(context.Context) (identity.Owner, error) { return ReadOwner(o.FS, o.Path) })
+	d.claimed = identity.NewClaim(o.Owner, o.Path, o.Clock.Now, func(context.Context) (identity.Owner, error) { return ReadOwner(o.FS, o.Path) })
 	d.direct = o.Write == WriteDirect && d.probeDirect()
 	return d, nil
 }

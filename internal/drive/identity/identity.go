@@ -2,7 +2,8 @@
 // that another disk or bucket in its place is noticed, and the text that says
 // which store it belongs to, so that two stores do not share one.
 //
-// It owns: the formats. It must not know where the texts are kept.
+// It owns: the formats, and until when a claim holds. It must not know where the
+// texts are kept.
 package identity
 
 import (

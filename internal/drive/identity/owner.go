@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/fsapi"
 )
 
@@ -90,7 +89,7 @@ func (o Owner) Refuse(found Owner, role Role, where string) error {
 type Claim struct {
 	owner Owner
 	where string
-	clock clock.Clock
+	now   func() time.Time
 	read  func(context.Context) (Owner, error)
 
 	mu   sync.Mutex // never held during I/O
@@ -101,11 +100,11 @@ type Claim struct {
 // NewClaim is owner's right to a place that was found to be its own just now.
 // where names the place; read reads whose it is: fsapi.NotExist for nobody's. nil
 // where owner is nil.
-func NewClaim(owner *Owner, where string, c clock.Clock, read func(context.Context) (Owner, error)) *Claim {
+func NewClaim(owner *Owner, where string, now func() time.Time, read func(context.Context) (Owner, error)) *Claim {
 	if owner == nil {
 		return nil
 	}
-	return &Claim{owner: *owner, where: where, clock: c, read: read, seen: c.Now()}
+	return &Claim{owner: *owner, where: where, now: now, read: read, seen: now()}
 }
 
 // Lost is why nothing may be done there any more, or nil: fsapi.NoDevice. It does
@@ -126,7 +125,7 @@ func (c *Claim) Holds(ctx context.Context, age time.Duration) error {
 	if c == nil {
 		return nil
 	}
-	now := c.clock.Now()
+	now := c.now()
 	c.mu.Lock()
 	lost, fresh := c.lost, now.Sub(c.seen) < age && !now.Before(c.seen)
 	c.mu.Unlock()
