@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -270,6 +271,32 @@ func TestRestoreWhileTheClockStands(t *testing.T) {
 		r.same("restored", r.image("/"), want)
 		r.check()
 	})
+}
+
+// TestRestoreSizeOfHoles: files of holes only, which differ in nothing but their
+// size, as their times were set, get it back.
+func TestRestoreSizeOfHoles(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	at := time.Unix(1_700_000_000, 0)
+	sizes := func(sizes map[string]int64) {
+		for name, size := range sizes {
+			f, err := r.fs.Resolve(r.ctx, fsapi.Root, "/"+name, true)
+			r.ok(err)
+			_, err = r.fs.Setattr(r.ctx, fsapi.Root, f.Ino, vfs.SetAttr{Size: &size, Mtime: &at})
+			r.ok(err)
+		}
+		r.ok(r.fs.Syncfs(r.ctx))
+	}
+	for _, name := range []string{"cut", "grown"} {
+		r.put(name, nil)
+	}
+	sizes(map[string]int64{"cut": 100_000, "grown": 0})
+	want := r.image("/")
+	r.snapshot("s")
+	sizes(map[string]int64{"cut": 0, "grown": 28_672})
+	r.restore(vfs.RestoreSnapshot{Snapshot: "s"})
+	r.same("restored", r.image("/"), want)
+	r.check()
 }
 
 func TestRestoreOfWhatIsGone(t *testing.T) {

@@ -464,7 +464,7 @@ func (t *treeCopy) equal(ctx context.Context, ino fsapi.Ino, was *meta.Inode) er
 	for from := int64(0); from < fsapi.MaxFileSize; {
 		end := from
 		did, err := t.alter(ctx, n, func(tx, old *meta.Tx, in *meta.Inode) (bool, error) {
-			before := in.Change
+			before, size := in.Change, in.Size
 			var err error
 			if end, err = shareStep(tx, old, in, was, from); err != nil {
 				return false, err
@@ -473,7 +473,7 @@ func (t *treeCopy) equal(ctx context.Context, ino fsapi.Ino, was *meta.Inode) er
 			if end == fsapi.MaxFileSize {
 				likened, err = t.likeness(tx, old, in, was)
 			}
-			return likened || in.Change != before, err
+			return likened || in.Change != before || in.Size != size, err
 		})
 		if err != nil {
 			return err
