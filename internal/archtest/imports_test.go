@@ -100,6 +100,7 @@ var layers = []layer{
 
 	{pkg: "archtest", support: true},
 	{pkg: "test/*", any: true, support: true},
+	{pkg: "test/chaos/repeat", std: true, support: true},
 	{pkg: "bench", any: true, support: true},
 	{pkg: "bench/*", any: true, support: true},
 }

@@ -24,12 +24,30 @@
 //
 // Steps, harm, the operations of each client, which calls fail, which come late,
 // where a kill comes and what it leaves of the disk are drawn from the seed, and
-// from what is asked and when by the bubble's clock. What does not repeat exactly
-// is the order of goroutines that run at the same instant, the order in which Go
-// walks maps, and what follows from these: the ids of segments, which of them a
-// step picks, and the last of the calls before a kill. With GOMAXPROCS=1 most lives
-// go the same way each time; a failure that depends on the order comes back after
-// some attempts:
+// from what is asked and when by the bubble's clock. What else a life depends on is
+// up to the Go runtime: the order of goroutines that run at the same instant and
+// where they are preempted, timers of the same instant, which of several cases of a
+// select that are ready is taken, the order of maps, when garbage is collected.
+//
+// tools/chaos builds a binary in which chance decides all that too, from the seed:
+// package repeat says how. In it most lives go the same way each time, call by call,
+// on the same kind of machine, for as long as the code, the Go version and the
+// number of steps are the same. What is left is that memory may have other addresses,
+// by what the process did before the life began: a map whose keys are pointers grows
+// at another time then, and so a goroutine is preempted elsewhere. Goroutines are preempted more often there than by the
+// clock, and those that were just woken wait for a turn now and then, so that a seed
+// of one order stands for many. These live one again,
+// and say whether its calls are the same twice:
+//
+//	tools/chaos 11 11
+//	CHAOS_TWICE=1 tools/chaos 11 11
+//
+// Every call of the file system, of drives and of buckets is on account: how many and
+// their sum are in the story at the end of each step, and CHAOS_CALLS=1 keeps
+// them all.
+//
+// In any other binary the order is another one each time, and a failure that depends
+// on it comes back after some attempts:
 //
 //	GOMAXPROCS=1 go test ./test/chaos -run '^TestChaos$' -seed 11 -steps 200 -count 20 -failfast
 package chaos

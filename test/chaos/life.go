@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing/synctest"
 	"time"
@@ -54,9 +55,9 @@ func (w *world) begin() error {
 
 // open opens the store on the disk, for a new life.
 func (w *world) open() error {
-	w.fault = osfs.NewFault(w.disk, nil)
+	w.fault = osfs.NewFault(w.disk, w.calls.file(nil))
 	w.outage.Store(nil)
-	w.life = &life{calls: map[string]int{}}
+	w.life = &life{calls: map[string]int{}, all: w.calls}
 	o := w.options
 	o.FS = w.fault
 	var err error
@@ -120,7 +121,20 @@ func (w *world) settle() error {
 		w.s.Upkeep.DriveChanged(p.id, now)
 	}
 	w.quiet()
+	w.collect()
 	return nil
+}
+
+// collectEvery is how many calls there are between two collections of garbage.
+const collectEvery = 20_000
+
+// collect collects garbage now and then, when nothing goes on, if nobody else does: a
+// collection at another time has goroutines run in another order.
+func (w *world) collect() {
+	if n, _ := w.calls.so(); w.collects && n-w.collected >= collectEvery {
+		w.collected = n
+		runtime.GC()
+	}
 }
 
 // quiet waits until nothing goes on but what waits for a time that is to come: no
@@ -145,7 +159,7 @@ func (w *world) arm() {
 	w.cut = c
 	disk, r := w.disk, w.rng.Uint64()
 	fall := make(chan struct{}, 1) // of one: guards c
-	w.fault.SetRule(func(call osfs.Call) (o osfs.Outcome) {
+	w.fault.SetRule(w.calls.file(func(call osfs.Call) (o osfs.Outcome) {
 		fall <- struct{}{}
 		defer func() { <-fall }()
 		read := strings.Contains(call.Name, "/d") && call.Op == osfs.OpRead // of a drive: changes nothing
@@ -155,7 +169,7 @@ func (w *world) arm() {
 			}
 		}
 		return w.outage.Load().outcome(call)
-	})
+	}))
 }
 
 // take is the instant of a kill: from then on nothing that the process asks of a
@@ -170,7 +184,7 @@ func (w *world) take(c *cut, disk *osfs.Mem, seed uint64) {
 // revive kills the process, unless the armed kill has come, and opens the store
 // on what is left: everything that was acknowledged must be there.
 func (w *world) revive() error {
-	w.fault.SetRule(nil)
+	w.fault.SetRule(w.calls.file(nil))
 	c := w.cut
 	w.cut = nil
 	if c.disk == nil {

@@ -64,8 +64,8 @@ func (w *world) logFails() error {
 	o := w.newOutage()
 	w.outage.Store(o)
 	if w.cut == nil {
-		w.fault.SetRule(o.outcome)
-		defer w.fault.SetRule(nil)
+		w.fault.SetRule(w.calls.file(o.outcome))
+		defer w.fault.SetRule(w.calls.file(nil))
 	}
 	for range 3 {
 		if err := w.work(); err != nil {

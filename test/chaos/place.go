@@ -103,6 +103,7 @@ func (o *worn) renew(name string) {
 // life is from one opening of the store to its end.
 type life struct {
 	dead atomic.Bool // nothing that it asks happens any more
+	all  *calls
 
 	mu    sync.Mutex
 	calls map[string]int // by what is asked; guarded by mu
@@ -198,7 +199,7 @@ func (p *place) rule(l *life) fault.Rule {
 // requests is what becomes of a bucket's requests: one that is flaky leaves open
 // whether they took place.
 func (p *place) requests(l *life) objmem.Rule {
-	return func(r objmem.Request) (o objmem.Outcome) {
+	return l.all.bucket("bucket "+p.String(), func(r objmem.Request) (o objmem.Outcome) {
 		switch {
 		case l.dead.Load():
 			o.Err = fsapi.Errorf(fsapi.IO, "the process was killed")
@@ -209,7 +210,7 @@ func (p *place) requests(l *life) objmem.Rule {
 			o.Late = p.chance(l, 2, "late", r.Op, r.Key) == 0
 		}
 		return o
-	}
+	})
 }
 
 // once: requests are made one time. A wait for another attempt would be one under
@@ -242,7 +243,7 @@ func (p *place) open(disk osfs.FS, l *life) (drive.Drive, error) {
 		return nil, err
 	}
 	p.base, p.life = base, l
-	p.watch = watch.New(fault.New(&sized{Drive: base, p: p}, p.rule(l), nil), watch.Options{
+	p.watch = watch.New(fault.New(&sized{Drive: base, p: p}, l.all.drive(p.String(), p.rule(l)), nil), watch.Options{
 		Failures: watchFailures, OfflineAfter: 10 * time.Second, MaxCoolDown: 8 * time.Second, MaxStuck: 8,
 		Read: patience, Write: patience, Commit: patience, Other: patience,
 	})

@@ -100,7 +100,9 @@ func (w *world) do(s step) error {
 			return err
 		}
 	}
-	w.say("%s", s.name)
+	w.calls.step(w.steps, s.name, w.tickets.Load())
+	n, sum := w.calls.so()
+	w.say("%-24s %d calls, %016x", s.name, n, sum)
 	return nil
 }
 
@@ -513,7 +515,8 @@ func (w *world) verify() error {
 	if err := w.exact(); err != nil {
 		return err
 	}
-	for name, tree := range w.copies {
+	for _, name := range slices.Sorted(maps.Keys(w.copies)) {
+		tree := w.copies[name]
 		at, err := w.s.Local.Lookup(w.ctx, fsapi.Root, fsapi.RootIno, name)
 		if err == nil {
 			err = tree.Check(w.ctx, w.s.Local, at.Ino)

@@ -60,6 +60,10 @@ type world struct {
 
 	steps int
 	trace []string
+	calls *calls
+
+	collects  bool // garbage is collected by the world only
+	collected int  // calls when it was last
 }
 
 // part is what one drive holds of one segment.
@@ -77,11 +81,12 @@ func (w *world) say(format string, args ...any) {
 }
 
 // newWorld chooses what a store is built of: every bound so small that it is met.
-func newWorld(ctx context.Context, seed uint64) (*world, error) {
+func newWorld(ctx context.Context, seed uint64, all *calls) (*world, error) {
 	r := rand.New(rand.NewPCG(seed, 21))
 	w := &world{
 		ctx: ctx, seed: seed, rng: r, nextID: 0x100, snaps: map[string][]workload.Tree{}, copies: map[string]workload.Tree{},
 		bad: map[part][]byte{}, seen: map[fsapi.SegmentID]bool{}, disk: osfs.NewMem(osfs.MemOptions{}),
+		calls: all,
 	}
 	w.keys = &keys{seed: seed, cipher: pick(r, []fsapi.Cipher{fsapi.CipherNone, fsapi.CipherAES256GCM, fsapi.CipherXChaCha20}), first: 1, last: 1}
 	warm := pick(r, []int{4, 8, 8, 16})
