@@ -322,40 +322,6 @@ func TestSingleFlight(t *testing.T) {
 	}
 }
 
-func TestSalvage(t *testing.T) {
-	r := newRig(t, fsapi.CipherAES256GCM, 1, nil)
-	st := r.store(t, class(1, "none", policy.Chunking{Fixed: 4096}), blob.Segment, bytesOf(1, 40_000, "random"))
-	seg := st.Segments[0]
-	sr, err := blob.OpenSegment(t.Context(), r.drives[0], seg.ID, r.keys)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := sr.Directory()
-	bad := len(dir) / 2
-	r.drives[0].Damage(blob.SegmentName(seg.ID), func(b []byte) []byte {
-		b[dir[bad].Offset+dir[bad].Length-1] ^= 1
-		return b[:len(b)-10]
-	})
-	sr, err = r.Salvage(t.Context(), r.drives[0], seg.ID)
-	if err != nil || sr.Header().Volume != vol || len(sr.Directory()) != len(dir) {
-		t.Fatalf("%+v of %+v: %v", sr, dir, err)
-	}
-	for i, e := range sr.Directory() {
-		want := dir[i]
-		want.Ino, want.FileOff = 0, 0
-		if e != want {
-			t.Errorf("frame %d: %+v, want %+v", i, e, want)
-		}
-		if data, err := sr.ReadFrame(t.Context(), e); (err == nil) != (i != bad) || err == nil && !bytes.Equal(data, bytesOf(1, 40_000, "random")[dir[i].FileOff-st.Extents[0].Off:][:e.Len]) {
-			t.Errorf("frame %d reads as %d bytes: %v", i, len(data), err)
-		}
-	}
-	r.drives[0].Damage(blob.SegmentName(seg.ID), func(b []byte) []byte { clear(b[:200]); return b })
-	if _, err := r.Salvage(t.Context(), r.drives[0], seg.ID); !errors.Is(err, fsapi.Corrupt) {
-		t.Errorf("nothing to salvage: %v", err)
-	}
-}
-
 func TestClosed(t *testing.T) {
 	r := newRig(t, fsapi.CipherAES256GCM, 1, nil)
 	st := r.store(t, class(1, "auto", cdc), blob.Segment, bytesOf(1, 100_000, "text"))

@@ -60,8 +60,14 @@ type adoption struct {
 func (a *adoption) segment(ctx context.Context, id fsapi.SegmentID, parts *foundParts) error {
 	copies, bad := parts.copies(ctx, a.n.blob)
 	r, err := parts.open(ctx, a.n.blob, id, copies)
-	if err != nil && fsapi.KindOf(err) != fsapi.NotSupported && len(parts.whole) > 0 && ctx.Err() == nil {
-		err = errors.Join(err, a.salvage(ctx, id, parts.whole))
+	if err != nil {
+		copies = parts.widened(copies)
+		if again, werr := parts.open(ctx, a.n.blob, id, copies); werr == nil {
+			r, err = again, nil
+		}
+	}
+	if err != nil && fsapi.KindOf(err) != fsapi.NotSupported && ctx.Err() == nil {
+		err = errors.Join(err, a.salvage(ctx, id, parts, copies))
 	}
 	if err != nil {
 		return errors.Join(err, bad)

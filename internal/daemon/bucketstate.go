@@ -31,6 +31,7 @@ type bucketState struct {
 	n      *Node
 	keys   *bucketKeyring
 	engine *bucket.Engine // nil: not open yet, or followed
+	left   *loadMark      // of a load that has come to its end; nil: there is none
 }
 
 var _ metaCopies = (*bucketState)(nil)
@@ -47,6 +48,9 @@ func below(raw, part string) (string, error) {
 	u.Path = path.Join("/", u.Path, part)
 	return u.String(), nil
 }
+
+// partOpener opens a part of the bucket at a URL.
+type partOpener func(ctx context.Context, raw, part string) (object.Store, error)
 
 func openPart(ctx context.Context, raw, part string) (object.Store, error) {
 	where, err := below(raw, part)
@@ -78,7 +82,7 @@ func (n *Node) openBucketDir(ctx context.Context, mode openMode) (err error) {
 		return err
 	}
 	n.onClose(n.lock.Close)
-	store, err := openPart(ctx, n.cfg.Engine.URL, bucketKeys)
+	store, err := n.part(ctx, n.cfg.Engine.URL, bucketKeys)
 	if err != nil {
 		return err
 	}
@@ -87,6 +91,12 @@ func (n *Node) openBucketDir(ctx context.Context, mode openMode) (err error) {
 	n.state = &bucketState{n: n, keys: keys}
 	n.keyFS = keys
 	data, err := keys.load()
+	if err == nil || errors.Is(err, fsapi.NotExist) {
+		var merr error
+		if n.state.left, merr = refusePart(ctx, store, n.cfg.Engine.URL, err == nil); merr != nil {
+			return merr
+		}
+	}
 	switch {
 	case errors.Is(err, fsapi.NotExist) && mode != openOrCreate:
 		return fsapi.Errorf(fsapi.NotExist, "%s holds no Strake store: make one with strake serve --bucket", n.cfg.Engine.URL)
@@ -161,6 +171,11 @@ func (n *Node) bucketEngine(ctx context.Context) (kv.Engine, error) {
 	if err := n.state.keys.fence(); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
+	if n.state.left != nil {
+		if err := n.state.left.end(ctx); err != nil {
+			return nil, errors.Join(err, e.Close())
+		}
+	}
 	return e, nil
 }
 
@@ -174,7 +189,7 @@ func (n *Node) openBucketEngine(ctx context.Context) (*bucket.Engine, error) {
 
 // bucketOptions opens the part of the bucket that holds the metadata, for an engine.
 func (n *Node) bucketOptions(ctx context.Context) (bucket.Options, error) {
-	store, err := openPart(ctx, n.cfg.Engine.URL, bucketMeta)
+	store, err := n.part(ctx, n.cfg.Engine.URL, bucketMeta)
 	if err != nil {
 		return bucket.Options{}, err
 	}

@@ -93,6 +93,25 @@ func (f *foundParts) copies(ctx context.Context, s *blob.Store) (list []foundCop
 	return list, errors.Join(errs...)
 }
 
+// widened are the copies, with shards in the empty places that do not say what they
+// are, or say something else: the checksums of their blocks tell what is in them.
+func (f *foundParts) widened(copies []foundCopy) []foundCopy {
+	list := slices.Clone(copies)
+	for k := range list {
+		c := &list[k]
+		if !c.Sharded() {
+			continue
+		}
+		c.CopyPlace = c.Clone()
+		for _, sh := range f.shards {
+			if _, i, err := blob.ParseShardName(sh.blob.Name); err == nil && i < len(c.Drives) && c.Drives[i] == 0 {
+				c.Drives[i] = sh.d.Info().ID
+			}
+		}
+	}
+	return list
+}
+
 // want is the copy as a policy would ask for it.
 func (c *foundCopy) want() fsapi.CopySpec {
 	w := fsapi.CopySpec{Tier: c.Tier, K: c.K, M: c.M}

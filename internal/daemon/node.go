@@ -46,6 +46,7 @@ type Node struct {
 	volumes *volumes
 	ships   metaCopies
 	state   *bucketState // nil: the metadata is on this machine
+	part    partOpener   // of the bucket that holds everything
 	follow  *following   // nil: this process writes
 	keyFS   osfs.FS      // for the keyring's file
 	asked   keyring.KEK  // the password that a person is asked for; nil: nobody
@@ -83,7 +84,7 @@ func openNode(ctx context.Context, cfg config.Config, log *slog.Logger, mode ope
 func openNodeAsking(ctx context.Context, cfg config.Config, log *slog.Logger, mode openMode, asked keyring.KEK) (n *Node, err error) {
 	n = &Node{
 		cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, log: log, clock: clock.Real, started: time.Now(),
-		trace: trace.NewLog(), metrics: telemetry.NewRegistry(), budget: vfs.NewBudget(int64(cfg.Write.Dirty)),
+		trace: trace.NewLog(), metrics: telemetry.NewRegistry(), budget: vfs.NewBudget(int64(cfg.Write.Dirty)), part: openPart,
 	}
 	if cfg.Engine.ReadOnly && mode != openFollowing {
 		return nil, fsapi.Errorf(fsapi.ReadOnly, "engine.read_only is set, and this would take %s over from the server that writes: give another configuration", cfg.Engine.URL)

@@ -62,6 +62,7 @@ type rebuild struct {
 	drives  []drive.Drive
 	places  []drive.Drive // of backups
 	keys    *keyring.Keyring
+	part    partOpener // of the target, where that is a bucket
 	closers []func() error
 }
 
@@ -70,7 +71,7 @@ func newRebuild(cfg config.Config, ask func() ([]byte, error), emit func(api.Fsc
 	if err != nil {
 		return nil, err
 	}
-	r := &rebuild{cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, log: log, emit: emit}
+	r := &rebuild{cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, log: log, emit: emit, part: openPart}
 	if ask != nil {
 		r.asked = keyring.Asked(ask)
 	}
@@ -79,7 +80,7 @@ func newRebuild(cfg config.Config, ask func() ([]byte, error), emit func(api.Fsc
 
 // node is a Node of which some parts can be used before there is a store.
 func (r *rebuild) node() *Node {
-	return &Node{cfg: r.cfg, at: r.at, fs: r.fs, keyFS: r.fs, log: r.log, clock: clock.Real, asked: r.asked}
+	return &Node{cfg: r.cfg, at: r.at, fs: r.fs, keyFS: r.fs, log: r.log, clock: clock.Real, asked: r.asked, part: r.part}
 }
 
 // finish opens the store that was made, has it take up what only the drives know,

@@ -6,25 +6,25 @@ import (
 	"fmt"
 
 	"github.com/strakefs/strake/internal/blob"
-	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 )
 
-// salvage stores anew what can be read of a segment whose directory no replica has,
-// by its frames' own headers. A chunk that is new goes to a file in lost+found, all
-// of the segment one after another: whose they were is lost with the directory. The
-// error says what came of it, as the segment remains damaged.
-func (a *adoption) salvage(ctx context.Context, id fsapi.SegmentID, on []drive.Drive) error {
+// salvage stores anew what can be read of a segment whose directory no copy has, by
+// its frames' own headers. A chunk that is new goes to a file in lost+found, all of
+// the segment one after another: whose they were is lost with the directory. The
+// error says what came of it, as the segment remains damaged; nil: there are no
+// copies to read.
+func (a *adoption) salvage(ctx context.Context, id fsapi.SegmentID, parts *foundParts, copies []foundCopy) error {
 	s := &salvaging{a: a, from: map[fsapi.ChunkID]fsapi.Location{}}
 	defer s.abort()
 	var errs []error
-	for _, d := range on {
-		r, err := a.n.blob.Salvage(ctx, d, id)
-		if err == nil {
-			err = s.take(ctx, r)
-		}
-		if err != nil {
-			errs = append(errs, err)
+	take := func(r *blob.SegmentReader) error { return s.take(ctx, r) }
+	for _, d := range parts.whole {
+		errs = append(errs, a.n.blob.Salvage(ctx, d, id, take))
+	}
+	for i := range copies {
+		if c := &copies[i]; c.Sharded() && c.Readable() {
+			errs = append(errs, a.n.blob.SalvageShards(ctx, id, c.size, &c.CopyPlace, take))
 		}
 	}
 	if s.batch == nil {
@@ -51,7 +51,7 @@ type salvaging struct {
 	end   int64                            // of the file that these make
 }
 
-// take adds what can be read of a replica and was not found before. The first error
+// take adds what can be read of a copy and was not found before. The first error
 // of a frame is the result.
 func (s *salvaging) take(ctx context.Context, r *blob.SegmentReader) (first error) {
 	s.vol = r.Header().Volume

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 
+	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/kv"
 	"github.com/strakefs/strake/internal/kv/pebble"
@@ -75,26 +77,26 @@ func (t dirTarget) commit(context.Context) (kept string, err error) {
 // drop implements target.
 func (t dirTarget) drop() error { return t.r.fs.RemoveAll(t.aside()) }
 
-// bucketTarget is a prefix of a bucket that holds no store. The keyring comes
-// last: without it there is none.
+// bucketTarget is a prefix of a bucket that holds no store, but perhaps what a load
+// brought that was interrupted. The keyring comes last: without it there is none.
 type bucketTarget struct {
 	r    *rebuild
 	keys *bucketKeyring
+	mark *loadMark
 }
 
 // open implements target.
 func (t *bucketTarget) open(ctx context.Context) (kv.Engine, error) {
-	r, at := t.r, t.r.cfg.Engine.URL
-	store, err := openPart(ctx, at, bucketKeys)
+	r := t.r
+	store, err := r.part(ctx, r.cfg.Engine.URL, bucketKeys)
 	if err != nil {
 		return nil, err
 	}
 	r.closers = append(r.closers, store.Close)
 	t.keys = &bucketKeyring{FS: r.fs, ctx: context.WithoutCancel(ctx), store: store, path: r.at.keyring(), conditional: !r.cfg.Engine.Lease}
-	if _, err := t.keys.load(); !errors.Is(err, fsapi.NotExist) {
-		if err == nil {
-			err = fsapi.Errorf(fsapi.Exist, "%s holds a store already: give an empty prefix", at)
-		}
+	t.mark = &loadMark{store: store, conditional: !r.cfg.Engine.Lease}
+	fresh, err := t.begin(ctx)
+	if err != nil {
 		return nil, err
 	}
 	n := r.node()
@@ -102,25 +104,108 @@ func (t *bucketTarget) open(ctx context.Context) (kv.Engine, error) {
 	e, err := n.openBucketEngine(ctx)
 	r.closers = append(r.closers, n.closeLayers)
 	if err != nil {
+		if !fresh && errors.Is(err, fsapi.Corrupt) {
+			err = fsapi.Errorf(fsapi.Corrupt, "what a load of another store left there cannot be removed with this one's keys: remove what lies below %s, or give another prefix: %w", r.cfg.Engine.URL, err)
+		}
 		return nil, err
 	}
-	err = e.View(ctx, func(kr kv.Reader) error {
-		return kr.Scan([]byte{0}, nil, func(k, _ []byte) (bool, error) {
-			return false, fsapi.Errorf(fsapi.Exist, "%s holds metadata, but no keyring: what a restore that was interrupted left. Give an empty prefix", at)
-		})
-	})
-	if err != nil {
-		return nil, errors.Join(err, e.Close())
+	if !fresh {
+		if err := r.empty(ctx, e); err != nil {
+			return nil, errors.Join(err, e.Close())
+		}
 	}
 	return e, nil
 }
 
-// commit implements target.
-func (t *bucketTarget) commit(context.Context) (string, error) {
-	return "", t.keys.save(t.r.keys.Bytes())
+// begin marks the bucket, in which there must be nothing but what a load brought
+// that was interrupted; fresh: there is nothing.
+func (t *bucketTarget) begin(ctx context.Context) (fresh bool, err error) {
+	if err := t.refuseStore(); err != nil {
+		return false, err
+	}
+	_, err = t.mark.read(ctx)
+	if errors.Is(err, fsapi.NotExist) {
+		err = t.refuseUnknown(ctx)
+	}
+	if err != nil {
+		return false, err
+	}
+	if fresh, err = t.mark.begin(ctx, hostname(), time.Now()); err != nil {
+		return false, err
+	}
+	if err := t.refuseStore(); err != nil { // another load came to its end just now
+		return false, errors.Join(err, t.mark.end(ctx))
+	}
+	return fresh, nil
 }
 
-// drop implements target: nothing is removed from a bucket.
+func (t *bucketTarget) refuseStore() error {
+	_, err := t.keys.load()
+	switch {
+	case errors.Is(err, fsapi.NotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return fsapi.Errorf(fsapi.Exist, "%s holds a store already: give an empty prefix", t.r.cfg.Engine.URL)
+}
+
+// refuseUnknown refuses metadata that no load is known to have brought: whose it is
+// without a keyring cannot be told.
+func (t *bucketTarget) refuseUnknown(ctx context.Context) (err error) {
+	store, err := t.r.part(ctx, t.r.cfg.Engine.URL, bucketMeta)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	found, err := anyObject(ctx, store)
+	if err == nil && found {
+		err = fsapi.Errorf(fsapi.Exist, "%s holds metadata, but no keyring, and no load is known to have left it. Give an empty prefix", t.r.cfg.Engine.URL)
+	}
+	return err
+}
+
+// emptyKeys is how many keys are removed in a transaction.
+const emptyKeys = 10_000
+
+// empty removes all that an engine holds.
+func (r *rebuild) empty(ctx context.Context, e kv.Engine) error {
+	for n := int64(0); ; {
+		left := 0
+		_, err := e.Update(ctx, kv.UpdateOptions{}, func(tx kv.Tx) error {
+			var keys [][]byte
+			err := tx.PeekScan([]byte{0}, nil, func(k, _ []byte) (bool, error) {
+				keys = append(keys, slices.Clone(k))
+				return len(keys) < emptyKeys, nil
+			})
+			for _, k := range keys {
+				tx.Delete(k)
+			}
+			left = len(keys)
+			return err
+		})
+		if err != nil || left == 0 {
+			return err
+		}
+		n += int64(left)
+		if err := r.emit(api.FsckEvent{Phase: "remove what an interrupted load left", Done: n}); err != nil {
+			return err
+		}
+	}
+}
+
+// commit implements target.
+func (t *bucketTarget) commit(ctx context.Context) (string, error) {
+	if err := t.mark.whole(ctx); err != nil {
+		return "", err
+	}
+	if err := t.keys.save(t.r.keys.Bytes()); err != nil {
+		return "", err
+	}
+	return "", t.mark.end(ctx)
+}
+
+// drop implements target: what is in the bucket stays, marked, until the next open.
 func (t *bucketTarget) drop() error { return nil }
 
 // brought is what fill does: an empty engine is opened, filled and closed.

@@ -6,6 +6,7 @@
 package frame
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 
@@ -89,6 +90,22 @@ func Parse(b []byte) (Header, error) {
 	copy(h.Segment[:], b[28:])
 	copy(h.Chunk[:], b[44:])
 	return h, h.check()
+}
+
+// Find is where in b the first bytes are that may begin a header, those at its end
+// included that may be continued: len(b) where there are none.
+func Find(b []byte) int {
+	for i := 0; i < len(b); i++ {
+		n := bytes.IndexByte(b[i:], magic0)
+		if n < 0 {
+			break
+		}
+		i += n
+		if len(b) == i+1 || b[i+1] == magic1 && (len(b) == i+2 || b[i+2] == Version) {
+			return i
+		}
+	}
+	return len(b)
 }
 
 // check refuses lengths and numbers that no writer makes, before anything is

@@ -163,7 +163,9 @@ func (u *Upkeep) dropUnreadable(ctx context.Context, r *CollectReport) error {
 	return nil
 }
 
-// bury deletes a condemned segment unless one of the chunks lies in it.
+// bury deletes a condemned segment unless one of the chunks lies in it. Once its
+// record has gone it is done even when ctx has ended: what lies there would be an
+// orphan else.
 func (u *Upkeep) bury(ctx context.Context, s fsapi.Segment, chunks []fsapi.ChunkID, r *CollectReport) error {
 	err := u.o.Meta.DropSegment(ctx, s.ID, chunks)
 	switch {
@@ -173,6 +175,8 @@ func (u *Upkeep) bury(ctx context.Context, s fsapi.Segment, chunks []fsapi.Chunk
 	case err != nil:
 		return err
 	}
+	ctx, end := outlive(ctx)
+	defer end()
 	if err := u.o.Meta.Sync(ctx); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/drive"
@@ -94,7 +95,8 @@ func (u *Upkeep) gone(seg *fsapi.Segment) []fsapi.DriveID {
 // ended: the bytes are there, and would be strays else. The caller has a claim to
 // write.
 func (u *Upkeep) record(ctx context.Context, id fsapi.SegmentID, spec fsapi.CopySpec, added fsapi.CopyPlace) (fsapi.Segment, error) {
-	ctx = context.WithoutCancel(ctx)
+	ctx, outlived := outlive(ctx)
+	defer outlived()
 	var left fsapi.CopyPlace
 	now, err := u.o.Meta.ChangeSegment(ctx, id, func(seg *fsapi.Segment) error {
 		if !seg.Condemned.IsZero() {
@@ -127,7 +129,8 @@ func (u *Upkeep) discard(ctx context.Context, id fsapi.SegmentID, parts fsapi.Co
 		return
 	}
 	defer end()
-	ctx = context.WithoutCancel(ctx)
+	ctx, outlived := outlive(ctx)
+	defer outlived()
 	seg, err := u.o.Meta.Segment(ctx, id)
 	if err != nil && !errors.Is(err, fsapi.NotExist) || u.o.Meta.Sync(ctx) != nil {
 		return // the record must be durable first
@@ -247,7 +250,9 @@ func unnamed(seg *fsapi.Segment, places []fsapi.CopyPlace) []fsapi.CopyPlace {
 	return out
 }
 
-// take lets fn take places out of a segment's record and makes that durable.
+// take lets fn take places out of a segment's record and makes that durable: also
+// when ctx ends meanwhile, since what left the record and is not deleted is an
+// orphan.
 func (u *Upkeep) take(ctx context.Context, id fsapi.SegmentID, fn func(seg *fsapi.Segment) ([]fsapi.CopyPlace, error)) (out []fsapi.CopyPlace, err error) {
 	_, err = u.o.Meta.ChangeSegment(ctx, id, func(seg *fsapi.Segment) (err error) {
 		if out, err = fn(seg); err == nil {
@@ -259,7 +264,23 @@ func (u *Upkeep) take(ctx context.Context, id fsapi.SegmentID, fn func(seg *fsap
 		return nil, err
 	}
 	u.o.Store.Forget(id)
+	ctx, end := outlive(ctx)
+	defer end()
 	return out, u.o.Meta.Sync(ctx)
+}
+
+// lastWait is how long a step whose context has ended waits for what it has begun:
+// a log that takes no writes holds nobody longer who wants to stop.
+const lastWait = 10 * time.Second
+
+// outlive is a context that ends lastWait after ctx has, or with end.
+func outlive(ctx context.Context) (longer context.Context, end func()) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		last := time.AfterFunc(lastWait, cancel)
+		context.AfterFunc(longer, func() { last.Stop() })
+	})
+	return longer, func() { stop(); cancel() }
 }
 
 // splitSurplus takes out of a segment's copies what no wanted one asks for.

@@ -380,22 +380,3 @@ func (u *Upkeep) unrecorded(ctx context.Context, id fsapi.SegmentID) error {
 	}
 	return u.o.Meta.Sync(ctx) // that there is no record must itself be durable
 }
-
-// eachBlob calls fn for the segments on a drive by name. What has no segment's
-// name is the orphan sweep's to report.
-func eachBlob(ctx context.Context, d drive.Drive, fn func(id fsapi.SegmentID) error) error {
-	var ids []fsapi.SegmentID
-	err := d.List(ctx, blob.SegmentPrefix, "", func(b drive.Blob) error {
-		if id, err := blob.ParseSegmentName(b.Name); err == nil {
-			ids = append(ids, id)
-		}
-		return nil
-	})
-	for _, id := range ids { // not while the drive is listing
-		if err != nil {
-			return err
-		}
-		err = fn(id)
-	}
-	return err
-}

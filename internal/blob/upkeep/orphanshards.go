@@ -136,14 +136,36 @@ func (u *Upkeep) allReadable(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
+// few reports whether the shards are too few to read, whatever those are that do not
+// say what they are.
+func (g *shardGroup) few() bool {
+	return len(g.layouts) > 0 && !slices.ContainsFunc(g.layouts, func(c shardCopy) bool { return c.Count()+g.strange >= c.K })
+}
+
+// openShards opens the segment from the first layout of which there are enough
+// shards; nil and no error: there is none.
+func (u *Upkeep) openShards(ctx context.Context, g *shardGroup) (r *blob.SegmentReader, err error) {
+	var errs []error
+	for i := range g.layouts {
+		c := &g.layouts[i]
+		if !c.Readable() {
+			continue
+		}
+		r, err := u.o.Store.OpenShards(ctx, g.id, c.size, &c.CopyPlace)
+		if err == nil {
+			return r, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
 // proveShards reports whether the shards of a segment without a record are dead:
 // its directory says so, or they are too few to read and no drive can hold more.
 // An error is a doubt; neither: wait.
 func (u *Upkeep) proveShards(ctx context.Context, g *shardGroup) (dead bool, err error) {
-	few := len(g.layouts) > 0 // whatever the strange ones are
 	for i := range g.layouts {
 		c := &g.layouts[i]
-		few = few && c.Count()+g.strange < c.K
 		if !c.Readable() {
 			continue
 		}
@@ -161,7 +183,7 @@ func (u *Upkeep) proveShards(ctx context.Context, g *shardGroup) (dead bool, err
 		return true, nil
 	case !g.complete:
 		return false, nil
-	case !few:
+	case !g.few():
 		return false, fsapi.Errorf(fsapi.Corrupt, "%d of %d shards of segment %v, which has no record, do not say what they are", g.strange, len(g.parts), g.id)
 	}
 	return true, u.unrecorded(ctx, g.id)

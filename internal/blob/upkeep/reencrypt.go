@@ -11,6 +11,7 @@ import (
 
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/blob/upkeep/job"
+	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
 )
@@ -601,30 +602,84 @@ func (u *Upkeep) segmentUse(ctx context.Context, vol fsapi.VolumeID, v fsapi.Key
 	}
 }
 
-// orphanUse looks for segments that no record knows. On a drive that is not
-// there they are not missed: nothing that is recorded needs them.
+// orphanUse looks for segments that no record knows, as replicas or in shards. On a
+// drive that is not there they are not missed: nothing that is recorded needs them.
 func (u *Upkeep) orphanUse(ctx context.Context, vol fsapi.VolumeID, v fsapi.KeyVersion, k *Use) error {
+	sets := map[fsapi.SegmentID]bool{} // of shards: a set lies on several drives
 	for _, d := range u.o.Drives.All() {
-		err := eachBlob(ctx, d, func(id fsapi.SegmentID) error {
-			_, err := u.o.Meta.Segment(ctx, id)
-			if err == nil || !errors.Is(err, fsapi.NotExist) {
-				return err
-			}
+		err := u.eachOrphan(ctx, d, blob.SegmentPrefix, func(id fsapi.SegmentID) error {
 			r, err := u.o.Store.OpenSegment(ctx, d, id)
-			switch {
-			case errors.Is(err, fsapi.NotExist): // deleted meanwhile
-			case ctx.Err() != nil:
-				return err
-			case err != nil:
-				k.Unread++
-			case r.Header().Volume == vol && r.Header().Key < v:
-				k.Dead++
+			if errors.Is(err, fsapi.NotExist) {
+				return nil // deleted meanwhile
 			}
-			return nil
+			return k.orphan(ctx, vol, v, r, err)
+		})
+		if err != nil {
+			return err
+		}
+		err = u.eachOrphan(ctx, d, blob.ShardPrefix, func(id fsapi.SegmentID) error {
+			if sets[id] {
+				return nil
+			}
+			sets[id] = true
+			return u.shardUse(ctx, vol, v, id, k)
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// shardUse looks at the shards of a segment that no record knows, on all drives. A
+// set that is too small to be read with any key, and of which no drive can hold
+// more, needs none.
+func (u *Upkeep) shardUse(ctx context.Context, vol fsapi.VolumeID, v fsapi.KeyVersion, id fsapi.SegmentID, k *Use) error {
+	g, err := u.groupShards(ctx, id)
+	if err != nil || len(g.parts) == 0 { // deleted meanwhile
+		return err
+	}
+	r, err := u.openShards(ctx, g)
+	if r == nil && err == nil {
+		if g.complete && g.few() {
+			return nil
+		}
+		err = fsapi.Errorf(fsapi.Corrupt, "segment %v: shards are missing or do not say what they are", id)
+	}
+	return k.orphan(ctx, vol, v, r, err)
+}
+
+// orphan counts a segment without a record, by what opening it yielded.
+func (k *Use) orphan(ctx context.Context, vol fsapi.VolumeID, v fsapi.KeyVersion, r *blob.SegmentReader, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctxErr(ctx)
+	case err != nil:
+		k.Unread++
+	case r.Header().Volume == vol && r.Header().Key < v:
+		k.Dead++
+	}
+	return nil
+}
+
+// eachOrphan calls fn for the segments of which a drive has a part, by its name, and
+// there is no record: for shards once for each. What has no such name is the orphan
+// sweep's to report.
+func (u *Upkeep) eachOrphan(ctx context.Context, d drive.Drive, prefix string, fn func(id fsapi.SegmentID) error) error {
+	var ids []fsapi.SegmentID
+	err := d.List(ctx, prefix, "", func(b drive.Blob) error {
+		if p := (&part{d: d, blob: b}); p.parse() == nil {
+			ids = append(ids, p.id)
+		}
+		return nil
+	})
+	for _, id := range ids { // not while the drive is listing
+		if err != nil {
+			return err
+		}
+		if _, err = u.o.Meta.Segment(ctx, id); errors.Is(err, fsapi.NotExist) {
+			err = fn(id)
+		}
+	}
+	return err
 }

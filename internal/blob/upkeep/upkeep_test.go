@@ -55,9 +55,19 @@ type guard struct {
 	hide      bool   // segments have no records: damaged metadata
 	before    func() // each change of a segment
 	relocated func() // after each Relocate
+	point     func() // before and after each call that a step on one segment makes
+	syncing   func(ctx context.Context) error
+}
+
+// at is called at the points at which a step may be cut off.
+func (g *guard) at() {
+	if g.point != nil {
+		g.point()
+	}
 }
 
 func (g *guard) Segment(ctx context.Context, id fsapi.SegmentID) (fsapi.Segment, error) {
+	g.at()
 	if g.hide {
 		return fsapi.Segment{}, fsapi.Errorf(fsapi.NotExist, "hidden")
 	}
@@ -68,6 +78,8 @@ func (g *guard) ChangeSegment(ctx context.Context, id fsapi.SegmentID, fn func(s
 	if g.before != nil {
 		g.before()
 	}
+	g.at()
+	defer g.at()
 	return g.Store.ChangeSegment(ctx, id, fn)
 }
 
@@ -90,11 +102,21 @@ func (g *guard) DropSegment(ctx context.Context, id fsapi.SegmentID, chunks []fs
 	g.mu.Lock()
 	g.synced = false
 	g.mu.Unlock()
+	g.at()
+	defer g.at()
 	return g.Store.DropSegment(ctx, id, chunks)
 }
 
 func (g *guard) Sync(ctx context.Context) error {
-	err := g.Store.Sync(ctx)
+	g.at()
+	defer g.at()
+	var err error
+	if g.syncing != nil {
+		err = g.syncing(ctx)
+	}
+	if err == nil {
+		err = g.Store.Sync(ctx)
+	}
 	g.mu.Lock()
 	g.synced = err == nil
 	g.mu.Unlock()
