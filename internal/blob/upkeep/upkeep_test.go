@@ -52,15 +52,18 @@ type guard struct {
 	// scanned, where set, is called for each scan of all segments.
 	scanned func()
 
-	hide      bool   // segments have no records: damaged metadata
-	before    func() // each change of a segment
-	relocated func() // after each Relocate
-	point     func() // before and after each call that a step on one segment makes
+	hide      bool       // segments have no records: damaged metadata
+	before    func()     // each change of a segment
+	relocated func()     // after each Relocate
+	point     func()     // before and after each call that a step on one segment makes
+	points    sync.Mutex // parts are written at the same time
 	syncing   func(ctx context.Context) error
 }
 
 // at is called at the points at which a step may be cut off.
 func (g *guard) at() {
+	g.points.Lock()
+	defer g.points.Unlock()
 	if g.point != nil {
 		g.point()
 	}
