@@ -31,14 +31,15 @@ func (w *world) finish() error {
 	if err := w.purge(); err != nil {
 		return err
 	}
+	// A drive that is on record and away may hold what needs an old key.
+	if err := w.remove(); err != nil {
+		return err
+	}
 	if err := w.oneKey(); err != nil {
 		return err
 	}
 	if err := w.verify(); err != nil {
 		return fmt.Errorf("with all drives well: %w", err)
-	}
-	if err := w.remove(); err != nil {
-		return err
 	}
 	if err := w.vanish(); err != nil {
 		return fmt.Errorf("with everything deleted: %w", err)
