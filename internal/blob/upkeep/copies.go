@@ -276,10 +276,7 @@ const lastWait = 10 * time.Second
 // outlive is a context that ends lastWait after ctx has, or with end.
 func outlive(ctx context.Context) (longer context.Context, end func()) {
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		last := time.AfterFunc(lastWait, cancel)
-		context.AfterFunc(longer, func() { last.Stop() })
-	})
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(lastWait, cancel) })
 	return longer, func() { stop(); cancel() }
 }
 

@@ -10,7 +10,8 @@
 // belongs to and .strake/usage the count of bytes, while the drive is closed.
 //
 // A bucket has no locks: two processes of one store may have it open, those of
-// two stores may not. Where the object store keeps conditions (object.Probe) no
+// two stores may not: one that is taken over is noticed before the next deletion,
+// and soon by commits. Where the object store keeps conditions (object.Probe) no
 // commit of one replaces a blob of the other; where it does not, commits of one
 // process exclude each other only. A commit that ended without an answer may take
 // place yet.

@@ -8,6 +8,9 @@
 // identity), owner (the store it belongs to), attachment (whether it was detached
 // cleanly), lock (held while open), tmp (blobs being written, emptied at Open).
 //
+// A directory on a NAS without locks can be taken over by another store while it is
+// open: every deletion and replacement asks owner first, commits every few seconds.
+//
 // Locks: attachment.mu is held while the mark is written, by those who are about
 // to write; no other is taken under it. Drive.mu guards descriptors and commits in
 // progress and is never held during I/O; writer.mu comes before it. Goroutines: a

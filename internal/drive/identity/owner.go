@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/strakefs/strake/internal/fsapi"
@@ -92,9 +93,10 @@ type Claim struct {
 	now   func() time.Time
 	read  func(context.Context) (Owner, error)
 
+	lost atomic.Pointer[error] // that it was found to be another's
+
 	mu   sync.Mutex // never held during I/O
-	seen time.Time  // when the place was last found to be owner's
-	lost error      // that it was found to be another's
+	seen time.Time  // when the place was last found to be owner's; guarded by mu
 }
 
 // NewClaim is owner's right to a place that was found to be its own just now.
@@ -113,9 +115,10 @@ func (c *Claim) Lost() error {
 	if c == nil {
 		return nil
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.lost
+	if lost := c.lost.Load(); lost != nil {
+		return *lost
+	}
+	return nil
 }
 
 // Holds is nil where the place is the owner's: as of now, or of no more than age
@@ -127,24 +130,25 @@ func (c *Claim) Holds(ctx context.Context, age time.Duration) error {
 	}
 	now := c.now()
 	c.mu.Lock()
-	lost, fresh := c.lost, now.Sub(c.seen) < age && !now.Before(c.seen)
+	fresh := now.Sub(c.seen) < age && !now.Before(c.seen)
 	c.mu.Unlock()
-	if lost != nil || fresh {
+	if lost := c.Lost(); lost != nil || fresh {
 		return lost
 	}
 	found, err := c.read(ctx)
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	switch {
 	case errors.Is(err, fsapi.NotExist):
 		return fsapi.Errorf(fsapi.NoDevice, "%s belongs to no store any more", c.where)
 	case err != nil:
 		return err
 	case found.Store == c.owner.Store:
+		c.mu.Lock()
 		c.seen = now
+		c.mu.Unlock()
 		return nil
 	}
-	c.lost = fsapi.Errorf(fsapi.NoDevice, "%s was taken over by another store (%s, from host %s on %s): this one does nothing there any more",
+	lost := fsapi.Errorf(fsapi.NoDevice, "%s was taken over by another store (%s, from host %s on %s): this one does nothing there any more",
 		c.where, found.Store, found.Host, found.Since.UTC().Format(time.DateOnly))
-	return c.lost
+	c.lost.Store(&lost)
+	return lost
 }
