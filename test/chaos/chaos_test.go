@@ -101,7 +101,8 @@ func live(t *testing.T, seed uint64, steps int) (trace []string, err error) {
 		trace, err = lifetime(t.Context(), seed, steps, all)
 	})
 	if *flagCalls != "" {
-		if err := os.WriteFile(*flagCalls, all.lines(), 0o600); err != nil {
+		n, sum := all.so() // also of lines for which there was no room
+		if err := os.WriteFile(*flagCalls, fmt.Appendf(all.lines(), "%d calls, %016x\n", n, sum), 0o600); err != nil {
 			t.Error(err)
 		}
 	}
