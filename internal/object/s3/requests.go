@@ -76,14 +76,19 @@ func conditions(c object.Condition) (none, match *string) {
 // Put implements provider.API.
 func (b *bucket) Put(ctx context.Context, key string, body *io.SectionReader, o provider.PutOptions) (object.Version, error) {
 	none, match := conditions(o.Cond)
+	sum, err := checksum(body)
+	if err != nil {
+		return "", err
+	}
 	out, err := b.client.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &b.name, Key: &key, Body: body, ContentLength: aws.Int64(body.Size()),
+		Bucket: &b.name, Key: &key, Body: body, ContentLength: aws.Int64(body.Size()), ChecksumCRC32C: sum,
 		IfNoneMatch: none, IfMatch: match, StorageClass: types.StorageClass(b.traits.Class),
 		Metadata: map[string]string{markName: string(o.Mark)},
-	})
+	}, b.checks.options()...)
 	if err != nil {
 		return "", kindedWrite(err, o.Cond)
 	}
+	b.checks.learn(sum, out.ChecksumCRC32C)
 	return version(out.ETag), nil
 }
 

@@ -31,6 +31,10 @@ type Options struct {
 	// PathStyle puts the bucket into the path and not into the host's name, as
 	// most compatible services want it.
 	PathStyle bool
+	// SignedPayload: bodies are signed (SHA-256) even where the service compares
+	// checksums. It is for networks without TLS that nobody may write to but the
+	// client; with TLS bodies are not signed.
+	SignedPayload bool
 	// Class is the storage class of new objects, "STANDARD_IA"; empty: the
 	// bucket's own.
 	Class string
@@ -62,6 +66,7 @@ type bucket struct {
 	client *s3.Client
 	name   string
 	traits provider.Traits
+	checks checks
 }
 
 var _ provider.API = (*bucket)(nil)
@@ -82,7 +87,7 @@ func newBucket(ctx context.Context, o Options) (*bucket, error) {
 	return &bucket{client: s3.NewFromConfig(cfg, o.client), name: o.Bucket, traits: provider.Traits{
 		Kind: "s3", URL: "s3://" + o.Bucket, Query: o.query(), Class: o.Class,
 		DeleteBatch: 1000, MinPart: 5 << 20, MaxParts: 10_000,
-	}}, nil
+	}, checks: checks{signed: o.SignedPayload}}, nil
 }
 
 func checkEndpoint(endpoint string) error {
@@ -126,11 +131,11 @@ func (o Options) client(c *s3.Options) {
 	c.UsePathStyle = o.PathStyle
 	if o.Endpoint != "" {
 		c.BaseEndpoint = &o.Endpoint
-		// Not every compatible service takes checksums in trailers. The
-		// signature covers the body there.
-		c.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
-		c.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 	}
+	// Checksums go in headers, see checks: not every compatible service takes
+	// them in trailers. Those of ranges are not sent.
+	c.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+	c.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 }
 
 // query is the settings as a URL has them, credentials left out.
@@ -143,6 +148,9 @@ func (o Options) query() string {
 	}
 	if o.PathStyle {
 		v.Set("path-style", "true")
+	}
+	if o.SignedPayload {
+		v.Set("signed-payload", "true")
 	}
 	if len(v) == 0 {
 		return ""

@@ -19,21 +19,26 @@ type upload struct {
 	key  string
 	id   *string
 	cond object.Condition
+	sums bool // the service takes checksums of the parts
 
 	mu    sync.Mutex
-	etags map[int]*string // by part; guarded by mu
+	parts map[int]types.CompletedPart // guarded by mu
 }
 
 // Begin implements provider.API. Conditions are for the end.
 func (b *bucket) Begin(ctx context.Context, key string, o provider.PutOptions) (provider.Upload, error) {
 	out, err := b.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
 		Bucket: &b.name, Key: &key, StorageClass: types.StorageClass(b.traits.Class),
-		Metadata: map[string]string{markName: string(o.Mark)},
+		Metadata:          map[string]string{markName: string(o.Mark)},
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c,
 	})
 	if err != nil {
 		return nil, kinded(err)
 	}
-	return &upload{b: b, key: key, id: out.UploadId, cond: o.Cond, etags: map[int]*string{}}, nil
+	return &upload{
+		b: b, key: key, id: out.UploadId, cond: o.Cond, parts: map[int]types.CompletedPart{},
+		sums: out.ChecksumAlgorithm == types.ChecksumAlgorithmCrc32c,
+	}, nil
 }
 
 // number is S3's of a part: they begin at 1.
@@ -41,16 +46,28 @@ func number(n int) *int32 { return aws.Int32(int32(n) + 1) } //nolint:gosec // b
 
 // Part implements provider.Upload.
 func (u *upload) Part(ctx context.Context, n int, body *io.SectionReader) error {
-	out, err := u.b.client.UploadPart(ctx, &s3.UploadPartInput{
+	in := &s3.UploadPartInput{
 		Bucket: &u.b.name, Key: &u.key, UploadId: u.id, PartNumber: number(n),
 		Body: body, ContentLength: aws.Int64(body.Size()),
-	})
+	}
+	var options []func(*s3.Options)
+	if u.sums {
+		var err error
+		if in.ChecksumCRC32C, err = checksum(body); err != nil {
+			return err
+		}
+		options = u.b.checks.options()
+	}
+	out, err := u.b.client.UploadPart(ctx, in, options...)
 	if err != nil {
 		return kinded(err)
 	}
+	if u.sums {
+		u.b.checks.learn(in.ChecksumCRC32C, out.ChecksumCRC32C)
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.etags[n] = out.ETag
+	u.parts[n] = types.CompletedPart{PartNumber: in.PartNumber, ETag: out.ETag, ChecksumCRC32C: in.ChecksumCRC32C}
 	return nil
 }
 
@@ -59,7 +76,7 @@ func (u *upload) Complete(ctx context.Context, n int) (object.Version, error) {
 	parts := make([]types.CompletedPart, n)
 	u.mu.Lock()
 	for i := range parts {
-		parts[i] = types.CompletedPart{PartNumber: number(i), ETag: u.etags[i]}
+		parts[i] = u.parts[i]
 	}
 	u.mu.Unlock()
 	none, match := conditions(u.cond)

@@ -1,6 +1,6 @@
 // Package url opens the object store that a URL names:
 //
-//	s3://BUCKET/PREFIX?endpoint=URL&region=NAME&path-style=true&class=STANDARD_IA&profile=NAME
+//	s3://BUCKET/PREFIX?endpoint=URL&region=NAME&path-style=true&signed-payload=true&class=STANDARD_IA&profile=NAME
 //	gs://BUCKET/PREFIX?class=NEARLINE&credentials=FILE&endpoint=URL
 //	az://CONTAINER/PREFIX?account=NAME&class=Cool&endpoint=URL
 //	file:///DIRECTORY
@@ -65,7 +65,7 @@ type Registry map[string]Scheme
 // All are the schemes of this release.
 func All() Registry {
 	return Registry{
-		"s3":   {[]string{"endpoint", "region", "path-style", "class", "profile"}, openS3},
+		"s3":   {[]string{"endpoint", "region", "path-style", "signed-payload", "class", "profile"}, openS3},
 		"gs":   {[]string{"endpoint", "class", "credentials"}, openGCS},
 		"az":   {[]string{"endpoint", "account", "class"}, openAzure},
 		"file": {nil, openDir},
@@ -152,7 +152,10 @@ func (l *Location) shared() error {
 		}
 		l.Provider.Parallel = n
 	}
-	return l.checkBool("path-style")
+	if err := l.checkBool("path-style"); err != nil {
+		return err
+	}
+	return l.checkBool("signed-payload")
 }
 
 func (l *Location) checkBool(name string) error {
@@ -167,7 +170,7 @@ func (l *Location) checkBool(name string) error {
 func openS3(ctx context.Context, l Location) (object.Store, error) {
 	p := l.Parameters
 	return opened(s3.Open(ctx, s3.Options{
-		Bucket: l.Bucket, Endpoint: p["endpoint"], Region: p["region"], PathStyle: p["path-style"] == "true", Class: p["class"], Profile: p["profile"],
+		Bucket: l.Bucket, Endpoint: p["endpoint"], Region: p["region"], PathStyle: p["path-style"] == "true", SignedPayload: p["signed-payload"] == "true", Class: p["class"], Profile: p["profile"],
 		AccessKey: l.Secrets.AccessKey, SecretKey: l.Secrets.SecretKey, SessionToken: l.Secrets.SessionToken, Options: l.prefix(),
 	}))
 }

@@ -23,6 +23,7 @@ func TestRefused(t *testing.T) {
 		"s3://b?endpoint=http://key:" + secret + "@host":    "endpoint",
 		"s3://b?endpoint=host":                              "endpoint",
 		"s3://b?path-style=yes":                             "path-style",
+		"s3://b?signed-payload=1":                           "signed-payload",
 		"s3://b?region=":                                    "region",
 		"s3://b?region=a&region=b":                          "region",
 		"s3://b?part-size=1":                                "part-size",
@@ -51,7 +52,7 @@ func TestInfo(t *testing.T) {
 	t.Setenv("STORAGE_EMULATOR_HOST", "127.0.0.1:1")
 	secrets := objecturl.Secrets{AccessKey: "AKIDKEY", SecretKey: "s3cr3tkey", AccountKey: "c2VjcmV0a2V5"}
 	for raw, want := range map[string]object.Info{
-		"s3://b/p/q?region=eu-1&endpoint=http://127.0.0.1:1&path-style=true&class=STANDARD_IA": {Kind: "s3", Class: "STANDARD_IA"},
+		"s3://b/p/q?region=eu-1&endpoint=http://127.0.0.1:1&path-style=true&signed-payload=true&class=STANDARD_IA": {Kind: "s3", Class: "STANDARD_IA"},
 		"gs://b/p?class=NEARLINE":       {Kind: "gcs", Class: "NEARLINE"},
 		"az://c/p?account=a&class=Cool": {Kind: "azure", Class: "Cool"},
 		"file://" + t.TempDir():         {Kind: "dir"},
