@@ -141,7 +141,13 @@ func (ds *drives) identifyBucket(ctx context.Context, rec *meta.DriveRecord) err
 // bucket opens the object store that a URL names, with the credentials that the
 // provider's own tools would use.
 func (ds *drives) bucket(ctx context.Context, where string) (object.Store, error) {
-	return url.All().Open(ctx, where, url.Secrets{}, provider.Options{})
+	return url.All().Open(ctx, where, url.Secrets{}, ds.n.storeOptions())
+}
+
+// storeOptions are those of buckets that segments are written to: of the bound of
+// memory a sixth may be held for uploads in one request.
+func (n *Node) storeOptions() provider.Options {
+	return provider.Options{Hold: int64(n.cfg.Memory.Limit) / 6}
 }
 
 // start opens a recorded drive and lets it be used.

@@ -65,11 +65,12 @@ type Store interface {
 	Put(ctx context.Context, key string, body io.ReaderAt, size int64, cond Condition) (Version, error)
 	// Create starts an object whose bytes come one after the other. size is the
 	// expected size in bytes, or 0 where it is not known. An object no larger
-	// than Info.PartSize becomes one request, larger ones are sent in parts
-	// while they are written; a size above Info.PartSize asks for parts from
-	// the start. A writer holds one part in memory, and all writers of a store
-	// together a configured number of parts more, on their way. ctx holds for
-	// Write.
+	// than Info.PartSize becomes one request; larger ones are sent in parts
+	// while they are written, or held and sent in one request, where the provider
+	// bills parts and a configured budget of memory allows it. A size above both
+	// asks for parts from the start. A writer holds one part in memory besides, and
+	// all writers of a store together a configured number of parts more, on their
+	// way. ctx holds for Write.
 	Create(ctx context.Context, key string, size int64, cond Condition) (Writer, error)
 	// Delete removes objects durably, in as few requests as the provider takes.
 	// Keys that are not there are passed over. After an error any of them may

@@ -58,7 +58,7 @@ func Open(o Options) (*provider.Store, error) {
 	}
 	b := &bucket{client: client, traits: provider.Traits{
 		Kind: "azure", URL: "az://" + o.Container, Query: query, Class: o.Class,
-		DeleteBatch: 256, MaxParts: 50_000, MinPart: 1,
+		DeleteBatch: 256, MaxParts: 50_000, MinPart: 1, Whole: provider.Whole,
 	}}
 	return provider.New(b, o.Options)
 }

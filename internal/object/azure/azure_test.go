@@ -29,10 +29,11 @@ func TestConformance(t *testing.T) {
 				n++
 				container := fmt.Sprintf("container-%d", n)
 				srv.Container(t, container)
-				return opened(t, azure.Options{
-					Container: container, ConnectionString: srv.ConnectionString,
-					Options: provider.Options{PartSize: 1 << 20, Prefix: prefix},
-				})
+				o := provider.Options{PartSize: 1 << 20, Prefix: prefix}
+				if prefix != "" {
+					o.Hold = -1 // all that is larger than a part goes in parts
+				}
+				return opened(t, azure.Options{Container: container, ConnectionString: srv.ConnectionString, Options: o})
 			}, objecttest.Capabilities{Has: objecttest.All(), Keys: keys(prefix, 1200)})
 		})
 	}

@@ -204,7 +204,7 @@ func written(err error) error {
 // Put implements provider.API. The body's checksum goes with it.
 func (b *bucket) Put(ctx context.Context, key string, body *io.SectionReader, o provider.PutOptions) (object.Version, error) {
 	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
-	if _, err := io.Copy(sum, io.NewSectionReader(body, 0, body.Size())); err != nil {
+	if err := provider.WriteBody(sum, body); err != nil {
 		return "", fsapi.Errorf(fsapi.Invalid, "read the body: %v", err)
 	}
 	r := b.resource(key, o)

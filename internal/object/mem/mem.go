@@ -68,7 +68,9 @@ type Options struct {
 	Page int
 	// MinPart is bytes; 0: none.
 	MinPart int64
-	Clock   clock.Clock // nil: the machine's
+	// Whole is provider.Traits.Whole.
+	Whole int64
+	Clock clock.Clock // nil: the machine's
 }
 
 // Bucket is a set of objects that outlives the stores opened on it. Safe for
@@ -126,7 +128,7 @@ func (b *Bucket) Uploads() int {
 
 // Traits implements provider.API.
 func (b *Bucket) Traits() provider.Traits {
-	return provider.Traits{Kind: "mem", URL: "mem://" + b.opts.Name, DeleteBatch: 100, MinPart: b.opts.MinPart, MaxParts: 10_000}
+	return provider.Traits{Kind: "mem", URL: "mem://" + b.opts.Name, DeleteBatch: 100, MinPart: b.opts.MinPart, MaxParts: 10_000, Whole: b.opts.Whole}
 }
 
 // Close implements provider.API.

@@ -32,6 +32,8 @@ type Capabilities struct {
 	Unfinished func(t *testing.T) int
 	// Billed: requests are counted one by one as a provider does.
 	Billed bool
+	// Whole: objects of a few parts are sent in one request.
+	Whole bool
 }
 
 // All is what a store does that keeps every condition.

@@ -97,6 +97,10 @@ type Traits struct {
 	// PartAlign is what the sizes of parts but the last are multiples of, in
 	// bytes; 0: anything.
 	PartAlign int64
+	// Whole is the bytes up to which an object had better be one request than
+	// several, though nothing of it is on its way before its end; 0: parts cost
+	// nothing.
+	Whole int64
 	// Serial: parts are sent one after the other, in order. One is sent again
 	// right after it failed only.
 	Serial bool

@@ -69,6 +69,36 @@ func (p *part) add(b []byte, own bool, done func()) {
 	p.done = append(p.done, done)
 }
 
+// joined is parts as one, which takes them over.
+func joined(list []part) (all part) {
+	if len(list) == 1 {
+		return list[0]
+	}
+	for _, p := range list {
+		all.pieces = append(all.pieces, p.pieces...)
+		all.done = append(all.done, p.done...)
+		all.size += p.size
+	}
+	return all
+}
+
+// WriteBody writes a body that a Store sends to w, for a sum of it: without a copy
+// of each byte, where it can. The body stays where it is.
+func WriteBody(w io.Writer, body *io.SectionReader) error {
+	r, off, n := body.Outer()
+	p, ok := r.(*part)
+	if !ok || off != 0 || n != p.size {
+		_, err := io.Copy(w, io.NewSectionReader(body, 0, body.Size()))
+		return err
+	}
+	for _, piece := range p.pieces {
+		if _, err := w.Write(piece); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // free gives the memory back.
 func (p *part) free() {
 	for _, done := range p.done {

@@ -379,19 +379,26 @@ func TestTake(t *testing.T) {
 			"whole": {10, 0, 20, 30}, "one part": {60, 40}, "parts": {30, 30, 30, 30, 30, 30, 7}, "exact": {100, 100, 100, 100},
 			"long": {250, 1, 1000, 50, 333}, "begins in the midst": {99, 202, 1, 399},
 		} {
-			s := opened(t, mem.New(mem.Options{}), provider.Options{PartSize: 100})
-			want, all, err := give(t, s, "x", sizes)
-			if err != nil {
-				t.Fatal(err)
-			}
-			synctest.Wait()
-			p := make([]byte, len(want))
-			if n, o, err := s.Get(t.Context(), "x", 0, p); n != len(p) || err != nil || o.Size != int64(n) || !bytes.Equal(p, want) {
-				t.Errorf("%s: %d bytes of %d, %v", name, n, o.Size, err)
-			}
-			for i, m := range all {
-				if m.back != 1 {
-					t.Errorf("%s: memory %d came back %d times", name, i, m.back)
+			for _, c := range []struct{ whole, hold int64 }{{0, 0}, {500, 0}, {500, 200}, {500, -1}, {2000, 0}} {
+				s := opened(t, mem.New(mem.Options{Whole: c.whole}), provider.Options{PartSize: 100, Hold: c.hold})
+				want, all, err := give(t, s, "x", sizes)
+				if err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				p := make([]byte, len(want))
+				if n, o, err := s.Get(t.Context(), "x", 0, p); n != len(p) || err != nil || o.Size != int64(n) || !bytes.Equal(p, want) {
+					t.Errorf("%s, %+v: %d bytes of %d, %v", name, c, n, o.Size, err)
+				}
+				for i, m := range all {
+					if m.back != 1 {
+						t.Errorf("%s, %+v: memory %d came back %d times", name, c, i, m.back)
+					}
+				}
+				size := int64(len(want))
+				one := size <= 100 || c.hold >= 0 && size <= c.whole && (c.hold == 0 || size <= 100+c.hold)
+				if puts := s.Requests().Puts; one != (puts == 1) {
+					t.Errorf("%s, %+v: %d requests for %d bytes", name, c, puts, size)
 				}
 			}
 		}
@@ -402,8 +409,13 @@ func TestTake(t *testing.T) {
 // without an answer may be reading.
 func TestTakeKeepsWhatMayBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for op, sizes := range map[mem.Op][]int{mem.Put: {50}, mem.Part: {100, 100}} {
-			b := mem.New(mem.Options{})
+		for _, c := range []struct {
+			op    mem.Op
+			whole int64
+			sizes []int
+		}{{mem.Put, 0, []int{50}}, {mem.Part, 0, []int{100, 100}}, {mem.Put, 300, []int{100, 100}}} {
+			op, sizes := c.op, c.sizes
+			b := mem.New(mem.Options{Whole: c.whole})
 			s := opened(t, b, provider.Options{PartSize: 100})
 			first := true
 			b.SetRule(func(r mem.Request) mem.Outcome {
@@ -421,8 +433,85 @@ func TestTakeKeepsWhatMayBeRead(t *testing.T) {
 			if _, _, err := s.Get(t.Context(), "x", 0, p); err != nil || !bytes.Equal(p, want) {
 				t.Errorf("%s: wrong bytes, %v", op, err)
 			}
-			if all[0].back+all[len(all)-1].back != len(all)-1 {
-				t.Errorf("%s: memory came back %d and %d times", op, all[0].back, all[len(all)-1].back)
+			kept := 0
+			for _, m := range all {
+				kept += 1 - m.back
+			}
+			if want := len(all); op == mem.Part && kept != 1 || op == mem.Put && kept != want {
+				t.Errorf("%+v: %d of %d pieces of memory were kept", c, kept, want)
+			}
+		}
+	})
+}
+
+// TestWholeWaits lets an object wait for the memory of one that is on its way, and
+// not for one that is being written; whatever becomes of them, all of the memory is
+// there again.
+func TestWholeWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := mem.New(mem.Options{Whole: 400})
+		s := opened(t, b, provider.Options{PartSize: 100, Hold: 300})
+		begin := func(key string, n int) object.Writer {
+			t.Helper()
+			w, err := s.Create(t.Context(), key, 0, object.Condition{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Write(objecttest.Bytes(1, n)); err != nil {
+				t.Fatal(err)
+			}
+			return w
+		}
+		puts := func(want int64) {
+			t.Helper()
+			if got := s.Requests().Puts; got != want {
+				t.Fatalf("%d requests, not %d", got, want)
+			}
+		}
+		commit := func(w object.Writer) {
+			if _, err := w.Commit(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		// Both are being written: the second, for which there is no memory, goes in
+		// parts and does not wait.
+		one, two := begin("one", 400), begin("two", 400)
+		commit(two)
+		puts(1 + 4 + 1)
+		// The first is on its way: the third waits.
+		gate := make(chan struct{})
+		b.SetRule(func(r mem.Request) mem.Outcome {
+			if r.Op == mem.Put && r.Key == "one" {
+				<-gate
+			}
+			return mem.Outcome{}
+		})
+		go commit(one)
+		synctest.Wait()
+		began := make(chan object.Writer, 1)
+		go func() { began <- begin("three", 400) }()
+		synctest.Wait()
+		select {
+		case <-began:
+			t.Fatal("it did not wait")
+		default:
+		}
+		close(gate)
+		commit(<-began)
+		puts(6 + 1 + 1)
+		// Given up, and failed.
+		begin("four", 400).Abort()
+		b.SetRule(first(mem.Put, 1, mem.Outcome{Err: fsapi.Errorf(fsapi.Access, "no")}))
+		if _, err := begin("five", 400).Commit(t.Context()); !errors.Is(err, fsapi.Access) {
+			t.Fatal(err)
+		}
+		puts(8 + 1)
+		commit(begin("six", 400))
+		puts(9 + 1)
+		p := make([]byte, 400)
+		for _, key := range []string{"one", "two", "three", "six"} {
+			if _, _, err := s.Get(t.Context(), key, 0, p); err != nil || !bytes.Equal(p, objecttest.Bytes(1, 400)) {
+				t.Errorf("%s: wrong bytes, %v", key, err)
 			}
 		}
 	})

@@ -37,6 +37,10 @@ type Options struct {
 	// Parallel bounds the parts on their way, of all writers together; 0:
 	// DefaultParallel.
 	Parallel int
+	// Hold is the bytes that writers may hold together, beyond the first part of
+	// each, of objects that had better be one request, see Traits.Whole; 0:
+	// DefaultHold; below 0: none.
+	Hold int64
 	// Retry bounds the attempts of each request; the zero Policy: 6 attempts
 	// within a minute.
 	Retry backoff.Policy
@@ -52,6 +56,9 @@ func (o *Options) fill(t Traits) {
 	o.PartSize = max(o.PartSize, t.MinPart)
 	if t.PartAlign > 0 {
 		o.PartSize = (o.PartSize + t.PartAlign - 1) / t.PartAlign * t.PartAlign
+	}
+	if o.Hold == 0 {
+		o.Hold = DefaultHold
 	}
 	if o.Parallel == 0 {
 		o.Parallel = DefaultParallel
@@ -76,6 +83,7 @@ type Store struct {
 	counts counts
 	slots  chan struct{} // one for each part on its way
 	parts  parts         // memory of parts
+	budget budget        // for objects that are sent whole
 
 	mu sync.Mutex
 	// All below is guarded by mu.
@@ -94,7 +102,7 @@ func New(api API, o Options) (*Store, error) {
 	s := &Store{
 		api: api, opts: o, traits: t,
 		label: strings.TrimSuffix(t.URL, "/"),
-		slots: make(chan struct{}, o.Parallel), idle: make(chan struct{}), writers: map[*writer]struct{}{},
+		slots: make(chan struct{}, o.Parallel), budget: budget{max: o.Hold, change: make(chan struct{})}, idle: make(chan struct{}), writers: map[*writer]struct{}{},
 	}
 	if o.Prefix != "" {
 		if err := object.CheckKey(o.Prefix); err != nil {
@@ -105,6 +113,14 @@ func New(api API, o Options) (*Store, error) {
 	}
 	s.info = object.Info{Kind: t.Kind, URL: s.label + t.Query, Class: t.Class, PartSize: o.PartSize}
 	return s, nil
+}
+
+// whole is the bytes up to which an object may be held to be sent in one request.
+func (s *Store) whole() int64 {
+	if s.budget.max <= 0 {
+		return 0
+	}
+	return s.traits.Whole
 }
 
 // Info implements object.Store.

@@ -10,7 +10,8 @@ import (
 )
 
 // writer writes one object. It holds the part being filled; parts that are full
-// are sent while the next is filled.
+// are sent while the next is filled. Where the budget allows it, it holds them too,
+// and sends a whole object.
 type writer struct {
 	s        *Store
 	key      string
@@ -25,6 +26,7 @@ type writer struct {
 
 	mu     sync.Mutex // uncontended, but for Close of the store
 	done   bool
+	full   []part // held: not sent, and followed by part
 	part   part   // being filled
 	last   *part  // sent, but perhaps to be read again; nil: none; of flight's goroutines, then of Commit
 	upload Upload // nil: not begun
@@ -46,7 +48,7 @@ func (s *Store) Create(ctx context.Context, key string, size int64, cond object.
 	}
 	defer s.leave()
 	w := &writer{s: s, key: key, opts: PutOptions{Cond: cond, Mark: newMark()}, partSize: s.opts.PartSize}
-	w.inParts = size > w.partSize
+	w.inParts = size > max(w.partSize, s.whole())
 	for size/w.partSize >= int64(s.traits.MaxParts) {
 		w.partSize *= 2
 	}
@@ -110,11 +112,42 @@ func (w *writer) fits(n int) (int, error) {
 		return 0, err
 	}
 	if w.part.size == w.partSize {
-		if err := w.send(); err != nil {
+		if err := w.next(); err != nil {
 			return 0, err
 		}
 	}
 	return int(min(int64(n), w.partSize-w.part.size)), nil
+}
+
+// next begins another part: the full ones are held, or sent. Requires mu.
+func (w *writer) next() error {
+	size := int64(len(w.full)+2) * w.partSize // with the new one
+	if w.upload == nil && !w.inParts && size <= w.s.whole() && w.s.budget.take(w.ctx, w.partSize) {
+		w.full = append(w.full, w.part)
+		w.part = part{}
+		return nil
+	}
+	if err := w.ended(); err != nil {
+		return err
+	}
+	return w.sendAll()
+}
+
+// sendAll sends what is held in parts, and gives back what was reserved for it.
+// Requires mu.
+func (w *writer) sendAll() error {
+	for _, p := range append(w.full, w.part) {
+		w.part = p
+		if err := w.send(); err != nil {
+			w.setFailure(err) // the parts are out of order now
+			return err
+		}
+		if len(w.full) > 0 {
+			w.full = w.full[1:]
+			w.s.budget.give(w.partSize)
+		}
+	}
+	return nil
 }
 
 // append copies p into the part. What is more than a small object, or comes after a
@@ -122,7 +155,7 @@ func (w *writer) fits(n int) (int, error) {
 func (w *writer) append(p []byte) {
 	if int64(len(p)) > w.part.room() {
 		need := max(int64(len(p)), w.hint-w.part.size, w.part.size)
-		if w.part.size+need > smallPart || w.parts > 0 {
+		if w.part.size+need > smallPart || w.parts > 0 || len(w.full) > 0 {
 			need = w.partSize - w.part.size
 		}
 		own := w.s.parts.get(need)
@@ -239,7 +272,10 @@ func (w *writer) Commit(ctx context.Context) (v object.Version, err error) {
 }
 
 func (w *writer) commit(ctx context.Context) (object.Version, error) {
-	if w.upload == nil && (!w.inParts || w.part.size == 0) {
+	if err := w.ended(); err != nil { // a Write may have failed so
+		return "", err
+	}
+	if w.upload == nil && (!w.inParts || w.part.size == 0) { // what is held was not to be sent in parts
 		return w.put(ctx)
 	}
 	stop := context.AfterFunc(ctx, w.cancel)
@@ -269,7 +305,11 @@ func (w *writer) commit(ctx context.Context) (object.Version, error) {
 
 // put writes the object in one request.
 func (w *writer) put(ctx context.Context) (object.Version, error) {
-	p, attempts := w.part, 0
+	if len(w.full) > 0 {
+		defer w.s.budget.send(int64(len(w.full)) * w.partSize)()
+	}
+	p, attempts := joined(append(w.full, w.part)), 0
+	w.full = nil
 	v, err := w.s.write(ctx, w.key, w.opts, p.size, func(ctx context.Context) (object.Version, error) {
 		attempts++
 		w.s.counts.sent.Add(p.size)
@@ -302,7 +342,8 @@ func (w *writer) drop() {
 
 // end stops what is on its way.
 func (w *writer) end() {
-	w.done, w.part = true, part{}
+	w.s.budget.give(int64(len(w.full)) * w.partSize)
+	w.done, w.full, w.part = true, nil, part{}
 	w.cancel()
 	w.flight.Wait()
 	w.s.mu.Lock()

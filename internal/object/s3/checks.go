@@ -10,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/strakefs/strake/internal/object/provider"
 )
 
 // checks are how a body is kept from being changed on its way. Every body goes
@@ -32,7 +34,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // big-endian bytes. It leaves the body where it is.
 func checksum(body *io.SectionReader) (*string, error) {
 	h := crc32.New(castagnoli)
-	if _, err := io.Copy(h, io.NewSectionReader(body, 0, body.Size())); err != nil {
+	if err := provider.WriteBody(h, body); err != nil {
 		return nil, err
 	}
 	return aws.String(base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, h.Sum32()))), nil

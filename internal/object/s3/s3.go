@@ -86,7 +86,7 @@ func newBucket(ctx context.Context, o Options) (*bucket, error) {
 	}
 	return &bucket{client: s3.NewFromConfig(cfg, o.client), name: o.Bucket, traits: provider.Traits{
 		Kind: "s3", URL: "s3://" + o.Bucket, Query: o.query(), Class: o.Class,
-		DeleteBatch: 1000, MinPart: 5 << 20, MaxParts: 10_000,
+		DeleteBatch: 1000, MinPart: 5 << 20, MaxParts: 10_000, Whole: provider.Whole,
 	}, checks: checks{signed: o.SignedPayload}}, nil
 }
 

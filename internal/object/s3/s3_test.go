@@ -39,10 +39,12 @@ func TestConformance(t *testing.T) {
 				bucket = fmt.Sprintf("bucket-%d", n)
 				srv.Bucket(t, bucket)
 				o := options(srv, bucket)
-				o.Prefix = prefix
+				if o.Prefix = prefix; prefix != "" {
+					o.Hold = -1 // all that is larger than a part goes in parts
+				}
 				return opened(t, o)
 			}, objecttest.Capabilities{
-				Has: objecttest.All(), Keys: keys(prefix, 2100), Unfinished: func(t *testing.T) int { return srv.Uploads(t, bucket) }, Billed: true,
+				Has: objecttest.All(), Keys: keys(prefix, 2100), Unfinished: func(t *testing.T) int { return srv.Uploads(t, bucket) }, Billed: true, Whole: prefix == "",
 			})
 		})
 	}
