@@ -1,6 +1,7 @@
-// Command s3client is the reference of the bench for buckets: the object store
-// client that Strake uses, without Strake. It writes objects of the size of a
-// segment and reads them again, and prints how fast that went, as JSON.
+// Command s3client is the reference of the bench for buckets: Amazon's client
+// with its defaults, or the object store client that Strake has made of it,
+// without Strake. It writes objects of the size of a segment and reads them again,
+// and prints how fast that went, as JSON.
 //
 // It owns: nothing but the loop. It must not know what Strake keeps in objects.
 package main
@@ -38,6 +39,7 @@ type outcome struct {
 
 type work struct {
 	store    object.Store
+	amazon   *amazon // in place of store, unless nil
 	objects  int
 	size     int64 // bytes of each
 	parallel int   // objects at a time
@@ -53,9 +55,15 @@ func main() {
 	flag.Int64Var(&w.size, "size", 64<<20, "bytes of each")
 	flag.IntVar(&w.parallel, "parallel", 4, "objects at a time")
 	flag.Int64Var(&w.piece, "range", 0, "bytes of each request that reads (default: the whole object)")
+	plain := flag.Bool("plain", false, "Amazon's client with its defaults, one request for each object, in place of Strake's")
 	flag.BoolVar(&w.seal, "seal", false, "also take HMAC-SHA-256 of all that is written and encrypt it with AES-256-GCM, as storing chunks does")
 	flag.Parse()
-	out, err := w.run(context.Background(), *where, *read)
+	ctx := context.Background()
+	if err := w.open(ctx, *where, *plain); err != nil {
+		fmt.Fprintln(os.Stderr, "s3client:", err)
+		os.Exit(1)
+	}
+	out, err := w.run(ctx, *read)
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(out)
 	}
@@ -65,11 +73,22 @@ func main() {
 	}
 }
 
-func (w *work) run(ctx context.Context, where string, read bool) (out outcome, err error) {
-	if w.store, err = url.All().Open(ctx, where, url.Secrets{}, provider.Options{}); err != nil {
-		return out, err
+func (w *work) open(ctx context.Context, where string, plain bool) (err error) {
+	if plain {
+		if w.seal || w.piece > 0 {
+			return errors.New("-plain writes and reads whole objects as they are")
+		}
+		w.amazon, err = newAmazon(ctx, where)
+		return err
 	}
-	defer func() { err = errors.Join(err, w.store.Close()) }()
+	w.store, err = url.All().Open(ctx, where, url.Secrets{}, provider.Options{})
+	return err
+}
+
+func (w *work) run(ctx context.Context, read bool) (out outcome, err error) {
+	if w.store != nil {
+		defer func() { err = errors.Join(err, w.store.Close()) }()
+	}
 	if read {
 		out.Read, err = w.timed(func(key string) error { return w.read(ctx, key) })
 		return out, err
@@ -78,7 +97,9 @@ func (w *work) run(ctx context.Context, where string, read bool) (out outcome, e
 	var seed [32]byte
 	_, _ = rand.NewChaCha8(seed).Read(body)
 	out.Write, err = w.timed(func(key string) error { return w.write(ctx, key, body) })
-	out.Puts = w.store.Requests().Puts
+	if out.Puts = int64(w.objects); w.store != nil {
+		out.Puts = w.store.Requests().Puts
+	}
 	return out, err
 }
 
@@ -96,6 +117,9 @@ func (w *work) timed(fn func(key string) error) (float64, error) {
 
 // write sends an object in the pieces in which segments are written.
 func (w *work) write(ctx context.Context, key string, body []byte) error {
+	if w.amazon != nil {
+		return w.amazon.write(ctx, key, body)
+	}
 	out, err := w.store.Create(ctx, key, w.size, object.IfAbsent())
 	if err != nil {
 		return err
@@ -159,6 +183,9 @@ func (s *sealer) seal(p []byte) []byte {
 
 func (w *work) read(ctx context.Context, key string) error {
 	buf := make([]byte, w.size)
+	if w.amazon != nil {
+		return w.amazon.read(ctx, key, buf)
+	}
 	piece := w.size
 	if w.piece > 0 {
 		piece = w.piece
