@@ -147,7 +147,11 @@ func (ds *drives) bucket(ctx context.Context, where string) (object.Store, error
 // storeOptions are those of buckets that segments are written to: of the bound of
 // memory a sixth may be held for uploads in one request.
 func (n *Node) storeOptions() provider.Options {
-	return provider.Options{Hold: int64(n.cfg.Memory.Limit) / 6}
+	hold := int64(provider.DefaultHold)
+	if limit := int64(n.cfg.Memory.Limit); limit > 0 {
+		hold = limit / 6
+	}
+	return provider.Options{Hold: hold}
 }
 
 // start opens a recorded drive and lets it be used.

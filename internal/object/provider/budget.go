@@ -9,7 +9,8 @@ const (
 	// Whole is Traits.Whole of the providers that bill parts as requests: the
 	// largest segment.
 	Whole = 64 << 20
-	// DefaultHold is Options.Hold: one segment on its way while the next is filled.
+	// DefaultHold is bytes for Options.Hold where nothing else bounds memory: one
+	// segment on its way while the next is filled.
 	DefaultHold = 128 << 20
 )
 
@@ -17,7 +18,7 @@ const (
 // so that they are sent in one request: where providers bill parts as requests, an
 // object of four parts costs six. Safe for concurrent use.
 type budget struct {
-	max int64 // bytes; 0 and below: none
+	max int64 // bytes
 
 	mu sync.Mutex
 	// All below is guarded by mu.

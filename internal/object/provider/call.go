@@ -57,12 +57,15 @@ func (s *Store) leave() {
 
 // attempt makes attempts of one request, of which size bytes are the body.
 func (s *Store) attempt(ctx context.Context, counter *atomic.Int64, size int64, call func(context.Context) error) error {
-	return s.retry(ctx, func() error {
-		one, cancel := context.WithTimeout(ctx, s.limit(size))
-		defer cancel()
-		counter.Add(1)
-		return s.ended(ctx, one, size, call(one))
-	})
+	return s.retry(ctx, func() error { return s.once(ctx, counter, size, call) })
+}
+
+// once is one attempt.
+func (s *Store) once(ctx context.Context, counter *atomic.Int64, size int64, call func(context.Context) error) error {
+	one, cancel := context.WithTimeout(ctx, s.limit(size))
+	defer cancel()
+	counter.Add(1)
+	return s.ended(ctx, one, size, call(one))
 }
 
 // retry makes attempts of which each ends in time.

@@ -121,6 +121,52 @@ func TestOthersObject(t *testing.T) {
 	}
 }
 
+// TestLostRefusal is told Precondition where the answer that said so is lost each
+// time, and sends the body once only.
+func TestLostRefusal(t *testing.T) {
+	for name, c := range map[string]object.Condition{"if absent": object.IfAbsent(), "if version": object.IfVersion("17")} {
+		b := mem.New(mem.Options{})
+		s := opened(t, b, provider.Options{})
+		if _, err := object.PutBytes(t.Context(), s, "x", []byte("another's"), object.Condition{}); err != nil {
+			t.Fatal(err)
+		}
+		b.SetRule(first(mem.Put, 100, mem.Outcome{Err: broken}))
+		before := s.Requests().Puts
+		if _, err := object.PutBytes(t.Context(), s, "x", []byte("mine"), c); !errors.Is(err, fsapi.Precondition) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if n := s.Requests().Puts - before; n != 1 {
+			t.Errorf("%s: the body was sent %d times", name, n)
+		}
+		if _, err := object.PutBytes(t.Context(), s, "none", []byte("mine"), object.IfVersion("17")); !errors.Is(err, fsapi.Precondition) {
+			t.Errorf("an object that is not there: %v", err)
+		}
+	}
+}
+
+// TestLateArrival is an attempt that takes place only while the next one is made.
+func TestLateArrival(t *testing.T) {
+	b := mem.New(mem.Options{})
+	s := opened(t, b, provider.Options{})
+	var heads, puts atomic.Int64
+	b.SetRule(func(r mem.Request) mem.Outcome {
+		switch {
+		case r.Op == mem.Put && puts.Add(1) == 1:
+			return mem.Outcome{Err: broken, Late: true}
+		case r.Op == mem.Head && heads.Add(1) == 1:
+			return mem.Outcome{Err: fsapi.Errorf(fsapi.NotExist, "not yet")}
+		}
+		return mem.Outcome{}
+	})
+	v, err := object.PutBytes(t.Context(), s, "x", []byte("mine"), object.IfAbsent())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, err := s.Stat(t.Context(), "x"); err != nil || o.Version != v {
+		t.Errorf("told version %q, there is %+v, %v", v, o, err)
+	}
+}
+
 // TestAttempts repeats what is transient, no more often than told, and nothing
 // else.
 func TestAttempts(t *testing.T) {
@@ -379,7 +425,7 @@ func TestTake(t *testing.T) {
 			"whole": {10, 0, 20, 30}, "one part": {60, 40}, "parts": {30, 30, 30, 30, 30, 30, 7}, "exact": {100, 100, 100, 100},
 			"long": {250, 1, 1000, 50, 333}, "begins in the midst": {99, 202, 1, 399},
 		} {
-			for _, c := range []struct{ whole, hold int64 }{{0, 0}, {500, 0}, {500, 200}, {500, -1}, {2000, 0}} {
+			for _, c := range []struct{ whole, hold int64 }{{0, 1000}, {500, 1000}, {500, 200}, {500, 0}, {2000, 3000}} {
 				s := opened(t, mem.New(mem.Options{Whole: c.whole}), provider.Options{PartSize: 100, Hold: c.hold})
 				want, all, err := give(t, s, "x", sizes)
 				if err != nil {
@@ -396,7 +442,7 @@ func TestTake(t *testing.T) {
 					}
 				}
 				size := int64(len(want))
-				one := size <= 100 || c.hold >= 0 && size <= c.whole && (c.hold == 0 || size <= 100+c.hold)
+				one := size <= 100 || size <= c.whole && size <= 100+c.hold
 				if puts := s.Requests().Puts; one != (puts == 1) {
 					t.Errorf("%s, %+v: %d requests for %d bytes", name, c, puts, size)
 				}
@@ -416,7 +462,7 @@ func TestTakeKeepsWhatMayBeRead(t *testing.T) {
 		}{{mem.Put, 0, []int{50}}, {mem.Part, 0, []int{100, 100}}, {mem.Put, 300, []int{100, 100}}} {
 			op, sizes := c.op, c.sizes
 			b := mem.New(mem.Options{Whole: c.whole})
-			s := opened(t, b, provider.Options{PartSize: 100})
+			s := opened(t, b, provider.Options{PartSize: 100, Hold: 200})
 			first := true
 			b.SetRule(func(r mem.Request) mem.Outcome {
 				if r.Op != op || !first {

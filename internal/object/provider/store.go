@@ -38,8 +38,7 @@ type Options struct {
 	// DefaultParallel.
 	Parallel int
 	// Hold is the bytes that writers may hold together, beyond the first part of
-	// each, of objects that had better be one request, see Traits.Whole; 0:
-	// DefaultHold; below 0: none.
+	// each, of objects that had better be one request, see Traits.Whole.
 	Hold int64
 	// Retry bounds the attempts of each request; the zero Policy: 6 attempts
 	// within a minute.
@@ -56,9 +55,6 @@ func (o *Options) fill(t Traits) {
 	o.PartSize = max(o.PartSize, t.MinPart)
 	if t.PartAlign > 0 {
 		o.PartSize = (o.PartSize + t.PartAlign - 1) / t.PartAlign * t.PartAlign
-	}
-	if o.Hold == 0 {
-		o.Hold = DefaultHold
 	}
 	if o.Parallel == 0 {
 		o.Parallel = DefaultParallel
@@ -117,7 +113,7 @@ func New(api API, o Options) (*Store, error) {
 
 // whole is the bytes up to which an object may be held to be sent in one request.
 func (s *Store) whole() int64 {
-	if s.budget.max <= 0 {
+	if s.budget.max == 0 {
 		return 0
 	}
 	return s.traits.Whole
@@ -211,34 +207,58 @@ func newMark() Mark {
 }
 
 // write makes attempts of a call that makes an object. When an attempt ended
-// without an answer it may have happened: a later one that finds the condition
-// broken, or the upload gone, looks whose object is there.
+// without an answer it may have happened, or the answer was lost that refused it: a
+// service that refuses a body it has not read may close the connection on it. So
+// before a body is sent again under a condition, one looks what is there.
 func (s *Store) write(ctx context.Context, key string, o PutOptions, size int64, call func(context.Context) (object.Version, error)) (v object.Version, err error) {
-	unsure := false
-	err = s.attempt(ctx, &s.counts.puts, size, func(ctx context.Context) error {
-		got, err := call(ctx)
-		if unsure && (errors.Is(err, fsapi.Precondition) || errors.Is(err, fsapi.NotExist)) {
-			got, err = s.mine(ctx, key, o.Mark, err)
+	unsure, done := false, false
+	look := func() error {
+		return s.once(ctx, &s.counts.heads, 0, func(ctx context.Context) (err error) {
+			v, done, err = s.decided(ctx, key, o)
+			return err
+		})
+	}
+	err = s.retry(ctx, func() error {
+		if unsure {
+			if err := look(); done || err != nil {
+				return err
+			}
+		}
+		err := s.once(ctx, &s.counts.puts, size, func(ctx context.Context) (err error) {
+			v, err = call(ctx)
+			return err
+		})
+		if unsure && (errors.Is(err, fsapi.Precondition) || errors.Is(err, fsapi.NotExist)) { // the earlier one came late
+			if err := look(); done || err != nil {
+				return err
+			}
 		}
 		unsure = unsure || err != nil && object.Transient(err)
-		v = got
 		return err
 	})
 	return v, err
 }
 
-// mine is the version of the object if it carries the mark, or the error that
-// made one ask.
-func (s *Store) mine(ctx context.Context, key string, mark Mark, why error) (object.Version, error) {
-	s.counts.heads.Add(1)
-	obj, found, err := s.api.Head(ctx, s.prefix+key)
+// decided is what an earlier attempt came to: done, where its object is there or one
+// that breaks the condition.
+func (s *Store) decided(ctx context.Context, key string, o PutOptions) (v object.Version, done bool, err error) {
+	obj, mark, err := s.api.Head(ctx, s.prefix+key)
 	switch {
-	case err == nil && found == mark:
-		return obj.Version, nil
-	case err == nil, errors.Is(err, fsapi.NotExist):
-		return "", why
+	case errors.Is(err, fsapi.NotExist):
+		if o.Cond.Version() != "" {
+			return "", true, fsapi.Errorf(fsapi.Precondition, "there is no object")
+		}
+		return "", false, nil
+	case err != nil:
+		return "", false, err
+	case mark == o.Mark:
+		return obj.Version, true, nil
+	case o.Cond.Absent():
+		return "", true, fsapi.Errorf(fsapi.Precondition, "there is an object")
+	case o.Cond.Version() != "" && o.Cond.Version() != obj.Version:
+		return "", true, fsapi.Errorf(fsapi.Precondition, "the object has the version %s", obj.Version)
 	}
-	return "", err
+	return "", false, nil
 }
 
 // Delete implements object.Store.

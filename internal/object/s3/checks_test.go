@@ -136,7 +136,7 @@ func TestBodiesAreNotSigned(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBetween(t, c.endpoint)
 			o := options(srv, "bkt")
-			o.Endpoint, o.Prefix, o.SignedPayload, o.Hold = b.URL, name, c.signed, -1
+			o.Endpoint, o.Prefix, o.SignedPayload = b.URL, name, c.signed
 			s := opened(t, o)
 			defer s.Close()
 			do := func(key string, content []byte, want string) {
@@ -162,7 +162,7 @@ func TestFlippedBit(t *testing.T) {
 	srv.Bucket(t, "bkt")
 	b := newBetween(t, srv.Endpoint)
 	o := options(srv, "bkt")
-	o.Endpoint, o.Hold = b.URL, -1
+	o.Endpoint = b.URL
 	var s object.Store
 	s, err := s3.Open(t.Context(), o)
 	if err != nil {

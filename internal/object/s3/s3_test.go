@@ -39,8 +39,8 @@ func TestConformance(t *testing.T) {
 				bucket = fmt.Sprintf("bucket-%d", n)
 				srv.Bucket(t, bucket)
 				o := options(srv, bucket)
-				if o.Prefix = prefix; prefix != "" {
-					o.Hold = -1 // all that is larger than a part goes in parts
+				if o.Prefix = prefix; prefix == "" {
+					o.Hold = provider.DefaultHold // else all that is larger than a part goes in parts
 				}
 				return opened(t, o)
 			}, objecttest.Capabilities{
