@@ -82,7 +82,7 @@ func (s *store) checkpoint(ctx context.Context) error {
 	}
 	// 2. The tables may hold batches that are not in the journal: they must be,
 	// before anything says that they are durable.
-	if err := s.drain(ctx, s.Applied()); err != nil {
+	if err := s.drainAll(ctx); err != nil {
 		return err
 	}
 	// 3. Tables go before the manifest that names them.

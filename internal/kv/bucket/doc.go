@@ -45,6 +45,8 @@
 // polls; a lease one that renews it. Reading the journal at the start uses
 // replayAhead more. Close waits for all.
 //
+//	store.applying     one batch on its way through the tables into the queue
+//	  queue.mu
 //	Follower.look      one look for new batches at a time
 //	chain.mu           one checkpoint at a time
 //	  journal.mu       one journal object at a time; held while it is written

@@ -34,9 +34,10 @@ type store struct {
 
 	failed atomic.Pointer[error] // another writer took over, or the bucket is corrupt
 
-	queue   queue
-	journal journal
-	chain   chain
+	applying sync.Mutex // held while a batch is applied, until it is in the queue
+	queue    queue
+	journal  journal
+	chain    chain
 
 	lastClaim atomic.Int64 // Unix nanoseconds of the last write that only the lawful writer can make
 }
@@ -138,10 +139,11 @@ func (s *store) Apply(c kv.Commit) error {
 	if err := s.failure(); err != nil {
 		return err
 	}
-	if err := s.Tables.Apply(c); err != nil {
+	pending, err := s.apply(c)
+	if err != nil {
 		return err
 	}
-	if s.queue.add(c, s.o.ObjectBytes) >= min(s.o.ObjectBytes, s.o.PendingBytes) {
+	if pending >= min(s.o.ObjectBytes, s.o.PendingBytes) {
 		select {
 		case s.spill <- struct{}{}:
 		default:
@@ -150,13 +152,31 @@ func (s *store) Apply(c kv.Commit) error {
 	return nil
 }
 
+// apply says how many bytes are in the queue then.
+func (s *store) apply(c kv.Commit) (pending int64, err error) {
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	if err := s.Tables.Apply(c); err != nil {
+		return 0, err
+	}
+	return s.queue.add(c, s.o.ObjectBytes), nil
+}
+
+// drainAll puts what is applied into the journal.
+func (s *store) drainAll(ctx context.Context) error {
+	s.applying.Lock() // a batch that is in the tables is in the queue, too
+	seq := s.Applied()
+	s.applying.Unlock()
+	return s.drain(ctx, seq)
+}
+
 // spills brings what is enough for an object into the journal, though nobody waits
 // for it, until the end.
 func (s *store) spills() {
 	for {
 		select {
 		case <-s.spill:
-			if err := s.drain(s.bg, s.Applied()); err != nil && s.failure() != nil {
+			if err := s.drainAll(s.bg); err != nil && s.failure() != nil {
 				return
 			}
 		case <-s.bg.Done():
@@ -200,7 +220,7 @@ func (s *store) Stats() kv.Stats {
 }
 
 // Sync implements kv.Store: everything in the queue goes to the journal.
-func (s *store) Sync() error { return s.drain(s.ctx, s.Applied()) }
+func (s *store) Sync() error { return s.drainAll(s.ctx) }
 
 // Close implements kv.Store. The engine has synced before, unless it failed.
 func (s *store) Close() error {

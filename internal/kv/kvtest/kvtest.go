@@ -59,7 +59,7 @@ func Run(t *testing.T, s Subject) {
 		{"SeqAndStampGrow", testSeqAndStamp},
 		{"TailGapless", testTailGapless},
 		{"TailStates", testTailStates},
-		{"SyncMakesDurable", testSync},
+		{"SyncMakesDurable", testSync}, {"SyncBesideWriters", testSyncBeside},
 		{"ClosedRefuses", testClosed},
 		{"CloseWhileBusy", testCloseBusy},
 		{"LargeValues", testLargeValues},

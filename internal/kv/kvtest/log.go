@@ -171,6 +171,34 @@ func testSync(t *testing.T, e kv.Engine) {
 	wg.Wait()
 }
 
+// testSyncBeside syncs again and again beside others who write and wait for nothing.
+func testSyncBeside(t *testing.T, e kv.Engine) {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	var syncers, writers sync.WaitGroup
+	for range 2 {
+		syncers.Go(func() {
+			for ctx.Err() == nil {
+				seq := e.LastSeq()
+				if err := e.Sync(context.Background()); err != nil || e.DurableSeq() < seq {
+					t.Errorf("DurableSeq is %d after Sync at %d: %v", e.DurableSeq(), seq, err)
+					return
+				}
+			}
+		})
+	}
+	for w := range 4 {
+		writers.Go(func() {
+			for i := range 2000 {
+				put(t, e, fmt.Sprintf("%d/%d", w, i), "v")
+			}
+		})
+	}
+	writers.Wait()
+	stop()
+	syncers.Wait()
+}
+
 func testReopen(t *testing.T, p Place) {
 	var stamp clock.Stamp
 	for round := range 4 {
