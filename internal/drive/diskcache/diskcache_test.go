@@ -372,6 +372,51 @@ func TestDeletedWhileFetched(t *testing.T) {
 	}
 }
 
+// Who reads after a blob was deleted, and written anew, does not wait for a fetch
+// that began before, nor take what it brings.
+func TestReadAfterDeletionBesideFetch(t *testing.T) {
+	r := newRig(t, nil)
+	r.put("seg/a", pageSize)
+	begun, release := make(chan struct{}), make(chan struct{})
+	first := true
+	r.setRule(func(c fault.Call) fault.Outcome {
+		if c.Op == fault.Read && first {
+			first = false
+			close(begun)
+			r.mu.Unlock()
+			<-release
+			r.mu.Lock()
+		}
+		return fault.Outcome{}
+	})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, _ = r.ReadAt(t.Context(), "seg/a", 0, make([]byte, 10)) // whatever it finds
+	})
+	<-begun
+	if err := r.Delete(t.Context(), "seg/a"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := r.ReadAt(ctx, "seg/a", 0, make([]byte, 10)); !errors.Is(err, fsapi.NotExist) {
+		t.Errorf("after it was deleted: %v", err)
+	}
+	data := r.put("seg/a", pageSize/2)
+	p := make([]byte, len(data))
+	for range 2 {
+		if _, err := r.ReadAt(ctx, "seg/a", 0, p); err != nil || !bytes.Equal(p, data) {
+			t.Errorf("written anew it is not what was written, %v", err)
+		}
+	}
+	close(release)
+	wg.Wait()
+	r.want("seg/a", data, 0, len(data))
+	if len(r.flights) != 0 {
+		t.Errorf("%d fetches are left", len(r.flights))
+	}
+}
+
 // The cache of another drive, or with other pages, is not used.
 func TestIdentity(t *testing.T) {
 	r := newRig(t, nil)

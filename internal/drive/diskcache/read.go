@@ -167,16 +167,18 @@ func part(data []byte, in int, p []byte, size int) (int, error) {
 }
 
 // begin starts fetching a page and those after it, up to n bytes, that are
-// neither there nor being fetched; other is who fetches the first one already.
+// neither there nor being fetched; other is who fetches the first one already. A
+// flight of a blob that was deleted or written since is no one else's: it may bring
+// what there was before.
 func (d *Drive) begin(k key, n int) (run []*flight, other *flight) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if other = d.flights[k]; other != nil {
+	if other = d.flights[k]; other != nil && !other.doomed {
 		return nil, other
 	}
 	for i := 0; i < maxRun && i*d.o.Page < n; i++ {
 		next := key{k.blob, k.page + uint32(i)}
-		if d.flights[next] != nil || d.index.get(next) != nil {
+		if there := d.flights[next]; there != nil && !there.doomed || d.index.get(next) != nil {
 			break
 		}
 		f := &flight{done: make(chan struct{})}
@@ -212,7 +214,9 @@ func (d *Drive) end(k key, name string, f *flight, seen int, keep bool) {
 	}
 	var out []*page
 	d.mu.Lock()
-	delete(d.flights, k)
+	if d.flights[k] == f {
+		delete(d.flights, k)
+	}
 	switch {
 	case p == nil:
 	case f.doomed || d.mutable[k.blob]:
