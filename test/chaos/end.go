@@ -231,8 +231,15 @@ func (w *world) vanish() error {
 	if err := w.purge(); err != nil {
 		return err
 	}
-	if err := w.s.GC(w.ctx); err != nil {
-		return err
+	// A shard that is left alone waits for others, which a drive that is on record
+	// and away may hold; and that is on record while a dead segment names it.
+	for range 2 {
+		if err := w.s.GC(w.ctx); err != nil {
+			return err
+		}
+		if err := w.remove(); err != nil {
+			return err
+		}
 	}
 	if err := w.s.CheckMeta(w.ctx); err != nil {
 		return fmt.Errorf("records: %w", err)
