@@ -10,7 +10,7 @@ ROOT  := $(shell id -u)
 MOUNT ?= $(HOME)/strake
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint build needs acceptance bench long chaos fuzz docs clean
+.PHONY: help run test check lint build needs acceptance bench long race chaos fuzz docs clean
 
 help: ## list these targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n",$$1,$$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench: build ## compare with a loopback mount of the same disk
 
 long: build ## the long campaigns: crash points, kill -9, random histories
 	STRAKE_LONG=1 $(GO) test -timeout 6h -v ./test/... 
+
+race: ## the packages under the race detector, one after the other: two hours on two processors
+	$(GO) test -race -p 1 -timeout 2h ./internal/...
 
 chaos: ## 500 lives of 200 steps in which everything fails that may (CHAOS="FROM TO" for others); see docs/developing.md
 	@tools/chaos $(CHAOS)
