@@ -3,13 +3,17 @@ package s3
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 	"io"
+	"strings"
 	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
 
 	"github.com/strakefs/strake/internal/object/provider"
 )
@@ -19,20 +23,25 @@ import (
 // answer. Without TLS the client would sign bodies with their SHA-256 besides,
 // which costs both sides more than all else they do with the bytes: once a service
 // has compared a checksum, bodies are not signed (UNSIGNED-PAYLOAD, as with TLS).
-// The header with the checksum is signed always.
+// The header with the checksum is signed always. Some services refuse requests that
+// have it: they get none after the first.
 //
 // See "Checking object integrity" and "Authenticating requests: header based
 // auth" of Amazon's S3 manual.
 type checks struct {
 	signed   bool        // bodies are signed whatever the service says
 	compared atomic.Bool // the last answer had the checksum of its body
+	refused  atomic.Bool // the service wants none
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checksum is the CRC32C of a whole body, as S3 writes it: base64 of its
-// big-endian bytes. It leaves the body where it is.
-func checksum(body *io.SectionReader) (*string, error) {
+// sum is the CRC32C of a whole body, as S3 writes it: base64 of its big-endian bytes;
+// nil where the service wants none. It leaves the body where it is.
+func (c *checks) sum(body *io.SectionReader) (*string, error) {
+	if c.refused.Load() {
+		return nil, nil
+	}
 	h := crc32.New(castagnoli)
 	if err := provider.WriteBody(h, body); err != nil {
 		return nil, err
@@ -42,12 +51,45 @@ func checksum(body *io.SectionReader) (*string, error) {
 
 // learn looks at the answer to a body that was sent with a checksum.
 func (c *checks) learn(sent, answered *string) {
-	c.compared.Store(answered != nil && *answered == *sent)
+	if sent != nil {
+		c.compared.Store(answered != nil && *answered == *sent)
+	}
 }
 
-// options are those of a request whose body goes with its checksum.
-func (c *checks) options() []func(*s3.Options) {
-	if c.signed || !c.compared.Load() {
+// algorithm is what an upload in parts is to be checked by; empty where the service
+// wants nothing of it.
+func (c *checks) algorithm() types.ChecksumAlgorithm {
+	if c.refused.Load() {
+		return ""
+	}
+	return types.ChecksumAlgorithmCrc32c
+}
+
+// refuse reports whether a request is to be made again without a checksum: it was
+// sent with one, and the service does not take that. Backblaze says InvalidArgument
+// and names the header, Cloudflare NotImplemented.
+func (c *checks) refuse(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	switch api.ErrorCode() {
+	case "InvalidArgument", "InvalidRequest":
+		if !strings.Contains(strings.ToLower(api.ErrorMessage()), "checksum") {
+			return false
+		}
+	case "NotImplemented":
+	default:
+		return false
+	}
+	c.refused.Store(true)
+	c.compared.Store(false)
+	return true
+}
+
+// options are those of a request whose body goes with the checksum sum.
+func (c *checks) options(sum *string) []func(*s3.Options) {
+	if sum == nil || c.signed || !c.compared.Load() {
 		return nil
 	}
 	return []func(*s3.Options){s3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)}

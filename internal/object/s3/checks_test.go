@@ -12,9 +12,11 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/strakefs/strake/internal/object"
+	"github.com/strakefs/strake/internal/object/provider"
 	"github.com/strakefs/strake/internal/object/s3"
 	"github.com/strakefs/strake/test/servers"
 )
@@ -115,6 +117,52 @@ func unaware(t *testing.T) string {
 	}))
 	t.Cleanup(srv.Close)
 	return srv.URL
+}
+
+// TestRefusedChecksum writes to services that refuse requests with a checksum: once,
+// and without from then on.
+func TestRefusedChecksum(t *testing.T) {
+	for name, c := range map[string]struct {
+		status        int
+		code, message string
+	}{
+		"header": {http.StatusBadRequest, "InvalidArgument", "Unsupported header 'x-amz-checksum-crc32c' received for this API call."},
+		"all":    {http.StatusNotImplemented, "NotImplemented", "A header you provided implies functionality that is not implemented."},
+	} {
+		for _, size := range []int{100, 6 << 20} {
+			var refused atomic.Int64
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				for h := range r.Header {
+					if strings.Contains(h, "Checksum") {
+						refused.Add(1)
+						w.WriteHeader(c.status)
+						fmt.Fprintf(w, "<Error><Code>%s</Code><Message>%s</Message></Error>", c.code, c.message)
+						return
+					}
+				}
+				w.Header().Set("ETag", `"1"`)
+				if r.Method == http.MethodPost {
+					fmt.Fprint(w, "<Result><UploadId>u</UploadId><ETag>1</ETag></Result>")
+				}
+			}))
+			b := newBetween(t, srv.URL)
+			s := opened(t, s3.Options{Bucket: "bkt", Endpoint: b.URL, PathStyle: true, AccessKey: "a", SecretKey: "b", Options: provider.Options{PartSize: 5 << 20}})
+			for range 3 {
+				if err := write(t.Context(), s, "x", random(size)); err != nil {
+					t.Fatalf("%s, %d bytes: %v", name, size, err)
+				}
+			}
+			if n := refused.Load(); n != 1 {
+				t.Errorf("%s, %d bytes: refused %d times", name, size, n)
+			}
+			if got := b.seen(); strings.Contains(got, unsigned) {
+				t.Errorf("%s, %d bytes: bodies without a checksum were %s", name, size, got)
+			}
+			s.Close()
+			srv.Close()
+		}
+	}
 }
 
 // TestBodiesAreNotSigned once the service has shown that it compares checksums,

@@ -76,7 +76,7 @@ func conditions(c object.Condition) (none, match *string) {
 // Put implements provider.API.
 func (b *bucket) Put(ctx context.Context, key string, body *io.SectionReader, o provider.PutOptions) (object.Version, error) {
 	none, match := conditions(o.Cond)
-	sum, err := checksum(body)
+	sum, err := b.checks.sum(body)
 	if err != nil {
 		return "", err
 	}
@@ -84,12 +84,20 @@ func (b *bucket) Put(ctx context.Context, key string, body *io.SectionReader, o 
 		Bucket: &b.name, Key: &key, Body: body, ContentLength: aws.Int64(body.Size()), ChecksumCRC32C: sum,
 		IfNoneMatch: none, IfMatch: match, StorageClass: types.StorageClass(b.traits.Class),
 		Metadata: map[string]string{markName: string(o.Mark)},
-	}, b.checks.options()...)
+	}, b.checks.options(sum)...)
+	if sum != nil && b.checks.refuse(err) {
+		return b.Put(ctx, key, rewound(body), o)
+	}
 	if err != nil {
 		return "", kindedWrite(err, o.Cond)
 	}
 	b.checks.learn(sum, out.ChecksumCRC32C)
 	return version(out.ETag), nil
+}
+
+// rewound is a body from its start.
+func rewound(body *io.SectionReader) *io.SectionReader {
+	return io.NewSectionReader(body, 0, body.Size())
 }
 
 // Delete implements provider.API.

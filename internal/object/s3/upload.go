@@ -27,17 +27,21 @@ type upload struct {
 
 // Begin implements provider.API. Conditions are for the end.
 func (b *bucket) Begin(ctx context.Context, key string, o provider.PutOptions) (provider.Upload, error) {
+	algorithm := b.checks.algorithm()
 	out, err := b.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
 		Bucket: &b.name, Key: &key, StorageClass: types.StorageClass(b.traits.Class),
 		Metadata:          map[string]string{markName: string(o.Mark)},
-		ChecksumAlgorithm: types.ChecksumAlgorithmCrc32c,
+		ChecksumAlgorithm: algorithm,
 	})
+	if algorithm != "" && b.checks.refuse(err) {
+		return b.Begin(ctx, key, o)
+	}
 	if err != nil {
 		return nil, kinded(err)
 	}
 	return &upload{
 		b: b, key: key, id: out.UploadId, cond: o.Cond, parts: map[int]types.CompletedPart{},
-		sums: out.ChecksumAlgorithm == types.ChecksumAlgorithmCrc32c,
+		sums: algorithm != "" && out.ChecksumAlgorithm == algorithm,
 	}, nil
 }
 
@@ -50,21 +54,17 @@ func (u *upload) Part(ctx context.Context, n int, body *io.SectionReader) error 
 		Bucket: &u.b.name, Key: &u.key, UploadId: u.id, PartNumber: number(n),
 		Body: body, ContentLength: aws.Int64(body.Size()),
 	}
-	var options []func(*s3.Options)
 	if u.sums {
 		var err error
-		if in.ChecksumCRC32C, err = checksum(body); err != nil {
+		if in.ChecksumCRC32C, err = u.b.checks.sum(body); err != nil {
 			return err
 		}
-		options = u.b.checks.options()
 	}
-	out, err := u.b.client.UploadPart(ctx, in, options...)
+	out, err := u.b.client.UploadPart(ctx, in, u.b.checks.options(in.ChecksumCRC32C)...)
 	if err != nil {
 		return kinded(err)
 	}
-	if u.sums {
-		u.b.checks.learn(in.ChecksumCRC32C, out.ChecksumCRC32C)
-	}
+	u.b.checks.learn(in.ChecksumCRC32C, out.ChecksumCRC32C)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.parts[n] = types.CompletedPart{PartNumber: in.PartNumber, ETag: out.ETag, ChecksumCRC32C: in.ChecksumCRC32C}
