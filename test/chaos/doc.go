@@ -32,9 +32,14 @@
 // tools/chaos builds a binary in which chance decides all that too, from the seed:
 // package repeat says how. In it most lives go the same way each time, call by call,
 // on the same kind of machine, for as long as the code, the Go version and the
-// number of steps are the same: of nine lives of 200 steps that were compared eight
-// did. What the ninth depends on is not known; memory that lies elsewhere, by what
-// the process did before the life began, may be it. Goroutines are preempted more
+// number of steps are the same: of twelve lives of 200 steps that were compared ten
+// did. What the other two depend on is not known; both differed late, after more
+// calls than there are between two collections of garbage.
+//
+// Where memory lies is part of what decides: a map whose keys are pointers, as that of
+// a context's children is, is in the order of the hashes of their addresses, and grows
+// earlier or later by them. So a process is given the same environment and arguments,
+// to the byte, each time. Goroutines are preempted more
 // often there than by the clock, and those that were just woken wait for a turn now
 // and then, so that a seed of one order stands for many. These live one again, and
 // say whether its calls are the same twice:

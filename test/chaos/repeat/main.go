@@ -164,10 +164,49 @@ const yieldEvery = 256 << 10
 		return bubble.now
 	}
 `},
+	// What packages remember of the time when they began, against which those reckon
+	// that have their own clock: the same in each process.
+	{"time.go", `		return sec, nsec, 0
+	}
+	return time_now()
+`, `		return sec, nsec, 0
+	}
+	if begins() {
+		sec, nsec, _ = time_now()
+		return sec, nsec, 1
+	}
+	return time_now()
+`},
+	{"time.go", `		return gp.bubble.now
+	}
+	return nanotime()
+}
+
+//go:linkname time_runtimeIsBubbled time.runtimeIsBubbled
+`, `		return gp.bubble.now
+	}
+	if begins() {
+		return 1
+	}
+	return nanotime()
+}
+
+// begins reports whether packages' variables are initialized still.
+func begins() bool {
+	c := *(**hchan)(unsafe.Pointer(&main_init_done))
+	return c == nil || c.closed == 0
+}
+
+//go:linkname time_runtimeIsBubbled time.runtimeIsBubbled
+`},
 	// A goroutine is preempted after a time slice by the wall clock. What is left of
-	// that is the end of one that hangs, so that a test's timeout comes through.
-	{"proc.go", `const forcePreemptNS = 10 * 1000 * 1000 // 10ms
-`, `const forcePreemptNS = 60 * 1000 * 1000 * 1000 // 60s
+	// that is the end of one that hangs, so that a test's timeout comes through: after
+	// so many looks, of at most 10 ms each, that saw it run. The clock would say so of
+	// any goroutine after the process was stopped for a while.
+	{"proc.go", `			pd.schedwhen = now
+		} else if pd.schedwhen+forcePreemptNS <= now {
+`, `			pd.schedwhen = 0
+		} else if pd.schedwhen++; pd.schedwhen >= 6000 {
 `},
 	// Nor does a short call of the system hand the processor to another thread, for
 	// which memory would be allocated.
