@@ -393,7 +393,9 @@ func TestEventsResume(t *testing.T) {
 	if d := cmp.Diff([]string{"one", "two"}, names("1", 2)); d != "" {
 		t.Error(d)
 	}
+	r.feed.mu.Lock() // the handler of the events may not have ended yet
 	r.feed.gone = 1
+	r.feed.mu.Unlock()
 	r.want(404, "GET", "/v1/events?from=1", "")
 }
 
