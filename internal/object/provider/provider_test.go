@@ -457,9 +457,13 @@ func TestTakeKeepsWhatMayBeRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {
 			op    mem.Op
+			late  bool // it took place
 			whole int64
 			sizes []int
-		}{{mem.Put, 0, []int{50}}, {mem.Part, 0, []int{100, 100}}, {mem.Put, 300, []int{100, 100}}} {
+		}{
+			{mem.Put, false, 0, []int{50}}, {mem.Put, true, 0, []int{50}}, {mem.Part, false, 0, []int{100, 100}},
+			{mem.Put, false, 300, []int{100, 100}}, {mem.Put, true, 300, []int{100, 100}},
+		} {
 			op, sizes := c.op, c.sizes
 			b := mem.New(mem.Options{Whole: c.whole})
 			s := opened(t, b, provider.Options{PartSize: 100, Hold: 200})
@@ -469,7 +473,7 @@ func TestTakeKeepsWhatMayBeRead(t *testing.T) {
 					return mem.Outcome{}
 				}
 				first = false
-				return mem.Outcome{Err: broken}
+				return mem.Outcome{Err: broken, Late: c.late}
 			})
 			want, all, err := give(t, s, "x", sizes)
 			if err != nil {

@@ -289,12 +289,13 @@ func (w *writer) commit(ctx context.Context) (object.Version, error) {
 	if err := w.failure(); err != nil {
 		return "", errors.Join(ctx.Err(), err)
 	}
-	attempts := 0
+	failed := false
 	v, err := w.s.write(ctx, w.key, w.opts, w.partSize, func(ctx context.Context) (object.Version, error) {
-		attempts++
-		return w.upload.Complete(ctx, w.parts)
+		v, err := w.upload.Complete(ctx, w.parts)
+		failed = failed || err != nil
+		return v, err
 	})
-	if err == nil && attempts == 1 && w.last != nil {
+	if !failed && err == nil && w.last != nil {
 		w.last.free()
 	}
 	if errors.Is(err, fsapi.NotExist) {
@@ -308,14 +309,15 @@ func (w *writer) put(ctx context.Context) (object.Version, error) {
 	if len(w.full) > 0 {
 		defer w.s.budget.send(int64(len(w.full)) * w.partSize)()
 	}
-	p, attempts := joined(append(w.full, w.part)), 0
+	p, failed := joined(append(w.full, w.part)), false
 	w.full = nil
 	v, err := w.s.write(ctx, w.key, w.opts, p.size, func(ctx context.Context) (object.Version, error) {
-		attempts++
 		w.s.counts.sent.Add(p.size)
-		return w.s.api.Put(ctx, w.s.prefix+w.key, p.body(), w.opts)
+		v, err := w.s.api.Put(ctx, w.s.prefix+w.key, p.body(), w.opts)
+		failed = failed || err != nil
+		return v, err
 	})
-	if err == nil && attempts == 1 {
+	if !failed && err == nil { // an attempt that ended without an answer may be reading it yet
 		p.free()
 	}
 	return v, err
