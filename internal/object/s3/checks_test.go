@@ -46,7 +46,7 @@ func newBetween(t *testing.T, to string) *between {
 		},
 	}
 	b.Server = httptest.NewServer(p)
-	t.Cleanup(b.Server.Close)
+	t.Cleanup(b.Close)
 	return b
 }
 
