@@ -219,7 +219,7 @@ func (s *Store) write(ctx context.Context, key string, o PutOptions, size int64,
 		})
 	}
 	err = s.retry(ctx, func() error {
-		if unsure {
+		if unsure && (o.Cond.Absent() || o.Cond.Version() != "") {
 			if err := look(); done || err != nil {
 				return err
 			}
