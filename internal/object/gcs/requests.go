@@ -3,11 +3,8 @@ package gcs
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"hash/crc32"
 	"io"
 	"net/http"
 	"net/url"
@@ -203,12 +200,11 @@ func written(err error) error {
 
 // Put implements provider.API. The body's checksum goes with it.
 func (b *bucket) Put(ctx context.Context, key string, body *io.SectionReader, o provider.PutOptions) (object.Version, error) {
-	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
-	if err := provider.WriteBody(sum, body); err != nil {
-		return "", fsapi.Errorf(fsapi.Invalid, "read the body: %v", err)
-	}
 	r := b.resource(key, o)
-	r.CRC32C = base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum.Sum32()))
+	var err error
+	if r.CRC32C, err = provider.CRC32C(body); err != nil {
+		return "", err
+	}
 	text, err := json.Marshal(r)
 	if err != nil {
 		return "", fsapi.Errorf(fsapi.Invalid, "describe the object: %w", err)

@@ -2,11 +2,13 @@
 // request a call.
 //
 // It owns: what is the same for all providers: keys below a prefix, attempts
-// and how a conditional write recognizes its own earlier one, uploads in parts,
+// and how a conditional write recognizes its own earlier one, uploads in parts or
+// held in memory for one request,
 // deletion in batches, paging, counting, closing. It must not know a provider.
 //
-// Locks: Store.mu and writer.mu are independent and not held during requests,
-// but writer.mu is held while a writer waits for room to send a part.
+// Locks: Store.mu and writer.mu are independent and not held during requests, but
+// writer.mu is held while a writer waits for room to send a part, or for memory to
+// hold it. budget.mu comes after writer.mu and is held for no wait.
 // Goroutines: one for each part on its way, at most Options.Parallel of a Store;
 // Commit, Abort and Close wait for them.
 package provider

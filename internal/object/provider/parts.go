@@ -1,9 +1,14 @@
 package provider
 
 import (
+	"encoding/base64"
+	"encoding/binary"
+	"hash/crc32"
 	"io"
 	"sync"
 	"sync/atomic"
+
+	"github.com/strakefs/strake/internal/fsapi"
 )
 
 // smallPart is the bytes up to which a part has memory of its own size; beyond
@@ -69,12 +74,12 @@ func (p *part) add(b []byte, own bool, done func()) {
 	p.done = append(p.done, done)
 }
 
-// joined is parts as one, which takes them over.
-func joined(list []part) (all part) {
-	if len(list) == 1 {
-		return list[0]
+// joined is parts, the last apart from those before it, as one, which takes them over.
+func joined(full []part, last part) (all part) {
+	if len(full) == 0 {
+		return last
 	}
-	for _, p := range list {
+	for _, p := range append(full, last) {
 		all.pieces = append(all.pieces, p.pieces...)
 		all.done = append(all.done, p.done...)
 		all.size += p.size
@@ -82,21 +87,26 @@ func joined(list []part) (all part) {
 	return all
 }
 
-// WriteBody writes a body that a Store sends to w, for a sum of it: without a copy
-// of each byte, where it can. The body stays where it is.
-func WriteBody(w io.Writer, body *io.SectionReader) error {
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// CRC32C is the checksum of a whole body as S3 and Google write it: base64 of its
+// big-endian bytes (RFC 3720, section 12.1, for the polynomial). The body stays where
+// it is. fsapi.Invalid: it cannot be read.
+func CRC32C(body *io.SectionReader) (string, error) {
+	sum := uint32(0)
 	r, off, n := body.Outer()
-	p, ok := r.(*part)
-	if !ok || off != 0 || n != p.size {
-		_, err := io.Copy(w, io.NewSectionReader(body, 0, body.Size()))
-		return err
-	}
-	for _, piece := range p.pieces {
-		if _, err := w.Write(piece); err != nil {
-			return err
+	if p, ok := r.(*part); ok && off == 0 && n == p.size { // no byte needs to be copied
+		for _, piece := range p.pieces {
+			sum = crc32.Update(sum, castagnoli, piece)
 		}
+	} else {
+		h := crc32.New(castagnoli)
+		if _, err := io.Copy(h, io.NewSectionReader(body, 0, body.Size())); err != nil {
+			return "", fsapi.Errorf(fsapi.Invalid, "read the body: %v", err)
+		}
+		sum = h.Sum32()
 	}
-	return nil
+	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum)), nil
 }
 
 // free gives the memory back.

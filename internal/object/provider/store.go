@@ -38,7 +38,7 @@ type Options struct {
 	// DefaultParallel.
 	Parallel int
 	// Hold is the bytes that writers may hold together, beyond the first part of
-	// each, of objects that had better be one request, see Traits.Whole.
+	// each, of objects that had better be one request, see Traits.Whole; 0: none.
 	Hold int64
 	// Retry bounds the attempts of each request; the zero Policy: 6 attempts
 	// within a minute.

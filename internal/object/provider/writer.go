@@ -309,7 +309,7 @@ func (w *writer) put(ctx context.Context) (object.Version, error) {
 	if len(w.full) > 0 {
 		defer w.s.budget.send(int64(len(w.full)) * w.partSize)()
 	}
-	p, failed := joined(append(w.full, w.part)), false
+	p, failed := joined(w.full, w.part), false
 	w.full = nil
 	v, err := w.s.write(ctx, w.key, w.opts, p.size, func(ctx context.Context) (object.Version, error) {
 		w.s.counts.sent.Add(p.size)
@@ -344,7 +344,9 @@ func (w *writer) drop() {
 
 // end stops what is on its way.
 func (w *writer) end() {
-	w.s.budget.give(int64(len(w.full)) * w.partSize)
+	if len(w.full) > 0 {
+		w.s.budget.give(int64(len(w.full)) * w.partSize)
+	}
 	w.done, w.full, w.part = true, nil, part{}
 	w.cancel()
 	w.flight.Wait()

@@ -1,15 +1,11 @@
 package s3
 
 import (
-	"encoding/base64"
-	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"io"
 	"strings"
 	"sync/atomic"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -34,19 +30,13 @@ type checks struct {
 	refused  atomic.Bool // the service wants none
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// sum is the CRC32C of a whole body, as S3 writes it: base64 of its big-endian bytes;
-// nil where the service wants none. It leaves the body where it is.
+// sum is the checksum of a body; nil where the service wants none.
 func (c *checks) sum(body *io.SectionReader) (*string, error) {
 	if c.refused.Load() {
 		return nil, nil
 	}
-	h := crc32.New(castagnoli)
-	if err := provider.WriteBody(h, body); err != nil {
-		return nil, err
-	}
-	return aws.String(base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, h.Sum32()))), nil
+	sum, err := provider.CRC32C(body)
+	return &sum, err
 }
 
 // learn looks at the answer to a body that was sent with a checksum.
@@ -65,26 +55,33 @@ func (c *checks) algorithm() types.ChecksumAlgorithm {
 	return types.ChecksumAlgorithmCrc32c
 }
 
-// refuse reports whether a request is to be made again without a checksum: it was
-// sent with one, and the service does not take that. Backblaze says InvalidArgument
-// and names the header, Cloudflare NotImplemented.
-func (c *checks) refuse(err error) bool {
+// without makes a request anew, without its checksum, if err, which it ended with, may
+// mean that the service takes none. Where that helps none is sent any more.
+func (c *checks) without(err error, request func() error) error {
+	if !refusal(err) {
+		return err
+	}
+	err = request()
+	if err == nil {
+		c.refused.Store(true)
+	}
+	return err
+}
+
+// refusal reports whether an error may say that a service takes no checksums:
+// Backblaze says InvalidArgument and names the header, Cloudflare NotImplemented.
+func refusal(err error) bool {
 	var api smithy.APIError
 	if !errors.As(err, &api) {
 		return false
 	}
 	switch api.ErrorCode() {
 	case "InvalidArgument", "InvalidRequest":
-		if !strings.Contains(strings.ToLower(api.ErrorMessage()), "checksum") {
-			return false
-		}
+		return strings.Contains(strings.ToLower(api.ErrorMessage()), "checksum")
 	case "NotImplemented":
-	default:
-		return false
+		return true
 	}
-	c.refused.Store(true)
-	c.compared.Store(false)
-	return true
+	return false
 }
 
 // options are those of a request whose body goes with the checksum sum.

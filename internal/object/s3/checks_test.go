@@ -3,6 +3,7 @@ package s3_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -15,6 +16,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/object"
 	"github.com/strakefs/strake/internal/object/provider"
 	"github.com/strakefs/strake/internal/object/s3"
@@ -162,6 +164,37 @@ func TestRefusedChecksum(t *testing.T) {
 			s.Close()
 			srv.Close()
 		}
+	}
+}
+
+// TestOtherRefusal is a service that refuses conditions, not checksums: it goes on
+// getting those.
+func TestOtherRefusal(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.Header.Get("If-None-Match") != "" {
+			w.WriteHeader(http.StatusNotImplemented)
+			fmt.Fprint(w, "<Error><Code>NotImplemented</Code><Message>no conditions</Message></Error>")
+			return
+		}
+		w.Header().Set("ETag", `"1"`)
+		w.Header().Set("X-Amz-Checksum-Crc32c", r.Header.Get("X-Amz-Checksum-Crc32c"))
+	}))
+	defer srv.Close()
+	b := newBetween(t, srv.URL)
+	s := opened(t, s3.Options{Bucket: "bkt", Endpoint: b.URL, PathStyle: true, AccessKey: "a", SecretKey: "b"})
+	defer s.Close()
+	if _, err := object.PutBytes(t.Context(), s, "x", random(10), object.IfAbsent()); !errors.Is(err, fsapi.NotSupported) {
+		t.Fatal(err)
+	}
+	b.seen()
+	for range 2 {
+		if err := write(t.Context(), s, "x", random(10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := b.seen(); got != "signed "+unsigned {
+		t.Errorf("bodies were %s", got)
 	}
 }
 

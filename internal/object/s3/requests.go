@@ -74,30 +74,33 @@ func conditions(c object.Condition) (none, match *string) {
 }
 
 // Put implements provider.API.
-func (b *bucket) Put(ctx context.Context, key string, body *io.SectionReader, o provider.PutOptions) (object.Version, error) {
-	none, match := conditions(o.Cond)
+func (b *bucket) Put(ctx context.Context, key string, body *io.SectionReader, o provider.PutOptions) (v object.Version, err error) {
 	sum, err := b.checks.sum(body)
 	if err != nil {
 		return "", err
 	}
+	if v, err = b.put(ctx, key, body, o, sum); sum != nil {
+		err = b.checks.without(err, func() (err error) {
+			v, err = b.put(ctx, key, io.NewSectionReader(body, 0, body.Size()), o, nil)
+			return err
+		})
+	}
+	return v, err
+}
+
+// put is Put with the body's checksum; nil: without one.
+func (b *bucket) put(ctx context.Context, key string, body *io.SectionReader, o provider.PutOptions, sum *string) (object.Version, error) {
+	none, match := conditions(o.Cond)
 	out, err := b.client.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &b.name, Key: &key, Body: body, ContentLength: aws.Int64(body.Size()), ChecksumCRC32C: sum,
 		IfNoneMatch: none, IfMatch: match, StorageClass: types.StorageClass(b.traits.Class),
 		Metadata: map[string]string{markName: string(o.Mark)},
 	}, b.checks.options(sum)...)
-	if sum != nil && b.checks.refuse(err) {
-		return b.Put(ctx, key, rewound(body), o)
-	}
 	if err != nil {
 		return "", kindedWrite(err, o.Cond)
 	}
 	b.checks.learn(sum, out.ChecksumCRC32C)
 	return version(out.ETag), nil
-}
-
-// rewound is a body from its start.
-func rewound(body *io.SectionReader) *io.SectionReader {
-	return io.NewSectionReader(body, 0, body.Size())
 }
 
 // Delete implements provider.API.

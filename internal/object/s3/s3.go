@@ -1,8 +1,9 @@
 // Package s3 is object stores that speak Amazon's S3: Amazon's own and what is
 // compatible with it.
 //
-// It owns: the requests, and what S3's errors mean. It must not know what is in
-// the objects, nor how often a request is repeated. It starts no goroutine.
+// It owns: the requests, how their bodies are checked on the way, and what S3's errors
+// mean. It must not know what is in the objects, nor how often a request is repeated.
+// It starts no goroutine.
 package s3
 
 import (
@@ -31,9 +32,9 @@ type Options struct {
 	// PathStyle puts the bucket into the path and not into the host's name, as
 	// most compatible services want it.
 	PathStyle bool
-	// SignedPayload: bodies are signed (SHA-256) even where the service compares
-	// checksums. It is for networks without TLS that nobody may write to but the
-	// client; with TLS bodies are not signed.
+	// SignedPayload: without TLS bodies are signed (SHA-256) even where the service
+	// compares checksums: for networks that others can write to. With TLS they never
+	// are.
 	SignedPayload bool
 	// Class is the storage class of new objects, "STANDARD_IA"; empty: the
 	// bucket's own.

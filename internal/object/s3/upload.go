@@ -26,16 +26,24 @@ type upload struct {
 }
 
 // Begin implements provider.API. Conditions are for the end.
-func (b *bucket) Begin(ctx context.Context, key string, o provider.PutOptions) (provider.Upload, error) {
+func (b *bucket) Begin(ctx context.Context, key string, o provider.PutOptions) (u provider.Upload, err error) {
 	algorithm := b.checks.algorithm()
+	if u, err = b.begin(ctx, key, o, algorithm); algorithm != "" {
+		err = b.checks.without(err, func() (err error) {
+			u, err = b.begin(ctx, key, o, "")
+			return err
+		})
+	}
+	return u, err
+}
+
+// begin is Begin of an upload that is checked by an algorithm; empty: by none.
+func (b *bucket) begin(ctx context.Context, key string, o provider.PutOptions, algorithm types.ChecksumAlgorithm) (provider.Upload, error) {
 	out, err := b.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
 		Bucket: &b.name, Key: &key, StorageClass: types.StorageClass(b.traits.Class),
 		Metadata:          map[string]string{markName: string(o.Mark)},
 		ChecksumAlgorithm: algorithm,
 	})
-	if algorithm != "" && b.checks.refuse(err) {
-		return b.Begin(ctx, key, o)
-	}
 	if err != nil {
 		return nil, kinded(err)
 	}
