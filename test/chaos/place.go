@@ -215,7 +215,11 @@ func (p *place) requests(l *life) objmem.Rule {
 
 // once: requests are made one time. A wait for another attempt would be one under
 // locks, in which the time of a bubble does not pass.
-var once = provider.Options{Retry: backoff.Policy{Attempts: 1}, PartSize: 64 << 10}
+var once = provider.Options{Retry: backoff.Policy{Attempts: 1}, PartSize: partSize, Hold: 6 * partSize}
+
+// partSize is bytes of a part of an upload. Every other bucket would rather have up to
+// four of them in one request.
+const partSize = 64 << 10
 
 // create makes the place a drive, empty.
 func (p *place) create(disk osfs.FS) error {

@@ -113,7 +113,7 @@ func (w *world) addPlace(tier string) *place {
 	p := &place{id: w.nextID, tier: tier, seed: w.seed, room: 128 << 20}
 	w.nextID++
 	if tier == "cold" {
-		p.bucket = objmem.New(objmem.Options{Name: p.String()})
+		p.bucket = objmem.New(objmem.Options{Name: p.String(), Whole: 4 * partSize * int64(p.id%2)})
 	}
 	w.places = append(w.places, p)
 	return p
