@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -133,7 +134,7 @@ func (o *Options) mountOptions() *fuse.MountOptions {
 type Server struct {
 	r      *raw
 	link   link
-	conn   string // the connection's directory in fusectl; "" where not known
+	conn   string // the connection's name in fusectl; "" where not known
 	unlook func() // ends the watch
 	served chan struct{}
 
@@ -203,7 +204,7 @@ func (s *Server) warm() error {
 	if err := unix.Stat(s.r.o.Dir, &st); err != nil {
 		return fsapi.Wrap(fsapi.IO, err, "first request to "+s.r.o.Dir)
 	}
-	s.conn = fmt.Sprintf("/sys/fs/fuse/connections/%d", unix.Minor(st.Dev))
+	s.conn = strconv.FormatUint(uint64(unix.Minor(st.Dev)), 10)
 	if err := setReadAhead(st.Dev, s.r.o.ReadAhead); err != nil {
 		s.r.log.Debug("read-ahead stays at the kernel's default", "dir", s.r.o.Dir, "err", err)
 	}
@@ -300,15 +301,40 @@ func (s *Server) abort() error {
 		err = fusermountLazy(dir)
 	}
 	if s.conn != "" {
-		// A detached mount is out of reach of umount2(2).
-		_ = os.WriteFile(s.conn+"/abort", []byte("1"), 0)
+		// A detached mount is out of reach of umount2(2), as is that of another mount
+		// namespace.
+		err = errors.Join(err, abortConnection(s.conn))
 	}
 	select {
 	case <-s.served:
 		return nil
 	case <-time.After(cutOff):
-		return fsapi.Wrap(fsapi.Busy, errors.Join(errors.New("the connection did not end"), err), "unmounting "+dir)
+		return fsapi.Wrap(fsapi.Busy, errors.Join(errors.New("the connection did not end: a process or another mount namespace holds it"), err), "unmounting "+dir)
 	}
+}
+
+// abortConnection ends a connection by fusectl, which is mounted for it where nobody
+// has done so.
+func abortConnection(name string) error {
+	file := func(at string) string { return filepath.Join(at, name, "abort") }
+	err := os.WriteFile(file("/sys/fs/fuse/connections"), []byte("1"), 0)
+	if err == nil || !errors.Is(err, unix.ENOENT) || os.Geteuid() != 0 {
+		return err
+	}
+	at, err := os.MkdirTemp("", "strake-fusectl")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(at) }()
+	if err := unix.Mount("none", at, "fusectl", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount fusectl: %w", err)
+	}
+	defer func() { _ = unix.Unmount(at, unix.MNT_DETACH) }()
+	err = os.WriteFile(file(at), []byte("1"), 0)
+	if errors.Is(err, unix.ENOENT) { // it has ended
+		return nil
+	}
+	return err
 }
 
 // unmountOnce unmounts dir if nobody uses it.

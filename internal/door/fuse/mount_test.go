@@ -3,12 +3,15 @@ package fuse
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sort"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -251,6 +254,30 @@ func TestUnmountWhileOpen(t *testing.T) {
 		t.Errorf("a write after: %v", err)
 	}
 	s.r.files.each(func(fh uint64, h *fileHandle) { t.Errorf("handle %d of inode %d is still open", fh, h.ino) })
+}
+
+// TestUnmountHeldElsewhere ends a mount that another mount namespace has a copy of,
+// which is not unmounted with ours where it is private.
+func TestUnmountHeldElsewhere(t *testing.T) {
+	s := mountFS(t, model.New(model.Options{}), nil)
+	holder := exec.Command("sleep", "1000")
+	holder.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS} // which makes all mounts private
+	if err := holder.Start(); err != nil {
+		t.Skipf("no mount namespaces here: %v", err)
+	}
+	defer func() {
+		_ = holder.Process.Kill()
+		_ = holder.Wait()
+	}()
+	copied, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", holder.Process.Pid))
+	must(t, err)
+	if !strings.Contains(string(copied), s.Dir()) {
+		t.Fatal("the other namespace has no copy of the mount")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	must(t, s.Unmount(ctx))
+	s.Wait()
 }
 
 // TestUnmountWaiters ends calls that wait for a lock.
