@@ -12,15 +12,16 @@ import (
 	"time"
 )
 
-// The credentials of the object store, which is reached by loopback only.
+// The credentials of the object store, which only this machine reaches.
 const (
 	gatewayKey    = "benchkey"
 	gatewaySecret = "benchsecret"
 	gatewayBucket = "bench"
 )
 
-// gateway starts versitygw over a directory of the disk that is measured. It is
-// the URL of a prefix in a bucket there; it ends with the turn.
+// gateway starts versitygw over a directory of the disk that is measured, at the
+// other end of a link where there is to be one. It is the URL of a prefix in a
+// bucket there; it ends with the turn.
 func (m *machine) gateway() (url string, err error) {
 	binary := m.o.gateway
 	if binary == "" {
@@ -38,7 +39,17 @@ func (m *machine) gateway() (url string, err error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(m.ctx, binary, "--access", gatewayKey, "--secret", gatewaySecret, "--port", "127.0.0.1:"+port, "--quiet", "--keep-alive", "posix", root)
+	host, run := "127.0.0.1", []string{binary}
+	if m.o.link != "" {
+		l, err := m.link()
+		if err != nil {
+			return "", err
+		}
+		host, run = linkThere, l.command(binary)
+	}
+	at := host + ":" + port
+	run = append(run, "--access", gatewayKey, "--secret", gatewaySecret, "--port", at, "--quiet", "--keep-alive", "posix", root)
+	cmd := exec.CommandContext(m.ctx, run[0], run[1:]...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
@@ -51,8 +62,8 @@ func (m *machine) gateway() (url string, err error) {
 		<-ended
 		return nil
 	})
-	return "s3://" + gatewayBucket + "/prefix?endpoint=http://127.0.0.1:" + port + "&region=us-east-1&path-style=true",
-		answers("http://127.0.0.1:"+port+"/", ended, &said)
+	return "s3://" + gatewayBucket + "/prefix?endpoint=http://" + at + "&region=us-east-1&path-style=true",
+		answers("http://"+at+"/", ended, &said)
 }
 
 func freePort() (string, error) {

@@ -30,6 +30,7 @@ type options struct {
 	only     string // regular expression over groups' names
 	client   string // binary of bench/s3client; built if empty
 	gateway  string // binary of versitygw
+	link     string // rate of the network between it and here; "": loopback
 	rounds   int
 	size     int64 // bytes of the large file
 	files    int   // of the small-file measures
@@ -46,6 +47,7 @@ func main() {
 	flag.StringVar(&o.loopback, "loopback", "", "loopback binary, called with a mount point and a directory (default: built)")
 	flag.StringVar(&o.client, "s3client", "", "s3client binary (default: built from this tree)")
 	flag.StringVar(&o.gateway, "versitygw", "", "versitygw binary (default: the one that tools/needs test prepares)")
+	flag.StringVar(&o.link, "link", "", "the object store is at the other end of a cable of this rate, as 1gbit (tc's RATE), not on loopback")
 	flag.StringVar(&o.groups, "groups", "mount", "set of groups: mount, against a loopback mount; storage, drives and buckets; ceiling, a loopback without fsync against one with")
 	flag.StringVar(&o.only, "only", "", "measure only groups of the set whose name matches: "+groupNames())
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each takes its turn")
