@@ -21,6 +21,10 @@ func (c *discoverCmd) Run(g *globals) error {
 		return err
 	}
 	return g.out.value(list, func(w io.Writer) {
+		if len(list) == 0 {
+			fmt.Fprintln(w, "no server announces itself in the local network: one does where discovery.announce is set and others reach where it listens")
+			return
+		}
 		var t [][]any
 		for _, s := range list {
 			t = append(t, []any{s.Name, s.URL(), s.Version, s.TLS})

@@ -51,7 +51,7 @@ func printDurability(w io.Writer, p api.DurabilityOf) {
 		fmt.Fprint(w, "nothing that is counted here can lose data\n\n")
 		return
 	}
-	fmt.Fprintf(w, "probability that anything is lost within a year: %.3g (%.1f nines); %.3g bytes lost a year on average\n\n", p.Loss, *p.Nines, p.BytesLost)
+	fmt.Fprintf(w, "probability that anything is lost within a year: %.3g (%.1f nines); %s lost a year on average\n\n", p.Loss, *p.Nines, size(int64(p.BytesLost)))
 	var t [][]any
 	for _, x := range p.Terms {
 		t = append(t, []any{fmt.Sprintf("%.1f %%", 100*x.Share), x.Text})

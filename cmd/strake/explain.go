@@ -27,28 +27,31 @@ func (c *infoCmd) Run(g *globals) error {
 	})
 }
 
-type explainCmd struct{ target }
+type explainCmd struct {
+	target
+	Chunks bool `help:"Each chunk by itself, not what lies side by side in a line."`
+}
 
 func (c *explainCmd) Run(g *globals) error {
 	x, err := client.Call[api.Explain](g.ctx, g.client(), "GET", "/v1/admin/explain", c.req())
 	if err != nil {
 		return err
 	}
-	return g.out.value(x, func(w io.Writer) { printExplain(w, x) })
+	return g.out.value(x, func(w io.Writer) { printExplain(w, x, c.Chunks) })
 }
 
-func printExplain(w io.Writer, x api.Explain) {
+func printExplain(w io.Writer, x api.Explain, chunks bool) {
 	fmt.Fprintf(w, "%s: inode %d, %s, %s used, %s not stored yet\npolicy %s\n\n", x.Path, x.Ino, size(x.Size), size(x.Used), size(x.Dirty), x.Policy)
-	var t [][]any
-	for _, e := range x.Extents {
-		t = append(t, []any{e.Off, e.Len, e.Kind, short(e.Chunk), fmt.Sprintf("%d+%d", e.ChunkOff, e.ChunkLen), where(e)})
+	if chunks {
+		printChunks(w, x.Extents)
+	} else {
+		printRuns(w, x.Extents)
 	}
-	rows(w, []any{"OFFSET", "LENGTH", "KIND", "CHUNK", "IN CHUNK", "LIES AT"}, t)
 	if len(x.Segments) == 0 {
 		return
 	}
 	fmt.Fprintln(w)
-	t = nil
+	var t [][]any
 	for _, s := range x.Segments {
 		var copies []string
 		for _, c := range s.Copies {
@@ -57,6 +60,42 @@ func printExplain(w io.Writer, x api.Explain) {
 		t = append(t, []any{s.ID, size(s.Size), size(s.Live), strings.Join(copies, "; "), survivesText(s.Survives), stillToCome(s.Pending)})
 	}
 	rows(w, []any{"SEGMENT", "SIZE", "LIVE", "COPIES", "SURVIVES LOSS OF", "STILL TO COME"}, t)
+}
+
+func printChunks(w io.Writer, extents []api.ExplainExtent) {
+	var t [][]any
+	for _, e := range extents {
+		t = append(t, []any{e.Off, e.Len, e.Kind, short(e.Chunk), fmt.Sprintf("%d+%d", e.ChunkOff, e.ChunkLen), where(e)})
+	}
+	rows(w, []any{"OFFSET", "LENGTH", "KIND", "CHUNK", "IN CHUNK", "LIES AT"}, t)
+}
+
+// printRuns prints extents that follow each other in the file, and in what they lie
+// in, as one.
+func printRuns(w io.Writer, extents []api.ExplainExtent) {
+	var t [][]any
+	for len(extents) > 0 {
+		n := 1
+		for n < len(extents) && follows(extents[n-1], extents[n]) {
+			n++
+		}
+		first, last := extents[0], extents[n-1]
+		run := first
+		run.Stored = last.SegOff + last.Stored - first.SegOff
+		chunks := ""
+		if first.Chunk != "" {
+			chunks = fmt.Sprint(n)
+		}
+		t = append(t, []any{first.Off, last.Off + last.Len - first.Off, first.Kind, chunks, where(run)})
+		extents = extents[n:]
+	}
+	rows(w, []any{"OFFSET", "LENGTH", "KIND", "CHUNKS", "LIES AT"}, t)
+}
+
+// follows reports whether b goes on where a ends.
+func follows(a, b api.ExplainExtent) bool {
+	return a.Off+a.Len == b.Off && a.Kind == b.Kind && a.Journal == b.Journal && a.Segment == b.Segment && (a.Chunk == "") == (b.Chunk == "") &&
+		(a.Journal || a.Segment == "" || a.SegOff+a.Stored == b.SegOff)
 }
 
 // copyText is one copy: its tier, its layout where that is shards, its drives.

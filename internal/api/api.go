@@ -520,10 +520,12 @@ type DurabilityTerm struct {
 // DurabilityInput is a figure the result rests on. Source is assumed, given,
 // stated or measured.
 type DurabilityInput struct {
-	Copy   string `json:"copy,omitempty"`
-	Name   string `json:"name"`
-	Value  string `json:"value"`
-	Source string `json:"source"`
+	Copy   string  `json:"copy,omitempty"`
+	Name   string  `json:"name"`
+	Value  string  `json:"value"` // for people
+	Figure float64 `json:"figure"`
+	Unit   string  `json:"unit"` // of Figure
+	Source string  `json:"source"`
 }
 
 // Explain is where every byte of a file lies.

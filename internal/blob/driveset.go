@@ -151,7 +151,7 @@ func (s *DriveSet) State(id fsapi.DriveID) drive.State {
 func (s *DriveSet) Place(ctx context.Context, w Wish) ([]drive.Drive, error) {
 	cands, why, kind := s.candidates(ctx, w)
 	if len(cands) < w.Min {
-		return nil, fsapi.Errorf(kind, "a segment needs %d drives of tier %s with room for %d bytes each: %d can take it%s", w.Min, w.Tier, w.Size, len(cands), why)
+		return nil, fsapi.Errorf(kind, "a segment needs %d drives of tier %s with room for %d bytes each, and %d can take it%s: add drives, or choose other copies", w.Min, w.Tier, w.Size, len(cands), why)
 	}
 	apart := newSpread(s.domains(w.Beside))
 	var picked []drive.Drive

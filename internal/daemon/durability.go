@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -303,7 +302,7 @@ func durabilityText(h heldCopies, sys *durability.System, r *durability.Result) 
 	}
 	for _, in := range r.Inputs {
 		out.Inputs = append(out.Inputs, api.DurabilityInput{
-			Copy: in.Copy, Name: in.Name, Value: fmt.Sprintf("%.4g %s", in.Figure.Value, strings.TrimSpace(in.Unit)), Source: in.Figure.Source.String(),
+			Copy: in.Copy, Name: in.Name, Value: in.Text(), Figure: in.Figure.Value, Unit: in.Unit, Source: in.Figure.Source.String(),
 		})
 	}
 	return out

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -104,7 +105,7 @@ func TestPendingDataIsATermOfItsOwn(t *testing.T) {
 	if pending := 1e6 * 3600 / float64(64<<20); !near(top.Segments, hazard(0.02)*pending, 1e-6) {
 		t.Errorf("%v segments a year, want %v", top.Segments, hazard(0.02)*pending)
 	}
-	if got := top.Explain([]string{"hot", "bucket"}); got != "data of the last 1 hours: hot: drive failures" {
+	if got := top.Explain([]string{"hot", "bucket"}); got != "data of the last 1 hour: hot: drive failures" {
 		t.Errorf("explained as %q", got)
 	}
 	s.Copies[1].Pending = Figure{}
@@ -305,3 +306,24 @@ func TestACopyThatGoesCoversYoungDataOnly(t *testing.T) {
 
 // days is a time in years.
 func days(n float64, from Source) Figure { return Figure{n / 365.25, from} }
+
+// TestInputText: figures in units that people read.
+func TestInputText(t *testing.T) {
+	for _, c := range []struct {
+		in   Input
+		want string
+	}{
+		{Input{Unit: "years", Figure: Figure{Value: Years(time.Minute)}}, "1 minute"},
+		{Input{Unit: "years", Figure: Figure{Value: Years(30 * 24 * time.Hour)}}, "30 days"},
+		{Input{Unit: "years", Figure: Figure{Value: 2}}, "2 years"},
+		{Input{Unit: "years", Figure: Figure{Value: Years(time.Millisecond)}}, "0.001 seconds"},
+		{Input{Unit: "bytes", Figure: Figure{Value: 999}}, "999 B"},
+		{Input{Unit: "bytes", Figure: Figure{Value: 999_600}}, "1 MB"},
+		{Input{Unit: "bytes/s", Figure: Figure{Value: 5e7}}, "50 MB/s"},
+		{Input{Unit: "probability a year", Figure: Figure{Value: 1e-11}}, "1e-11 probability a year"},
+	} {
+		if got := c.in.Text(); got != c.want {
+			t.Errorf("%v %s: %q, want %q", c.in.Figure.Value, c.in.Unit, got, c.want)
+		}
+	}
+}

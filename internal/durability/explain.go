@@ -44,15 +44,50 @@ func (t Term) data() string {
 	return "data of an age from " + span(t.Age[0]) + " to " + span(t.Age[1])
 }
 
+// Text is the figure in a unit that people read: a time of 2e-6 years is a minute.
+func (in Input) Text() string {
+	v := in.Figure.Value
+	switch in.Unit {
+	case "years":
+		return span(v)
+	case "bytes":
+		return amount(v)
+	case "bytes/s":
+		return amount(v) + "/s"
+	}
+	return fmt.Sprintf("%.3g %s", v, in.Unit)
+}
+
 // span is years in a unit that suits.
 func span(years float64) string {
 	for _, u := range []struct {
 		years float64
 		name  string
-	}{{1, "years"}, {1 / 365.25, "days"}, {1 / 8766.0, "hours"}, {1 / 8766.0 / 60, "minutes"}} {
+	}{{1, "year"}, {1 / 365.25, "day"}, {1 / 8766.0, "hour"}, {1 / 8766.0 / 60, "minute"}} {
 		if years >= u.years {
-			return fmt.Sprintf("%.3g %s", years/u.years, u.name)
+			return plural(years/u.years, u.name)
 		}
 	}
-	return fmt.Sprintf("%.3g seconds", years*secondsAYear)
+	return plural(years*secondsAYear, "second")
+}
+
+func plural(n float64, unit string) string {
+	text := fmt.Sprintf("%.3g %s", n, unit)
+	if strings.HasPrefix(text, "1 ") {
+		return text
+	}
+	return text + "s"
+}
+
+// amount is bytes with the prefix that suits, of powers of ten as in the rest of the
+// model.
+func amount(bytes float64) string {
+	unit := "B"
+	for _, u := range []string{"kB", "MB", "GB", "TB", "PB", "EB"} {
+		if bytes < 999.5 {
+			break
+		}
+		bytes, unit = bytes/1000, u
+	}
+	return fmt.Sprintf("%.3g %s", bytes, unit)
 }

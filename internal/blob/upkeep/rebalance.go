@@ -54,7 +54,7 @@ func (u *Upkeep) runRebalance(ctx context.Context, t *job.Task) error {
 	for p.left() > 0 {
 		page, err := u.page(ctx, after)
 		if err != nil || len(page) == 0 {
-			return m.verdict(t, err, "segments could not be moved")
+			return m.verdict(err, "segments could not be moved")
 		}
 		var moved int64
 		var mu sync.Mutex
@@ -73,7 +73,7 @@ func (u *Upkeep) runRebalance(ctx context.Context, t *job.Task) error {
 			return err
 		}
 	}
-	return m.verdict(t, nil, "segments could not be moved")
+	return m.verdict(nil, "segments could not be moved")
 }
 
 // plan says what each drive has too much or too little, tier by tier.

@@ -80,7 +80,7 @@ func (u *Upkeep) runRescue(ctx context.Context, t *job.Task) error {
 			return true, errors.Join(errs...)
 		})
 	})
-	return m.verdict(t, err, "segments that would not outlive another lost drive could not be made safe")
+	return m.verdict(err, "segments that would not outlive another lost drive could not be made safe")
 }
 
 // endangered reports whether a segment has lost something and would be lost with
@@ -142,10 +142,10 @@ func (u *Upkeep) runRepair(ctx context.Context, t *job.Task) error {
 		after = fsapi.SegmentID{}
 	}
 	if n := lost.Load(); n > 0 {
-		return errors.Join(m.verdict(t, nil, "segments could not be repaired"),
+		return errors.Join(m.verdict(nil, "segments could not be repaired"),
 			fsapi.Errorf(fsapi.Corrupt, "%d segments cannot be read without drive %v: bring it back", n, id))
 	}
-	return m.verdict(t, nil, "segments could not be repaired")
+	return m.verdict(nil, "segments could not be repaired")
 }
 
 // errBack ends a repair whose drive is back.
@@ -189,7 +189,7 @@ func (u *Upkeep) runEvacuate(ctx context.Context, t *job.Task) error {
 			})
 		})
 		whole := after.IsZero()
-		if err := m.verdict(t, err, "segments could not be moved away"); err != nil || whole && held.Load() == 0 {
+		if err := m.verdict(err, "segments could not be moved away"); err != nil || whole && held.Load() == 0 {
 			return err
 		}
 		after = fsapi.SegmentID{} // until a look at all finds nothing
@@ -238,10 +238,9 @@ func (m *mover) move(ctx context.Context, page []meta.SegmentUse, fn func(s *met
 }
 
 // verdict is the error of a job after its walk.
-func (m *mover) verdict(t *job.Task, err error, what string) error {
+func (m *mover) verdict(err error, what string) error {
 	if err != nil || m.failed == 0 {
 		return err
 	}
-	t.Note(fmt.Sprintf("%d %s", m.failed, what))
 	return fsapi.Wrap(fsapi.KindOf(m.why), m.why, fmt.Sprintf("%d %s; the first", m.failed, what))
 }
