@@ -9,6 +9,7 @@ import (
 
 	"github.com/strakefs/strake/internal/blob/chunker"
 	"github.com/strakefs/strake/internal/blob/frame"
+	"github.com/strakefs/strake/internal/blob/segment"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/policy"
 )
@@ -40,6 +41,7 @@ type Batch struct {
 	wg       sync.WaitGroup
 	done     bool
 	size     atomic.Int64 // bytes of frames placed
+	coming   atomic.Int64 // the most bytes of frames not placed yet
 	out      output       // of whoever has the turn
 
 	mu    sync.Mutex
@@ -229,6 +231,7 @@ const deferMax = 64 << 10
 // for a goroutine, so that a small batch needs none.
 func (b *Batch) push(ctx context.Context, it *item) error {
 	b.items = append(b.items, it)
+	b.coming.Add(b.mostSize(it))
 	if len(b.deferred) > 0 && b.pending+len(it.data) > deferMax {
 		if err := b.start(ctx); err != nil {
 			return err
@@ -264,6 +267,13 @@ func (b *Batch) takeDeferred() run {
 
 // Size is the bytes of frames so far, without those under way.
 func (b *Batch) Size() int64 { return b.size.Load() }
+
+// Room is how many bytes of frames surely fit yet into one segment with all that was
+// added: what is under way counts as if it could not be compressed and there were no
+// duplicates. 0 where there is more than a segment of it.
+func (b *Batch) Room() int64 {
+	return max(0, b.st.o.SegmentBytes-segment.HeaderSize-b.size.Load()-b.coming.Load()-tailSize(len(b.items)))
+}
 
 // fail keeps the first error, for failed.
 func (b *Batch) fail(err error) {

@@ -188,6 +188,11 @@ func (b *Batch) frameSize(it *item) int {
 	return frame.HeaderSize + len(it.body) + frame.Overhead(b.cipher)
 }
 
+// mostSize is the length that an item's frame has at most, in bytes.
+func (b *Batch) mostSize(it *item) int64 {
+	return int64(frame.HeaderSize + len(it.data) + frame.Overhead(b.cipher))
+}
+
 // sealed counts a frame.
 func (b *Batch) sealed(n int) {
 	b.st.stats.framesSealed.Add(1)

@@ -27,6 +27,7 @@ type slot struct {
 // place gives an item its place: a slot to seal it into, or nil where it needs
 // none or is staged. Errors fail the batch.
 func (o *output) place(it *item) *slot {
+	o.b.coming.Add(-o.b.mostSize(it))
 	if it.same != nil || it.stored {
 		return nil
 	}
@@ -117,9 +118,12 @@ func (s *slot) seal(it *item) {
 	s.blk.done()
 }
 
+// tailSize is the bytes behind the frames of a segment that has so many, and one more.
+func tailSize(entries int) int64 { return int64(entries+1)*segment.EntrySize + segment.FooterSize + 64 }
+
 // full reports whether a frame of n bytes should go to the next segment.
 func (w *segWriter) full(n int) bool {
-	tail := int64(len(w.entries)+1)*segment.EntrySize + segment.FooterSize + 64
+	tail := tailSize(len(w.entries))
 	switch {
 	case len(w.entries) == 0:
 		return false

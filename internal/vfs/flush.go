@@ -82,12 +82,12 @@ func (fs *Local) fill(n *node, all bool) error {
 	if err != nil {
 		return fs.failed(n, err)
 	}
-	slab := max(slabSize, 2*int64(max(class.Chunking.Max, class.Chunking.Fixed)))
-	slab = min(slab, maxPage)
+	least := min(max(slabSize/4, 2*int64(max(class.Chunking.Max, class.Chunking.Fixed))), maxPage)
+	slab := max(slabSize, least)
 	for {
 		f, l := fs.openFlight(n, class)
 		n.mu.Lock()
-		staged, res := l.stageLocked(&fs.pages, slab)
+		staged, res := l.stageLocked(&fs.pages, max(min(slab, fits(f.batch)), least))
 		size := n.in.Size
 		idle := n.data == nil || n.data.bytes < streamMin/2
 		n.mu.Unlock()
@@ -103,11 +103,21 @@ func (fs *Local) fill(n *node, all bool) error {
 			if err := fs.launch(n, f); err != nil {
 				return err
 			}
-		case res == stagedAll && all, !all && (idle || took == 0):
+		case res == stagedAll && all:
+			return nil
+		case f.bytes > 0 && fits(f.batch) < least: // more would begin another segment, of a few bytes
+			if err := fs.launch(n, f); err != nil {
+				return err
+			}
+		case !all && (idle || took == 0):
 			return nil
 		}
 	}
 }
+
+// fits is about how much data surely fits into the segment that a batch fills, the
+// frames of its chunks included.
+func fits(b BlobBatch) int64 { return b.Room() * 15 / 16 }
 
 // openFlight is n's flight that takes data.
 func (fs *Local) openFlight(n *node, class *effective) (*flight, *leg) {

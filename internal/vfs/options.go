@@ -114,6 +114,7 @@ type BlobBatch interface {
 	AddNew(ctx context.Context, ino fsapi.Ino, off int64, data []byte, hold bool) (int, error)
 	AddInline(ctx context.Context, ino fsapi.Ino, data []byte) error
 	Size() int64
+	Room() int64
 	Finish(ctx context.Context, mode blob.Mode) (*fsapi.Stored, error)
 	Abort()
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/kv"
 	"github.com/strakefs/strake/internal/kv/mem"
+	"github.com/strakefs/strake/internal/meta"
 	"github.com/strakefs/strake/internal/policy"
 	"github.com/strakefs/strake/internal/vfs"
 )
@@ -494,4 +495,39 @@ func TestBatchRenameStoresTheSource(t *testing.T) {
 	}
 	r.wants(f, noise(1, 100_000))
 	r.ok(f.Close())
+}
+
+// TestStreamFillsSegments: what is written from one end to the other lies in full
+// segments, not in full ones with one of a few bytes behind each: a bucket bills
+// every object.
+func TestStreamFillsSegments(t *testing.T) {
+	for name, chunking := range map[string]policy.Chunking{
+		"content": policy.Default().Chunking,
+		"fixed":   {Fixed: 64 << 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, rigOptions{policy: func(p *policy.Policy) { p.Chunking = chunking }})
+			f := r.create("f")
+			const block, blocks = 1 << 20, 200
+			for i := range blocks {
+				r.write(f, noise(uint64(i), block), int64(i)*block)
+			}
+			r.ok(f.Sync(r.ctx, false))
+			var sizes []int64
+			r.ok(r.meta.Segments(r.ctx, fsapi.SegmentID{}, func(u meta.SegmentUse) bool {
+				sizes = append(sizes, u.Size)
+				return true
+			}))
+			small := 0
+			for _, n := range sizes {
+				if n < 56<<20 {
+					small++
+				}
+			}
+			if small > 1 || len(sizes) > 4 {
+				t.Errorf("%d MiB are in segments of %d bytes", blocks, sizes)
+			}
+			r.ok(f.Close())
+		})
+	}
 }
