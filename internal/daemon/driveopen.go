@@ -274,10 +274,14 @@ func calls(rec meta.DriveRecord) int {
 	return dirCalls
 }
 
-// Deadlines of a bucket's calls, which make several attempts of their own.
+// Deadlines of a bucket's calls, which make several attempts of their own. Writes wait
+// for others on their way, however slow the line is: a segment takes half an hour on
+// one of 300 kbit/s. Where it is a network's, the client ends by itself what does not
+// move; that of a directory cannot.
 const (
 	bucketCall   = 2 * time.Minute
 	bucketCommit = 10 * time.Minute
+	bucketUpload = 4 * time.Hour
 )
 
 // patience is how long the calls of a drive may take.
@@ -286,8 +290,10 @@ func patience(rec meta.DriveRecord, changed func(watch.Change)) watch.Options {
 	switch {
 	case rec.Deadline > 0:
 		o.Read, o.Write, o.Commit, o.Other = rec.Deadline, rec.Deadline, 2*rec.Deadline, rec.Deadline
-	case rec.Kind == bucketKind:
+	case rec.Kind == bucketKind && strings.HasPrefix(rec.Where, "file:"):
 		o.Read, o.Write, o.Commit, o.Other = bucketCall, bucketCall, bucketCommit, bucketCall
+	case rec.Kind == bucketKind:
+		o.Read, o.Write, o.Commit, o.Other, o.Upload = bucketCall, bucketCall, bucketCommit, bucketCall, bucketUpload
 	}
 	return o
 }

@@ -52,6 +52,10 @@ type Options struct {
 	// ones are cut), Commit a Commit or Replace, Other all else; of a listing,
 	// the time from one blob to the next.
 	Read, Write, Commit, Other time.Duration
+	// Upload is how long Write and Commit of a writer may take where they wait for
+	// other uploads and each ends by itself when nothing moves; 0: as Write and
+	// Commit say.
+	Upload time.Duration
 	// MaxStuck bounds calls that did not come back.
 	MaxStuck int
 	// Failures is the number of failures in a row (no answer in time, fsapi.IO,

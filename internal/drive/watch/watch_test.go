@@ -246,6 +246,32 @@ func TestWriterHangs(t *testing.T) {
 	}
 }
 
+// TestUploadsHaveTheirOwnTime lets writers wait, where Upload says so, for longer than
+// a write or commit may take, and nothing else.
+func TestUploadsHaveTheirOwnTime(t *testing.T) {
+	patient := short
+	patient.Upload = time.Hour
+	const wait = 30 * time.Minute
+	write := func(t *testing.T, step string, call func(d *watch.Drive, w drive.Writer) error, want bool) {
+		synctest.Test(t, func(t *testing.T) {
+			d, h := made(t, patient)
+			w, err := d.Create(t.Context(), "new", 0)
+			must(t, err)
+			h.hang()
+			time.AfterFunc(wait, h.letGo)
+			if err := call(d, w); err == nil != want {
+				t.Errorf("%s after %v: %v", step, wait, err)
+			}
+			time.Sleep(wait)
+		})
+	}
+	write(t, "write", func(_ *watch.Drive, w drive.Writer) error { _, err := w.Write([]byte("x")); return err }, true)
+	write(t, "take", func(_ *watch.Drive, w drive.Writer) error { return drive.Give(w, []byte("x"), func() {}) }, true)
+	write(t, "commit", func(_ *watch.Drive, w drive.Writer) error { return w.Commit(context.Background()) }, true)
+	write(t, "replace", func(d *watch.Drive, _ drive.Writer) error { return d.Replace(context.Background(), "y", nil) }, false)
+	write(t, "close", func(d *watch.Drive, _ drive.Writer) error { return d.Close() }, false)
+}
+
 // TestGivenMemoryStaysGiven does not give memory back while a call that was left
 // behind may be reading it.
 func TestGivenMemoryStaysGiven(t *testing.T) {

@@ -58,7 +58,7 @@ func (w *writer) Write(p []byte) (int, error) {
 		k := min(len(p)-done, piece)
 		w.buf = append(w.buf[:0], p[done:done+k]...)
 		buf := w.buf
-		n, err := w.do(w.ctx, call{d: w.d, op: Write, name: w.name, limit: w.d.opts.Write, idle: true}, func(context.Context) (int, error) {
+		n, err := w.do(w.ctx, call{d: w.d, op: Write, name: w.name, limit: orElse(w.d.opts.Upload, w.d.opts.Write), idle: true}, func(context.Context) (int, error) {
 			return w.in.Write(buf)
 		})
 		done += n
@@ -71,7 +71,7 @@ func (w *writer) Write(p []byte) (int, error) {
 
 // Take implements drive.Taker. It may take as long as a Write for every piece.
 func (w *writer) Take(p []byte, done func()) error {
-	c := call{d: w.d, op: Write, name: w.name, limit: w.d.opts.Write * time.Duration(1+len(p)/piece), idle: true}
+	c := call{d: w.d, op: Write, name: w.name, limit: orElse(w.d.opts.Upload, w.d.opts.Write*time.Duration(1+len(p)/piece)), idle: true}
 	_, err := w.do(w.ctx, c, func(context.Context) (int, error) { return 0, drive.Give(w.in, p, done) })
 	if err == nil {
 		w.d.ops[Write].addBytes(len(p))
@@ -81,7 +81,7 @@ func (w *writer) Take(p []byte, done func()) error {
 
 // Commit implements drive.Writer.
 func (w *writer) Commit(ctx context.Context) error {
-	_, err := w.do(ctx, call{d: w.d, op: Commit, name: w.name, limit: w.d.opts.Commit, changes: []string{w.name}}, func(below context.Context) (int, error) {
+	_, err := w.do(ctx, call{d: w.d, op: Commit, name: w.name, limit: orElse(w.d.opts.Upload, w.d.opts.Commit), changes: []string{w.name}}, func(below context.Context) (int, error) {
 		return 0, w.in.Commit(below)
 	})
 	if err != nil && w.lost == nil {

@@ -55,7 +55,7 @@ func (s *Store) leave() {
 	}
 }
 
-// attempt makes attempts of one request, of which size bytes are the body.
+// attempt makes attempts of one request, of whose answer size bytes are the body.
 func (s *Store) attempt(ctx context.Context, counter *atomic.Int64, size int64, call func(context.Context) error) error {
 	return s.retry(ctx, func() error { return s.once(ctx, counter, size, call) })
 }
@@ -78,7 +78,7 @@ func (s *Store) retry(ctx context.Context, attempt func() error) error {
 	})
 }
 
-// limit is how long an attempt with a body of so many bytes may take.
+// limit is how long an attempt with an answer of so many bytes may take.
 func (s *Store) limit(size int64) time.Duration {
 	return s.opts.Timeout + time.Duration(size/minRate)*time.Second
 }

@@ -46,8 +46,9 @@ type part struct {
 	size   int64
 	// own is set where the last piece is the part's own, so that more may be
 	// appended to it.
-	own  bool
-	done []func() // to be called when nobody reads the part any more
+	own   bool
+	done  []func()      // to be called when nobody reads the part any more
+	moved *atomic.Int64 // bytes read by ReadAt; nil: nobody counts
 }
 
 // room is how much may be appended to the last piece.
@@ -120,8 +121,17 @@ func (p *part) free() {
 // body is the part as it is sent.
 func (p *part) body() *io.SectionReader { return io.NewSectionReader(p, 0, p.size) }
 
+// counted begins to count what is read of the part.
+func (p *part) counted() *atomic.Int64 {
+	p.moved = new(atomic.Int64)
+	return p.moved
+}
+
 // ReadAt implements io.ReaderAt.
 func (p *part) ReadAt(b []byte, off int64) (n int, err error) {
+	if p.moved != nil {
+		defer func() { p.moved.Add(int64(n)) }()
+	}
 	for _, piece := range p.pieces {
 		if off >= int64(len(piece)) {
 			off -= int64(len(piece))

@@ -652,3 +652,110 @@ func TestLastPartIsKept(t *testing.T) {
 		t.Errorf("what was given is not what is there, %v", err)
 	}
 }
+
+// slow takes bodies piece by piece, and stops taking them where the line is cut.
+type slow struct {
+	*mem.Bucket
+	rate int64 // bytes a second
+	cut  int64 // bytes of a body after which nothing moves; 0: none
+}
+
+// take reads a body as the line lets it.
+func (s *slow) take(ctx context.Context, body *io.SectionReader) error {
+	const piece = 32 << 10
+	for off := int64(0); off < body.Size(); off += piece {
+		if s.cut > 0 && off >= s.cut {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		if _, err := body.ReadAt(make([]byte, min(piece, body.Size()-off)), off); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		select {
+		case <-time.After(piece * time.Second / time.Duration(s.rate)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (s *slow) Put(ctx context.Context, key string, body *io.SectionReader, o provider.PutOptions) (object.Version, error) {
+	if err := s.take(ctx, body); err != nil {
+		return "", err
+	}
+	return s.Bucket.Put(ctx, key, body, o)
+}
+
+func (s *slow) Begin(ctx context.Context, key string, o provider.PutOptions) (provider.Upload, error) {
+	u, err := s.Bucket.Begin(ctx, key, o)
+	return &slowUpload{u, s}, err
+}
+
+type slowUpload struct {
+	provider.Upload
+	s *slow
+}
+
+func (u *slowUpload) Part(ctx context.Context, n int, body *io.SectionReader) error {
+	if err := u.s.take(ctx, body); err != nil {
+		return err
+	}
+	return u.Upload.Part(ctx, n, body)
+}
+
+// TestSlowLine: an upload on a slow line is not given up while it moves, in one
+// request or in parts, or it would never end; one that moves no more is.
+func TestSlowLine(t *testing.T) {
+	const size = 40 << 20
+	body := make([]byte, size)
+	ways := map[string]struct {
+		whole int64
+		write func(t *testing.T, s object.Store) error
+	}{
+		"put": {0, func(t *testing.T, s object.Store) error {
+			_, err := object.PutBytes(t.Context(), s, "x", body, object.Condition{})
+			return err
+		}},
+		"whole": {64 << 20, func(t *testing.T, s object.Store) error { return create(t, s, body) }},
+		"parts": {0, func(t *testing.T, s object.Store) error { return create(t, s, body) }},
+	}
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				api := &slow{Bucket: mem.New(mem.Options{Whole: way.whole}), rate: 8 << 10}
+				s, err := provider.New(api, provider.Options{Hold: way.whole, Retry: backoff.Policy{Attempts: 1}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				if err := way.write(t, s); err != nil {
+					t.Errorf("after %v at %d bytes a second: %v", time.Since(start), api.rate, err)
+				}
+				api.cut, start = 8<<20, time.Now()
+				err = way.write(t, s)
+				moving := time.Duration(api.cut/api.rate) * time.Second
+				if d := time.Since(start) - moving; !errors.Is(err, fsapi.TimedOut) || d > 10*time.Minute {
+					t.Errorf("%v after the line was cut: %v", d, err)
+				}
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// create writes an object by a writer.
+func create(t *testing.T, s object.Store, body []byte) error {
+	w, err := s.Create(t.Context(), "x", int64(len(body)), object.Condition{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	if _, err := w.Write(body); err != nil {
+		return err
+	}
+	_, err = w.Commit(t.Context())
+	return err
+}

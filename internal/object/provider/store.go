@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/strakefs/strake/internal/backoff"
@@ -24,7 +25,8 @@ const (
 	DefaultTimeout  = time.Minute
 )
 
-// minRate is bytes a second below which a connection is taken for dead.
+// minRate is bytes a second below which the connection of an answer is taken for
+// dead.
 const minRate = 64 << 10
 
 // Options are what all providers share.
@@ -43,8 +45,9 @@ type Options struct {
 	// Retry bounds the attempts of each request; the zero Policy: 6 attempts
 	// within a minute.
 	Retry backoff.Policy
-	// Timeout is how long one attempt may take, besides the time that its body
-	// takes at 64 KiB/s; 0: DefaultTimeout.
+	// Timeout is how long one attempt may take, besides the time that the body of
+	// its answer takes at 64 KiB/s; of one that sends a body, how long nothing of it
+	// may move, see upload. 0: DefaultTimeout.
 	Timeout time.Duration
 }
 
@@ -194,9 +197,10 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReaderAt, size int6
 		return "", fsapi.Errorf(fsapi.Invalid, "size %d", size)
 	}
 	o := PutOptions{Cond: cond, Mark: newMark()}
-	return s.write(ctx, key, o, size, func(ctx context.Context) (object.Version, error) {
+	m := &moving{ReaderAt: body}
+	return s.write(ctx, key, o, size, &m.moved, func(ctx context.Context) (object.Version, error) {
 		s.counts.sent.Add(size)
-		return s.api.Put(ctx, s.prefix+key, io.NewSectionReader(body, 0, size), o)
+		return s.api.Put(ctx, s.prefix+key, io.NewSectionReader(m, 0, size), o)
 	})
 }
 
@@ -209,8 +213,9 @@ func newMark() Mark {
 // write makes attempts of a call that makes an object. When an attempt ended
 // without an answer it may have happened, or the answer was lost that refused it: a
 // service that refuses a body it has not read may close the connection on it. So
-// before a body is sent again under a condition, one looks what is there.
-func (s *Store) write(ctx context.Context, key string, o PutOptions, size int64, call func(context.Context) (object.Version, error)) (v object.Version, err error) {
+// before a body is sent again under a condition, one looks what is there. moved counts
+// what was taken of the body, which has at most so many bytes.
+func (s *Store) write(ctx context.Context, key string, o PutOptions, size int64, moved *atomic.Int64, call func(context.Context) (object.Version, error)) (v object.Version, err error) {
 	unsure, done := false, false
 	look := func() error {
 		return s.once(ctx, &s.counts.heads, 0, func(ctx context.Context) (err error) {
@@ -224,7 +229,7 @@ func (s *Store) write(ctx context.Context, key string, o PutOptions, size int64,
 				return err
 			}
 		}
-		err := s.once(ctx, &s.counts.puts, size, func(ctx context.Context) (err error) {
+		err := s.upload(ctx, &s.counts.puts, moved, size, func(ctx context.Context) (err error) {
 			v, err = call(ctx)
 			return err
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/object"
@@ -218,10 +219,13 @@ func (w *writer) sendPart(n int, p *part) (attempts int, err error) {
 	if s.traits.FreeParts {
 		counter = &s.counts.free
 	}
-	err = s.attempt(w.ctx, counter, p.size, func(ctx context.Context) error {
-		attempts++
-		s.counts.sent.Add(p.size)
-		return w.upload.Part(ctx, n, p.body())
+	moved := p.counted()
+	err = s.retry(w.ctx, func() error {
+		return s.upload(w.ctx, counter, moved, p.size, func(ctx context.Context) error {
+			attempts++
+			s.counts.sent.Add(p.size)
+			return w.upload.Part(ctx, n, p.body())
+		})
 	})
 	return attempts, err
 }
@@ -289,8 +293,11 @@ func (w *writer) commit(ctx context.Context) (object.Version, error) {
 	if err := w.failure(); err != nil {
 		return "", errors.Join(ctx.Err(), err)
 	}
-	failed := false
-	v, err := w.s.write(ctx, w.key, w.opts, w.partSize, func(ctx context.Context) (object.Version, error) {
+	failed, moved := false, new(atomic.Int64) // Complete may send the last part
+	if w.last != nil {
+		moved = w.last.moved
+	}
+	v, err := w.s.write(ctx, w.key, w.opts, w.partSize, moved, func(ctx context.Context) (object.Version, error) {
 		v, err := w.upload.Complete(ctx, w.parts)
 		failed = failed || err != nil
 		return v, err
@@ -311,7 +318,7 @@ func (w *writer) put(ctx context.Context) (object.Version, error) {
 	}
 	p, failed := joined(w.full, w.part), false
 	w.full = nil
-	v, err := w.s.write(ctx, w.key, w.opts, p.size, func(ctx context.Context) (object.Version, error) {
+	v, err := w.s.write(ctx, w.key, w.opts, p.size, p.counted(), func(ctx context.Context) (object.Version, error) {
 		w.s.counts.sent.Add(p.size)
 		v, err := w.s.api.Put(ctx, w.s.prefix+w.key, p.body(), w.opts)
 		failed = failed || err != nil
