@@ -230,7 +230,8 @@ func (ds *drives) state(rec meta.DriveRecord) drive.State {
 }
 
 // settle lets everybody know the drives' states. last is what they were told
-// before.
+// before; where that is nothing, that all drives that are there are online. A drive
+// that comes later is news: there may be room on it for what had none.
 func (ds *drives) settle(last map[fsapi.DriveID]drive.State) {
 	ds.mu.Lock()
 	recs := make([]meta.DriveRecord, 0, len(ds.recs))
@@ -238,15 +239,16 @@ func (ds *drives) settle(last map[fsapi.DriveID]drive.State) {
 		recs = append(recs, rec)
 	}
 	ds.mu.Unlock()
+	start := len(last) == 0
 	for _, rec := range recs {
 		now := ds.state(rec)
 		was, known := last[rec.ID]
-		if known && was == now || !known && now == drive.Online {
-			last[rec.ID] = now
+		last[rec.ID] = now
+		if known && was == now || start && now == drive.Online {
 			continue
 		}
-		last[rec.ID] = now
-		if err := ds.set.SetState(rec.ID, now); err == nil || now == drive.Offline || now == drive.Retired {
+		err := ds.set.SetState(rec.ID, now)
+		if was != now && (err == nil || now == drive.Offline || now == drive.Retired) {
 			ds.n.log.Info("a drive has another state", "drive", rec.Name, "was", was, "is", now)
 		}
 		ds.n.upkeep.DriveChanged(rec.ID, now)
