@@ -116,6 +116,14 @@ func Give(w Writer, p []byte, done func()) error {
 	return err
 }
 
+// Doing is what a call does, for errors: its verb and, where it is about one, the blob.
+func Doing(verb, name string) string {
+	if name == "" {
+		return verb
+	}
+	return verb + " " + name
+}
+
 // Info is what is fixed about a drive.
 type Info struct {
 	ID     fsapi.DriveID

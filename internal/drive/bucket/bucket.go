@@ -160,9 +160,9 @@ func (d *Drive) fail(err error, verb, name string) error {
 	}
 	switch kind := fsapi.KindOf(err); kind {
 	case fsapi.NotExist:
-		return fsapi.Errorf(kind, "drive %s: %s %s: no such blob", d.label(), verb, name)
+		return fsapi.Errorf(kind, "drive %s: %s: no such blob", d.label(), drive.Doing(verb, name))
 	default:
-		return fsapi.Errorf(kind, "drive %s: %s %s: %w", d.label(), verb, name, err)
+		return fsapi.Errorf(kind, "drive %s: %s: %w", d.label(), drive.Doing(verb, name), err)
 	}
 }
 
@@ -177,7 +177,7 @@ func (d *Drive) check(ctx context.Context, verb, name string) error {
 // checkWrite is check for a call that changes something.
 func (d *Drive) checkWrite(ctx context.Context, verb, name string) error {
 	if d.opts.ReadOnly {
-		return fsapi.Errorf(fsapi.ReadOnly, "drive %s: %s %s: it is open read-only here", d.label(), verb, name)
+		return fsapi.Errorf(fsapi.ReadOnly, "drive %s: %s: it is open read-only here", d.label(), drive.Doing(verb, name))
 	}
 	return d.check(ctx, verb, name)
 }
@@ -186,7 +186,7 @@ func (d *Drive) checkOpen(ctx context.Context, verb, name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
-		return fsapi.Errorf(fsapi.Closed, "drive %s: %s %s: the drive is closed", d.label(), verb, name)
+		return fsapi.Errorf(fsapi.Closed, "drive %s: %s: the drive is closed", d.label(), drive.Doing(verb, name))
 	}
 	return d.fail(cmp.Or(ctx.Err(), d.claimed.Lost()), verb, name)
 }

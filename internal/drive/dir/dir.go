@@ -275,7 +275,7 @@ func (d *Drive) enter(ctx context.Context, verb, name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
-		return fsapi.Errorf(fsapi.Closed, "drive %s: %s %s: the drive is closed", d.label(), verb, name)
+		return fsapi.Errorf(fsapi.Closed, "drive %s: %s: the drive is closed", d.label(), drive.Doing(verb, name))
 	}
 	d.calls++
 	return nil
@@ -325,7 +325,7 @@ func (d *Drive) Claimed(ctx context.Context) error { return d.ours(ctx, 0, "look
 
 func (d *Drive) writable(verb, name string) error {
 	if d.opts.ReadOnly {
-		return fsapi.Errorf(fsapi.ReadOnly, "drive %s: %s %s: it is open read-only here", d.label(), verb, name)
+		return fsapi.Errorf(fsapi.ReadOnly, "drive %s: %s: it is open read-only here", d.label(), drive.Doing(verb, name))
 	}
 	return nil
 }
@@ -352,9 +352,9 @@ func (d *Drive) fail(err error, verb, name string) error {
 		}
 	}
 	if kind == fsapi.NotExist && name != "" {
-		return fsapi.Errorf(kind, "drive %s: %s %s: no such blob", d.label(), verb, name)
+		return fsapi.Errorf(kind, "drive %s: %s: no such blob", d.label(), drive.Doing(verb, name))
 	}
-	return fsapi.Errorf(kind, "drive %s: %s %s: %w", d.label(), verb, name, err)
+	return fsapi.Errorf(kind, "drive %s: %s: %w", d.label(), drive.Doing(verb, name), err)
 }
 
 // here says whether the directory still holds this drive. A disk that was taken
@@ -366,11 +366,11 @@ func (d *Drive) here(verb, name string) error {
 	case err == nil && id.ID == d.info.ID:
 		return nil
 	case err == nil:
-		return fsapi.Errorf(fsapi.NoDevice, "drive %s: %s %s: %s holds drive %s now: another disk is mounted there", d.label(), verb, name, d.opts.Path, id.ID)
+		return fsapi.Errorf(fsapi.NoDevice, "drive %s: %s: %s holds drive %s now: another disk is mounted there", d.label(), drive.Doing(verb, name), d.opts.Path, id.ID)
 	case errors.Is(err, fsapi.NotExist), errors.Is(err, fsapi.Corrupt):
-		return fsapi.Errorf(fsapi.NoDevice, "drive %s: %s %s: %v", d.label(), verb, name, err) // not wrapped: no blob is missing
+		return fsapi.Errorf(fsapi.NoDevice, "drive %s: %s: %v", d.label(), drive.Doing(verb, name), err) // not wrapped: no blob is missing
 	}
-	return fsapi.Errorf(fsapi.KindOf(err), "drive %s: %s %s: %w", d.label(), verb, name, err)
+	return fsapi.Errorf(fsapi.KindOf(err), "drive %s: %s: %w", d.label(), drive.Doing(verb, name), err)
 }
 
 // kindOf is the kind of an error of osfs.

@@ -133,7 +133,7 @@ func (d *Drive) wait(ctx context.Context, o Outcome) error {
 }
 
 func (d *Drive) named(c Call, k fsapi.Kind, err error) error {
-	return fsapi.Errorf(k, "drive %s: %s %s: injected: %w", d.drive.Info().Name, c.Op, c.Name, err)
+	return fsapi.Errorf(k, "drive %s: %s: injected: %w", d.drive.Info().Name, drive.Doing(string(c.Op), c.Name), err)
 }
 
 func kindOf(err error) fsapi.Kind {

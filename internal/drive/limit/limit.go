@@ -78,7 +78,7 @@ func (d *Drive) enter(ctx context.Context, verb, name string, r *rate, n int) (l
 		}
 	}
 	if err != nil {
-		return nil, fsapi.Errorf(fsapi.KindOf(err), "drive %s: %s %s: waiting to be let in: %w", d.Info().Name, verb, name, err)
+		return nil, fsapi.Errorf(fsapi.KindOf(err), "drive %s: %s: waiting to be let in: %w", d.Info().Name, drive.Doing(verb, name), err)
 	}
 	return leave, nil
 }

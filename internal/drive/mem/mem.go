@@ -70,7 +70,7 @@ func (d *Drive) errorf(k fsapi.Kind, verb, name, why string) error {
 	if label == "" {
 		label = d.opts.Info.ID.String()
 	}
-	return fsapi.Errorf(k, "drive %s: %s %s: %s", label, verb, name, why)
+	return fsapi.Errorf(k, "drive %s: %s: %s", label, drive.Doing(verb, name), why)
 }
 
 // check refuses calls with a bad name, an ended context, or on a closed drive.

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 )
 
@@ -60,7 +61,7 @@ func (c *call) errorf(k fsapi.Kind, why string) error {
 	if label == "" {
 		label = c.d.Info().ID.String()
 	}
-	return fsapi.Errorf(k, "drive %s: %s %s: %s", label, c.op, c.name, why)
+	return fsapi.Errorf(k, "drive %s: %s: %s", label, drive.Doing(c.op.String(), c.name), why)
 }
 
 // end takes down how the call went.
