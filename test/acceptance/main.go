@@ -5,7 +5,7 @@
 // It owns: the list of jobs and what each may rely on. It must not know
 // anything of Strake but its command line and POSIX.
 //
-//	go run ./test/acceptance -strake bin/strake [-work DIR] [-only NAME,...]
+//	go run ./test/acceptance -strake bin/strake [-work DIR] [-only NAME,...] [-killed]
 package main
 
 import (
@@ -54,11 +54,12 @@ func main() {
 	bin := flag.String("strake", "bin/strake", "the binary to test")
 	work := flag.String("work", "", "directory to work in (default: a temporary one)")
 	only := flag.String("only", "", "comma-separated names of jobs")
+	killed := flag.Bool("killed", false, "only the runs in which the server is killed")
 	asJSON := flag.Bool("json", false, "print the report as JSON")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	results, err := run(ctx, *bin, *work, *only)
+	results, err := run(ctx, *bin, *work, *only, *killed)
 	if *asJSON {
 		json.NewEncoder(os.Stdout).Encode(results)
 	}
@@ -78,7 +79,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, bin, work, only string) ([]result, error) {
+func run(ctx context.Context, bin, work, only string, killed bool) ([]result, error) {
 	if os.Getuid() != 0 {
 		return nil, fmt.Errorf("run as root: PostgreSQL gets a user of its own and the mount is opened to it")
 	}
@@ -110,7 +111,9 @@ func run(ctx context.Context, bin, work, only string) ([]result, error) {
 		if only != "" && !strings.Contains(","+only+",", ","+j.name+",") {
 			continue
 		}
-		results = append(results, timed(j.name, func() error { return j.whole(r) }))
+		if !killed {
+			results = append(results, timed(j.name, func() error { return j.whole(r) }))
+		}
 		results = append(results, timed(j.name+", killed", func() error { return r.killedDuring(j) }))
 		if ctx.Err() != nil {
 			return results, ctx.Err()

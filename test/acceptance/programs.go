@@ -138,8 +138,9 @@ func gitWhole(r *rig) error {
 	return nil
 }
 
-// gitInterrupted commits until the kill; every commit that git reported must be
-// there and whole.
+// gitInterrupted commits until the kill; every commit that git reported, and whose
+// branch was synced then, must be there and whole. Git itself syncs what it writes,
+// but not the directory in which it renames the branch.
 func gitInterrupted(ctx context.Context, r *rig) (func() error, error) {
 	if err := need("git"); err != nil {
 		return nil, err
@@ -163,6 +164,9 @@ func gitInterrupted(ctx context.Context, r *rig) (func() error, error) {
 			break
 		}
 		if _, err := git(ctx, d, "commit", "-qm", strconv.Itoa(i)); err != nil {
+			break
+		}
+		if err := fsync(filepath.Join(d, ".git", "refs", "heads")); err != nil {
 			break
 		}
 		acked = i
