@@ -141,17 +141,16 @@ func (ds *drives) identifyBucket(ctx context.Context, rec *meta.DriveRecord) err
 // bucket opens the object store that a URL names, with the credentials that the
 // provider's own tools would use.
 func (ds *drives) bucket(ctx context.Context, where string) (object.Store, error) {
-	return url.All().Open(ctx, where, url.Secrets{}, ds.n.storeOptions())
+	return url.All().Open(ctx, where, url.Secrets{}, provider.Options{Hold: ds.n.hold})
 }
 
-// storeOptions are those of buckets that segments are written to: of the bound of
-// memory a sixth may be held for uploads in one request.
-func (n *Node) storeOptions() provider.Options {
-	hold := int64(provider.DefaultHold)
-	if limit := int64(n.cfg.Memory.Limit); limit > 0 {
-		hold = limit / 6
+// holdMemory is of the bound of memory what the buckets that segments are written to
+// may hold together for uploads in one request: a sixth.
+func holdMemory(limit config.Size) *provider.Memory {
+	if limit > 0 {
+		return provider.NewMemory(int64(limit) / 6)
 	}
-	return provider.Options{Hold: hold}
+	return provider.NewMemory(provider.DefaultHold)
 }
 
 // start opens a recorded drive and lets it be used.

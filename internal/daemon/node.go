@@ -20,6 +20,7 @@ import (
 	"github.com/strakefs/strake/internal/kv"
 	"github.com/strakefs/strake/internal/kv/pebble"
 	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/object/provider"
 	"github.com/strakefs/strake/internal/osfs"
 	"github.com/strakefs/strake/internal/telemetry"
 	"github.com/strakefs/strake/internal/vfs"
@@ -55,6 +56,7 @@ type Node struct {
 	trace   *trace.Log
 	metrics *telemetry.Registry
 	budget  *vfs.Budget
+	hold    *provider.Memory // of all buckets that are drives
 
 	problems problems
 	remote   remote
@@ -84,7 +86,7 @@ func openNode(ctx context.Context, cfg config.Config, log *slog.Logger, mode ope
 func openNodeAsking(ctx context.Context, cfg config.Config, log *slog.Logger, mode openMode, asked keyring.KEK) (n *Node, err error) {
 	n = &Node{
 		cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, log: log, clock: clock.Real, started: time.Now(),
-		trace: trace.NewLog(), metrics: telemetry.NewRegistry(), budget: vfs.NewBudget(int64(cfg.Write.Dirty)), part: openPart,
+		trace: trace.NewLog(), metrics: telemetry.NewRegistry(), budget: vfs.NewBudget(int64(cfg.Write.Dirty)), hold: holdMemory(cfg.Memory.Limit), part: openPart,
 	}
 	if cfg.Engine.ReadOnly && mode != openFollowing {
 		return nil, fsapi.Errorf(fsapi.ReadOnly, "engine.read_only is set, and this would take %s over from the server that writes: give another configuration", cfg.Engine.URL)
