@@ -15,6 +15,7 @@ import (
 	"github.com/strakefs/strake/internal/blob/upkeep"
 	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/config"
+	"github.com/strakefs/strake/internal/drive/identity"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/keyring"
 	"github.com/strakefs/strake/internal/kv"
@@ -58,6 +59,8 @@ type Node struct {
 	budget  *vfs.Budget
 	hold    *provider.Memory // of all buckets that are drives
 
+	incarnation identity.Incarnation // what the drives are marked with that this process opens
+
 	problems problems
 	remote   remote
 
@@ -87,6 +90,7 @@ func openNodeAsking(ctx context.Context, cfg config.Config, log *slog.Logger, mo
 	n = &Node{
 		cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, log: log, clock: clock.Real, started: time.Now(),
 		trace: trace.NewLog(), metrics: telemetry.NewRegistry(), budget: vfs.NewBudget(int64(cfg.Write.Dirty)), hold: holdMemory(cfg.Memory.Limit), part: openPart,
+		incarnation: identity.NewIncarnation(),
 	}
 	if cfg.Engine.ReadOnly && mode != openFollowing {
 		return nil, fsapi.Errorf(fsapi.ReadOnly, "engine.read_only is set, and this would take %s over from the server that writes: give another configuration", cfg.Engine.URL)
