@@ -213,6 +213,6 @@ func (ds *drives) claiming(rec meta.DriveRecord, mine identity.Incarnation, take
 // refuseCopy says that a drive was opened by a copy of this store since.
 func refuseCopy(rec meta.DriveRecord, found identity.Owner) error {
 	return fsapi.Errorf(fsapi.Busy,
-		"%s was last opened by another copy of this store (from host %s on %s): either that one is in use, or the metadata here is older than the drive, as after a data directory or machine was copied, rolled back or restored from files. Two copies on one drive destroy each other's data: see that only one runs. Then 'strake meta restore' brings the newest metadata that drives and backups have, or 'strake drive set %s --take-over' (of a drive that is not listed: 'strake drive add %[4]s %[1]s --take-over') claims the drive for what is here",
+		"%s was last opened by another copy of this store (from host %s on %s): either that one is in use, or the metadata here is older than the drive, as after a data directory or machine was copied, rolled back or restored from files, or the drive was put back from an older copy of it. Two copies on one drive destroy each other's data: see that only one runs. Then 'strake meta restore' brings the newest metadata that drives and backups have, or 'strake drive set %s --take-over' (of a drive that is not listed: 'strake drive add %[4]s %[1]s --take-over') claims the drive for what is here",
 		rec.Where, found.Host, found.Since.UTC().Format(time.DateOnly), rec.Name)
 }
