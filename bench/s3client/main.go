@@ -81,7 +81,7 @@ func (w *work) open(ctx context.Context, where string, plain bool) (err error) {
 		w.amazon, err = newAmazon(ctx, where)
 		return err
 	}
-	w.store, err = url.All().Open(ctx, where, url.Secrets{}, provider.Options{Hold: provider.DefaultHold}) // as a server opens its drives
+	w.store, err = url.All().Open(ctx, where, url.Secrets{}, provider.Options{Hold: provider.NewMemory(provider.DefaultHold)}) // as a server opens its drives
 	return err
 }
 

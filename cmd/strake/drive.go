@@ -36,7 +36,7 @@ type driveAddCmd struct {
 	Deadline time.Duration `help:"Time after which a call is given up." placeholder:"TIME"`
 	Spindown bool          `help:"Let the disk rest: upkeep touches it in batches only, reads take other copies first."`
 	Cache    sizeFlag      `help:"Keep so much of what is read from it on a local disk." placeholder:"SIZE"`
-	TakeOver bool          `help:"Claim a place that belongs to another store, which is gone for good: two stores in one place destroy each other's data. Nothing is removed from it."`
+	TakeOver bool          `help:"Claim a place that belongs to another store or another copy of this one, which is gone for good: two stores in one place destroy each other's data. Nothing is removed from it."`
 }
 
 func (c *driveAddCmd) Run(g *globals) error {
@@ -76,7 +76,7 @@ type driveSetCmd struct {
 	Deadline *time.Duration `help:"Time after which a call is given up; 0: the default." placeholder:"TIME"`
 	Spindown *bool          `help:"Let the disk rest." negatable:""`
 	Cache    *sizeFlag      `help:"Keep so much of what is read from it on a local disk; 0: nothing." placeholder:"SIZE"`
-	TakeOver bool           `help:"Claim its place back from another store that took it over."`
+	TakeOver bool           `help:"Claim its place back from another store, or another copy of this one, that took it over."`
 }
 
 func (c *driveSetCmd) Run(g *globals) error {

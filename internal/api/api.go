@@ -178,7 +178,7 @@ type DriveAdd struct {
 	Tier    string `json:"tier,omitempty"`
 	Domain  string `json:"domain,omitempty"`
 	Reserve int64  `json:"reserve,omitempty"`
-	// TakeOver claims a place that belongs to another store.
+	// TakeOver claims a place that belongs to another store, or to a copy of this one.
 	TakeOver bool `json:"take_over,omitempty"`
 	DriveLimits
 }
@@ -229,7 +229,7 @@ type DriveSet struct {
 	Deadline *time.Duration `json:"deadline_ns,omitempty"`
 	Spindown *bool          `json:"spindown,omitempty"`
 	Cache    *int64         `json:"cache,omitempty"`
-	// TakeOver claims its place back from another store.
+	// TakeOver claims its place back from another store, or a copy of this one.
 	TakeOver bool `json:"take_over,omitempty"`
 }
 

@@ -443,7 +443,7 @@ func TestOtherHistory(t *testing.T) {
 	}
 	for _, d := range w.drives {
 		other.check([]*fakeDrive{d}, other.last())
-		if n := d.names(prefix); len(n) != 1 {
+		if n := d.names(Prefix); len(n) != 1 {
 			t.Errorf("on %s: %q", d.info.Name, n)
 		}
 	}
@@ -465,6 +465,66 @@ func TestForkedHistory(t *testing.T) {
 		t.Error("no new epoch")
 	}
 	fork.check(fork.drives, 5)
+}
+
+// copied writes a group of the batches after from to a drive, as a copy of the store
+// that went on otherwise does: in the same epoch.
+func (w *world) copied(d *fakeDrive, epoch uint64, from, to kv.Seq) {
+	w.t.Helper()
+	other := w.fork(9)
+	other.drives = nil
+	other.commits(int(to))
+	c := other.shipper(Options{})
+	c.resumed, c.epoch, c.last, c.gap = true, epoch, from, from
+	must(w.t, c.pull(w.t.Context(), to))
+	o := object{kindGroup, c.epoch, from + 1, to}
+	must(w.t, create(w.t.Context(), d, o, c.seal(o, c.pend)))
+}
+
+// A copy of the store had a drive, and wrote batches of the same numbers there, in the
+// epoch that it went on with. Whoever takes the drive back begins a new one.
+func TestAnew(t *testing.T) {
+	w := newWorld(t, 2)
+	s := w.shipper(Options{})
+	w.commits(10)
+	must(t, s.Flush(t.Context()))
+	was, both := s.Status().Epoch, w.drives
+	w.drives = both[1:]
+	w.copied(both[0], was, 10, 13)
+	w.commits(3)
+	must(t, s.Flush(t.Context()))
+	w.drives = both
+	must(t, s.Anew(t.Context(), "a copy had the drive"))
+	w.commits(3)
+	must(t, s.Flush(t.Context()))
+	if s.Status().Epoch <= was {
+		t.Error("no new epoch")
+	}
+	for _, d := range both {
+		w.check([]*fakeDrive{d}, w.last())
+	}
+	w.check(both, w.last())
+
+	was = s.Status().Epoch
+	s = w.shipper(Options{Anew: true})
+	w.commits(1)
+	must(t, s.Flush(t.Context()))
+	if s.Status().Epoch <= was {
+		t.Error("no new epoch")
+	}
+	w.check(both, w.last())
+}
+
+// A group of the same name that a copy of the store left is not taken for one's own.
+func TestGroupOfACopy(t *testing.T) {
+	w := newWorld(t, 1)
+	s := w.shipper(Options{})
+	w.commits(10)
+	must(t, s.Flush(t.Context()))
+	w.copied(w.drives[0], s.Status().Epoch, 10, 12)
+	w.commits(2)
+	must(t, s.Flush(t.Context()))
+	w.check(w.drives, w.last())
 }
 
 var errBroken = fsapi.Errorf(fsapi.IO, "broken")
@@ -671,7 +731,7 @@ func TestDamage(t *testing.T) {
 	must(t, s.Flush(t.Context()))
 	w.commits(150)
 	must(t, s.Flush(t.Context()))
-	names := w.drives[0].names(prefix)
+	names := w.drives[0].names(Prefix)
 	if len(names) < 4 {
 		t.Fatalf("only %q", names)
 	}

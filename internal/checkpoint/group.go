@@ -49,7 +49,7 @@ func (s *Shipper) ship(ctx context.Context) error {
 	whole, merged := s.merge()
 	o := object{kindGroup, s.epoch, whole.first, whole.last}
 	blob := s.seal(o, whole)
-	good := s.tryAll(ctx, s.up(), func(ctx context.Context, p *place) error { return s.put(ctx, p.d, o, blob) })
+	good := s.tryAll(ctx, s.up(), func(ctx context.Context, p *place) error { return s.put(ctx, p.d, o, whole.stamp, blob) })
 	if len(good) == 0 {
 		return s.nowhere()
 	}
@@ -175,13 +175,14 @@ func newHeader(o object, stamp clock.Stamp) header {
 }
 
 // put writes a blob to a drive. Where a former attempt left one of the same
-// name, it is as good if it verifies: the name fixes what is in it.
-func (s *Shipper) put(ctx context.Context, d drive.Drive, o object, blob []byte) error {
+// name, it is as good if it verifies: the name fixes what is in it, but where a copy
+// of the store wrote it, with another stamp.
+func (s *Shipper) put(ctx context.Context, d drive.Drive, o object, stamp clock.Stamp, blob []byte) error {
 	err := create(ctx, d, o, blob)
 	if !errors.Is(err, fsapi.Exist) {
 		return err
 	}
-	if verify(ctx, d, o, s.o.Key) == nil {
+	if r, err := open(ctx, d, o, s.o.Key); err == nil && r.stamp == stamp && r.batches(ctx, func(kv.Batch) error { return nil }) == nil {
 		return nil
 	}
 	if err := drive.DeleteMany(ctx, d, []string{o.name()}); err != nil {

@@ -22,9 +22,11 @@ const (
 	kindGroup      kind = 2
 )
 
+// Prefix begins the names of all blobs.
+const Prefix = "meta/"
+
 // Names of blobs.
 const (
-	prefix           = "meta/"
 	prefixCheckpoint = "meta/c/"
 	prefixGroup      = "meta/b/"
 	nameKeyring      = "meta/keyring"

@@ -109,6 +109,34 @@ func TestHangingDrive(t *testing.T) {
 	})
 }
 
+// The only drive is being brought up, to a log that is another meanwhile, when
+// everything is to be on it.
+func TestFlushWaitsForTheOnlyDrive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		release := make(chan struct{})
+		slow := &hanging{Drive: w.drives[0], release: release}
+		s := w.shipper(Options{})
+		w.commits(10)
+		must(t, s.Flush(t.Context()))
+		s.o.Drives = func() []drive.Drive { return []drive.Drive{slow} }
+		must(t, lock(t.Context(), s.busy))
+		s.refresh()
+		s.launchCatchUp(s.sorted()[0])
+		must(t, s.begin(s.epoch, "for a test"))
+		unlock(s.busy)
+		w.commits(10)
+		done := make(chan error)
+		go func() { done <- s.Flush(t.Context()) }()
+		synctest.Wait()
+		close(release)
+		must(t, <-done)
+		w.check(w.drives, w.last())
+		s.Close()
+		must(t, w.e.Close())
+	})
+}
+
 // hanging is a drive whose calls do not come back before release is closed.
 type hanging struct {
 	drive.Drive

@@ -133,18 +133,24 @@ func (p *place) healed() {
 // place could take a group, and then Patience after the first. REQUIRES busy.
 func (s *Shipper) catchUp(ctx context.Context) {
 	s.collect()
-	wait := len(s.up()) == 0
-	var started []*place
-	for _, p := range s.sorted() {
-		if p.behind && p.idle() && !time.Now().Before(p.retry) {
-			s.launchCatchUp(p)
-			started = append(started, p)
+	for again := true; again; {
+		wait := len(s.up()) == 0
+		var running []*place
+		for _, p := range s.sorted() {
+			if p.behind && p.idle() && !time.Now().Before(p.retry) {
+				s.launchCatchUp(p)
+			}
+			if p.job != nil {
+				running = append(running, p)
+			}
 		}
+		if wait {
+			s.await(ctx, running)
+		}
+		s.collect()
+		// What was running may have begun before the log became another.
+		again = wait && len(s.up()) == 0 && ctx.Err() == nil && slices.ContainsFunc(running, func(p *place) bool { return p.idle() && p.err == nil })
 	}
-	if wait {
-		s.await(ctx, started)
-	}
-	s.collect()
 }
 
 // await waits for the places' jobs, or Patience after the first that went well.
@@ -398,7 +404,7 @@ func (j *catchUpJob) copyKeyring(ctx context.Context) error {
 
 // list calls fn for every checkpoint and group on a drive, with its size.
 func list(ctx context.Context, d drive.Drive, fn func(object, int64)) error {
-	return d.List(ctx, prefix, "", func(b drive.Blob) error {
+	return d.List(ctx, Prefix, "", func(b drive.Blob) error {
 		if o, ok := parseName(b.Name); ok {
 			fn(o, b.Size)
 		}

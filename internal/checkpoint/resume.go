@@ -74,7 +74,11 @@ func (s *Shipper) resume(ctx context.Context) error {
 	if len(c.errs) == len(drives) {
 		return errors.Join(c.errs...)
 	}
-	if why := s.pickUp(ctx, c); why != "" {
+	why := "a new epoch was asked for"
+	if !s.o.Anew {
+		why = s.pickUp(ctx, c)
+	}
+	if why != "" {
 		if err := s.begin(c.epoch, why); err != nil {
 			return err
 		}
@@ -116,6 +120,25 @@ func (s *Shipper) pickUp(ctx context.Context, c *catalog) (why string) {
 		s.since += c.sizes[o]
 	}
 	return ""
+}
+
+// Anew begins a new epoch above all that the drives have, whatever history they have:
+// for when one was in use by a copy of the store, which may have written other batches
+// of the same epoch and numbers. A checkpoint follows. Drives that cannot be seen may
+// have a higher epoch yet; it goes when they are brought up.
+func (s *Shipper) Anew(ctx context.Context, why string) error {
+	if err := lock(ctx, s.busy); err != nil {
+		return err
+	}
+	defer unlock(s.busy)
+	defer s.report(nil)
+	s.refresh()
+	var drives []drive.Drive
+	for _, p := range s.sorted() {
+		drives = append(drives, p.d)
+	}
+	s.resumed = true
+	return s.begin(max(s.epoch, catalogue(ctx, drives).epoch), why)
 }
 
 // stampOf is the verified stamp of the last batch in a blob.

@@ -54,6 +54,9 @@ type Options struct {
 	KeepBytes int64
 	// Patience is how long a drive may hold up the others, from when one of them
 	// is done; DefaultPatience. After it the drive is brought up by itself.
+	// Anew begins a new epoch in place of going on with one that the drives have: see
+	// Shipper.Anew.
+	Anew     bool
 	Patience time.Duration
 
 	Log *slog.Logger // discards

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/blob"
@@ -23,7 +22,7 @@ func (r *rebuild) adopt(ctx context.Context, n *Node) error {
 	if err != nil {
 		return err
 	}
-	a := &adoption{n: n, present: present, made: map[fsapi.SegmentID]bool{}}
+	a := newAdoption(n, present, func(text string) error { return r.emit(api.FsckEvent{Problem: text}) })
 	done := int64(0)
 	for id, on := range present {
 		done++
@@ -37,7 +36,7 @@ func (r *rebuild) adopt(ctx context.Context, n *Node) error {
 			continue
 		}
 		if err := a.segment(ctx, id, on); err != nil {
-			if err := r.emit(api.FsckEvent{Problem: fmt.Sprintf("segment %v, which no restored record knows: %v", id, err)}); err != nil {
+			if err := a.problem(fmt.Sprintf("segment %v, which no restored record knows: %v", id, err)); err != nil {
 				return err
 			}
 		}
@@ -50,13 +49,20 @@ type adoption struct {
 	n       *Node
 	present map[fsapi.SegmentID]*foundParts
 	made    map[fsapi.SegmentID]bool // by salvage
+	opens   map[fsapi.SegmentID]bool // whether what was found of it does, as far as somebody asked
+	problem func(text string) error  // says what is damaged
+}
+
+func newAdoption(n *Node, present map[fsapi.SegmentID]*foundParts, problem func(string) error) *adoption {
+	return &adoption{n: n, present: present, made: map[fsapi.SegmentID]bool{}, opens: map[fsapi.SegmentID]bool{}, problem: problem}
 }
 
 // segment records one segment with what is needed of it: chunks whose recorded
 // place is gone are pointed here; chunks that are new go to lost+found, by the
 // inode and offset that the directory names. The copies it should have are those
 // found, with the shards that are missing: what its policy said is not known, and
-// 'strake job start relayout' makes it hold again.
+// 'strake job start relayout' makes it hold again. The error of a segment that was
+// recorded is of parts that do not say what they are, and so are not on record.
 func (a *adoption) segment(ctx context.Context, id fsapi.SegmentID, parts *foundParts) error {
 	copies, bad := parts.copies(ctx, a.n.blob)
 	r, err := parts.open(ctx, a.n.blob, id, copies)
@@ -104,7 +110,7 @@ func (a *adoption) segment(ctx context.Context, id fsapi.SegmentID, parts *found
 			return err
 		}
 	}
-	return nil
+	return bad
 }
 
 // lost reports whether a chunk is known nowhere, or only at a place, from, that is
@@ -117,23 +123,39 @@ func (a *adoption) lost(ctx context.Context, vol fsapi.VolumeID, id fsapi.ChunkI
 	case err != nil:
 		return from, false, err
 	}
-	return c.Loc, !c.Loc.Segment.IsJournal() && !a.there(ctx, c.Loc.Segment), nil
+	if c.Loc.Segment.IsJournal() {
+		return c.Loc, false, nil
+	}
+	there, err := a.there(ctx, c.Loc.Segment)
+	return c.Loc, !there, err
 }
 
-// there reports whether a segment can be read from what was found of it.
-func (a *adoption) there(ctx context.Context, id fsapi.SegmentID) bool {
+// there reports whether a segment can be read from what was found of it: whether its
+// header and directory can, from one of its copies. That is looked for once, which
+// takes a few requests, of the segments that share chunks with those that are
+// adopted. One of which that is not known now is there.
+func (a *adoption) there(ctx context.Context, id fsapi.SegmentID) (bool, error) {
 	if a.made[id] {
-		return true
+		return true, nil
 	}
 	parts := a.present[id]
 	if parts == nil {
-		return false
+		return false, nil
 	}
-	if len(parts.whole) > 0 {
-		return true
+	if opens, known := a.opens[id]; known {
+		return opens, nil
 	}
 	copies, _ := parts.copies(ctx, a.n.blob)
-	return slices.ContainsFunc(copies, func(c foundCopy) bool { return c.Readable() })
+	_, err := parts.open(ctx, a.n.blob, id, copies)
+	if err != nil && ctx.Err() != nil {
+		return false, err
+	}
+	kind := fsapi.KindOf(err)
+	a.opens[id] = err == nil || kind != fsapi.Corrupt && kind != fsapi.NotExist
+	if a.opens[id] {
+		return true, nil
+	}
+	return false, a.problem(fmt.Sprintf("segment %v does not open: what newer segments have of it is read from them: %v", id, err))
 }
 
 // found makes a file in lost+found of chunks, by their places in it. Its name has

@@ -17,6 +17,9 @@ type metaCopies interface {
 	Flush(ctx context.Context) error
 	Renew(ctx context.Context) error
 	Status() checkpoint.Status
+	// Anew is told that a drive was in use by a copy of the store: what is on it has
+	// another history.
+	Anew(ctx context.Context, why string) error
 	// Close ends what Run and Flush have left behind; after both.
 	Close()
 }
@@ -27,7 +30,9 @@ func (n *Node) newShipper() (metaCopies, error) {
 		return n.follow, nil
 	}
 	if n.state == nil {
-		return checkpoint.New(n.shipperOptions(func() []drive.Drive { return append(n.backupDrives(), n.backups.all()...) }))
+		o := n.shipperOptions(func() []drive.Drive { return append(n.backupDrives(), n.backups.all()...) })
+		o.Anew = n.drives.restored
+		return checkpoint.New(o)
 	}
 	if len(n.cfg.Backup.To) == 0 {
 		return n.state, nil
@@ -67,6 +72,9 @@ func (b *bucketAndPlaces) Flush(ctx context.Context) error {
 func (b *bucketAndPlaces) Renew(ctx context.Context) error {
 	return errors.Join(b.bucket.Renew(ctx), b.places.Renew(ctx))
 }
+
+// Anew implements metaCopies.
+func (b *bucketAndPlaces) Anew(ctx context.Context, why string) error { return b.places.Anew(ctx, why) }
 
 // Close implements metaCopies.
 func (b *bucketAndPlaces) Close() { b.places.Close() }

@@ -216,6 +216,9 @@ func (s *bucketState) Flush(ctx context.Context) error { return s.engine.Sync(ct
 // Renew implements metaCopies: no start reads older metadata any more.
 func (s *bucketState) Renew(ctx context.Context) error { return s.engine.Checkpoint(ctx) }
 
+// Anew has nothing to do: the bucket has one history.
+func (s *bucketState) Anew(context.Context, string) error { return nil }
+
 // Close has nothing to end: the engine is closed with the node.
 func (s *bucketState) Close() {}
 

@@ -160,7 +160,7 @@ func (ds *drives) reclaim(ctx context.Context, rec meta.DriveRecord) error {
 	w := ds.watched[rec.ID]
 	ds.mu.Unlock()
 	if w != nil {
-		c, ok := w.Unwrap().(drive.Claimed)
+		c, ok := undecorated(w).(drive.Claimed)
 		if !ok {
 			return nil
 		}
@@ -174,7 +174,10 @@ func (ds *drives) reclaim(ctx context.Context, rec meta.DriveRecord) error {
 	if err := ds.claim(ctx, rec); err != nil {
 		return err
 	}
-	return ds.start(ctx, rec)
+	if err := ds.start(ctx, rec); err != nil {
+		return err
+	}
+	return ds.tookOver(ctx, rec)
 }
 
 // apply makes a changed record hold: durably first, then of the open drive.

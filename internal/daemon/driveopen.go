@@ -52,7 +52,10 @@ func (ds *drives) add(ctx context.Context, req api.DriveAdd) (fsapi.DriveID, err
 		return 0, errors.Join(err, ds.drop(rec.ID))
 	}
 	ds.n.drivesChanged()
-	return rec.ID, nil
+	if req.TakeOver {
+		err = ds.tookOver(ctx, rec)
+	}
+	return rec.ID, err
 }
 
 func (ds *drives) plan(ctx context.Context, req api.DriveAdd) (meta.DriveRecord, error) {
@@ -141,17 +144,16 @@ func (ds *drives) identifyBucket(ctx context.Context, rec *meta.DriveRecord) err
 // bucket opens the object store that a URL names, with the credentials that the
 // provider's own tools would use.
 func (ds *drives) bucket(ctx context.Context, where string) (object.Store, error) {
-	return url.All().Open(ctx, where, url.Secrets{}, ds.n.storeOptions())
+	return url.All().Open(ctx, where, url.Secrets{}, provider.Options{Hold: ds.n.hold})
 }
 
-// storeOptions are those of buckets that segments are written to: of the bound of
-// memory a sixth may be held for uploads in one request.
-func (n *Node) storeOptions() provider.Options {
-	hold := int64(provider.DefaultHold)
-	if limit := int64(n.cfg.Memory.Limit); limit > 0 {
-		hold = limit / 6
+// holdMemory is of the bound of memory what the buckets that segments are written to
+// may hold together for uploads in one request: a sixth.
+func holdMemory(limit config.Size) *provider.Memory {
+	if limit > 0 {
+		return provider.NewMemory(int64(limit) / 6)
 	}
-	return provider.Options{Hold: hold}
+	return provider.NewMemory(provider.DefaultHold)
 }
 
 // start opens a recorded drive and lets it be used.
@@ -249,7 +251,7 @@ func (ds *drives) open(ctx context.Context, rec meta.DriveRecord) (opened, error
 		return opened{}, err
 	}
 	id := rec.ID
-	o := opened{watch: watch.New(base, patience(rec, func(watch.Change) { ds.observed(id) }))}
+	o := opened{watch: watch.New(ownHistory(base), patience(rec, func(watch.Change) { ds.observed(id) }))}
 	if a, ok := base.(drive.Attached); ok {
 		if _, risk := a.AtRisk(); risk {
 			o.unclean = a
@@ -262,6 +264,14 @@ func (ds *drives) open(ctx context.Context, rec meta.DriveRecord) (opened, error
 	o.top = limit.New(below, limit.Options{Read: rec.Rate, Write: rec.Rate, Calls: calls(rec)})
 	o.top = ds.n.cached(rec, o.top)
 	return o, nil
+}
+
+// undecorated is the directory or bucket itself below what watches it.
+func undecorated(w *watch.Drive) drive.Drive {
+	if d, ok := w.Unwrap().(claimedHistory); ok {
+		return d.Drive
+	}
+	return w.Unwrap()
 }
 
 func calls(rec meta.DriveRecord) int {
@@ -302,9 +312,11 @@ func patience(rec meta.DriveRecord, changed func(watch.Change)) watch.Options {
 // from now on. takeOver: whichever store it belonged to.
 func (ds *drives) openPlace(ctx context.Context, rec meta.DriveRecord, takeOver bool) (drive.Drive, error) {
 	owner := ds.n.owner()
+	owner.Incarnation = ds.incarnation(rec.ID)
+	claiming := ds.claiming(rec, owner.Incarnation, takeOver)
 	if rec.Kind != bucketKind {
 		d, err := dir.Open(dir.Options{
-			FS: ds.n.fs, Path: rec.Where, Expect: rec.ID, Owner: owner, TakeOver: takeOver, ReadOnly: ds.n.follow != nil,
+			FS: ds.n.fs, Path: rec.Where, Expect: rec.ID, Owner: owner, TakeOver: takeOver, Claiming: claiming, ReadOnly: ds.n.follow != nil,
 			Name: rec.Name, Tier: rec.Tier, Domain: rec.Domain, Reserve: rec.Reserve, Spindown: rec.Spindown, Clock: ds.n.clock,
 		})
 		if err != nil {
@@ -317,7 +329,7 @@ func (ds *drives) openPlace(ctx context.Context, rec meta.DriveRecord, takeOver 
 		return nil, err
 	}
 	d, err := bucket.Open(ctx, bucket.Options{
-		Store: store, Expect: rec.ID, Owner: owner, TakeOver: takeOver, ReadOnly: ds.n.follow != nil,
+		Store: store, Expect: rec.ID, Owner: owner, TakeOver: takeOver, Claiming: claiming, ReadOnly: ds.n.follow != nil,
 		Name: rec.Name, Tier: rec.Tier, Domain: rec.Domain, Quota: rec.Quota, Clock: ds.n.clock,
 	})
 	if err != nil {
@@ -326,8 +338,10 @@ func (ds *drives) openPlace(ctx context.Context, rec meta.DriveRecord, takeOver 
 	return d, nil
 }
 
-// claim makes a place belong to this store, whichever it belonged to.
+// claim makes a place belong to this store, whichever it belonged to, with an
+// incarnation that no copy of it can know.
 func (ds *drives) claim(ctx context.Context, rec meta.DriveRecord) error {
+	ds.renew(rec.ID)
 	d, err := ds.openPlace(ctx, rec, true)
 	if err != nil {
 		return err
@@ -336,16 +350,31 @@ func (ds *drives) claim(ctx context.Context, rec meta.DriveRecord) error {
 	return d.Close()
 }
 
+// tookOver has the copies of the metadata begin anew, as whoever had the drive may
+// have written others there that look the same.
+func (ds *drives) tookOver(ctx context.Context, rec meta.DriveRecord) error {
+	if ds.n.ships == nil {
+		return nil
+	}
+	return ds.n.ships.Anew(ctx, "drive "+rec.Name+" was taken over")
+}
+
 // release lets the place of a drive that was forgotten belong to no store.
 func (ds *drives) release(ctx context.Context, rec meta.DriveRecord) error {
 	if rec.Kind != bucketKind {
-		return dir.Release(ds.n.fs, rec.Where)
+		if err := dir.Release(ds.n.fs, rec.Where); err != nil {
+			return err
+		}
+		return ds.claims.drop(ctx, rec.ID)
 	}
 	store, err := ds.bucket(ctx, rec.Where)
 	if err != nil {
 		return err
 	}
-	return errors.Join(bucket.Release(ctx, store), store.Close())
+	if err := errors.Join(bucket.Release(ctx, store), store.Close()); err != nil {
+		return err
+	}
+	return ds.claims.drop(ctx, rec.ID)
 }
 
 // wantedState is what an administrator wants of a drive.

@@ -9,6 +9,7 @@ import (
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/drive"
+	"github.com/strakefs/strake/internal/drive/identity"
 	"github.com/strakefs/strake/internal/drive/watch"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
@@ -22,25 +23,28 @@ const mainDrive = "main"
 type drives struct {
 	n        *Node
 	set      *blob.DriveSet
+	claims   *claims
 	changing sync.Mutex // held while a record is changed; before mu
 	mu       sync.Mutex
-	recs     map[fsapi.DriveID]meta.DriveRecord // guarded by mu
-	errs     map[fsapi.DriveID]error            // why one is not open; guarded by mu
-	refused  map[fsapi.DriveID]refusal          // of those that wait for a person; guarded by mu
-	watched  map[fsapi.DriveID]*watch.Drive     // how the open ones fare; guarded by mu
-	opening  map[fsapi.DriveID]bool             // somebody tries to; guarded by mu
-	next     time.Time                          // when those that are away are looked at; guarded by mu
-	unclean  map[fsapi.DriveID]drive.Attached   // not detached cleanly, and not looked after yet; guarded by mu
-	ended    bool                               // nothing is to be opened any more; guarded by mu
-	news     chan struct{}                      // holds a token when a drive may have changed
+	recs     map[fsapi.DriveID]meta.DriveRecord     // guarded by mu
+	errs     map[fsapi.DriveID]error                // why one is not open; guarded by mu
+	refused  map[fsapi.DriveID]refusal              // of those that wait for a person; guarded by mu
+	watched  map[fsapi.DriveID]*watch.Drive         // how the open ones fare; guarded by mu
+	opening  map[fsapi.DriveID]bool                 // somebody tries to; guarded by mu
+	next     time.Time                              // when those that are away are looked at; guarded by mu
+	unclean  map[fsapi.DriveID]drive.Attached       // not detached cleanly, and not looked after yet; guarded by mu
+	retaken  map[fsapi.DriveID]identity.Incarnation // what those are marked with that were taken over; guarded by mu
+	ended    bool                                   // nothing is to be opened any more; guarded by mu
+	restored bool                                   // the metadata was, and not opened for serving since
+	news     chan struct{}                          // holds a token when a drive may have changed
 }
 
 // openDrives opens every recorded drive. One that cannot be opened is noted and
 // left out: its replicas may exist elsewhere.
 func (n *Node) openDrives(ctx context.Context, mode openMode) error {
 	n.drives = &drives{
-		n: n, set: blob.NewDriveSet(), recs: map[fsapi.DriveID]meta.DriveRecord{}, errs: map[fsapi.DriveID]error{}, refused: map[fsapi.DriveID]refusal{},
-		watched: map[fsapi.DriveID]*watch.Drive{}, opening: map[fsapi.DriveID]bool{}, unclean: map[fsapi.DriveID]drive.Attached{}, news: make(chan struct{}, 1),
+		n: n, set: blob.NewDriveSet(), claims: &claims{meta: n.meta}, recs: map[fsapi.DriveID]meta.DriveRecord{}, errs: map[fsapi.DriveID]error{}, refused: map[fsapi.DriveID]refusal{},
+		watched: map[fsapi.DriveID]*watch.Drive{}, opening: map[fsapi.DriveID]bool{}, unclean: map[fsapi.DriveID]drive.Attached{}, retaken: map[fsapi.DriveID]identity.Incarnation{}, news: make(chan struct{}, 1),
 	}
 	n.onClose(n.drives.close)
 	recs, err := n.meta.Drives(ctx)
@@ -55,7 +59,17 @@ func (n *Node) openDrives(ctx context.Context, mode openMode) error {
 	if mode != openOrCreate {
 		return nil
 	}
-	if len(recs) == 0 && len(n.cfg.Drives) == 0 {
+	if err := n.addConfigured(ctx, len(recs) == 0); err != nil {
+		return err
+	}
+	n.drives.restored, err = n.drives.claims.settle(ctx, recs)
+	return err
+}
+
+// addConfigured makes what the configuration names drives, or the first drive of a
+// store that has none.
+func (n *Node) addConfigured(ctx context.Context, none bool) error {
+	if none && len(n.cfg.Drives) == 0 {
 		_, err := n.drives.add(ctx, api.DriveAdd{Name: mainDrive, Path: n.firstDrive(), Tier: "hot"})
 		return err
 	}

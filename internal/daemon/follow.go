@@ -170,6 +170,9 @@ func (f *following) Flush(context.Context) error { return nil }
 // Renew implements metaCopies.
 func (f *following) Renew(context.Context) error { return nil }
 
+// Anew implements metaCopies: nothing is written.
+func (f *following) Anew(context.Context, string) error { return nil }
+
 // Close implements metaCopies: the engine is closed with the node.
 func (f *following) Close() {}
 

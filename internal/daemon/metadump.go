@@ -80,7 +80,12 @@ func MetaLoad(ctx context.Context, cfg config.Config, in io.Reader, ask func() (
 		return err
 	}
 	t := r.target(false)
-	if err := r.brought(ctx, t, func(e kv.Engine) error { return meta.Load(ctx, e, lines) }); err != nil {
+	if err := r.brought(ctx, t, func(e kv.Engine) error {
+		if err := meta.Load(ctx, e, lines); err != nil {
+			return err
+		}
+		return disown(ctx, e)
+	}); err != nil {
 		return err
 	}
 	_, err = t.commit(ctx)

@@ -15,11 +15,13 @@ import (
 	"github.com/strakefs/strake/internal/blob/upkeep"
 	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/config"
+	"github.com/strakefs/strake/internal/drive/identity"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/keyring"
 	"github.com/strakefs/strake/internal/kv"
 	"github.com/strakefs/strake/internal/kv/pebble"
 	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/object/provider"
 	"github.com/strakefs/strake/internal/osfs"
 	"github.com/strakefs/strake/internal/telemetry"
 	"github.com/strakefs/strake/internal/vfs"
@@ -55,6 +57,9 @@ type Node struct {
 	trace   *trace.Log
 	metrics *telemetry.Registry
 	budget  *vfs.Budget
+	hold    *provider.Memory // of all buckets that are drives
+
+	incarnation identity.Incarnation // what the drives are marked with that this process opens
 
 	problems problems
 	remote   remote
@@ -84,7 +89,8 @@ func openNode(ctx context.Context, cfg config.Config, log *slog.Logger, mode ope
 func openNodeAsking(ctx context.Context, cfg config.Config, log *slog.Logger, mode openMode, asked keyring.KEK) (n *Node, err error) {
 	n = &Node{
 		cfg: cfg, at: layout{cfg.Data.Dir}, fs: osfs.OS{}, log: log, clock: clock.Real, started: time.Now(),
-		trace: trace.NewLog(), metrics: telemetry.NewRegistry(), budget: vfs.NewBudget(int64(cfg.Write.Dirty)), part: openPart,
+		trace: trace.NewLog(), metrics: telemetry.NewRegistry(), budget: vfs.NewBudget(int64(cfg.Write.Dirty)), hold: holdMemory(cfg.Memory.Limit), part: openPart,
+		incarnation: identity.NewIncarnation(),
 	}
 	if cfg.Engine.ReadOnly && mode != openFollowing {
 		return nil, fsapi.Errorf(fsapi.ReadOnly, "engine.read_only is set, and this would take %s over from the server that writes: give another configuration", cfg.Engine.URL)

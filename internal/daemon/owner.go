@@ -10,7 +10,8 @@ import (
 
 // owner is this store, as the places that belong to it know it: by an id that is
 // derived from the store key (HKDF-SHA-256 without salt, info "strake store id
-// v1"), and so is the same after a rebuild and in a copy of the data directory.
+// v1"), and so is the same after a rebuild and in a copy of the data directory, which
+// incarnations tell apart on drives: see claims.
 func (n *Node) owner() *identity.Owner {
 	id, err := hkdf.Key(sha256.New, n.keys.StoreKey(), nil, "strake store id v1", len(identity.StoreID{}))
 	if err != nil {

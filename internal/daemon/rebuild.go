@@ -257,7 +257,10 @@ func (r *rebuild) fill(ctx context.Context, t target, from []drive.Drive, restor
 		for _, p := range res.Problems {
 			err = errors.Join(err, r.emit(api.FsckEvent{Problem: fmt.Sprint(p)}))
 		}
-		return err
+		if err != nil || res.Seq == 0 {
+			return err
+		}
+		return disown(ctx, e)
 	})
 	return res, err
 }

@@ -8,7 +8,7 @@ func (ds *drives) requests() (sum object.Requests) {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	for _, w := range ds.watched {
-		b, ok := w.Unwrap().(interface{ Requests() object.Requests })
+		b, ok := undecorated(w).(interface{ Requests() object.Requests })
 		if !ok {
 			continue
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/strakefs/strake/internal/drive/watch"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/object/provider"
 	"github.com/strakefs/strake/internal/osfs"
 	"github.com/strakefs/strake/internal/vfs"
 	"github.com/strakefs/strake/test/stack"
@@ -57,7 +58,7 @@ func (w *world) begin() error {
 func (w *world) open() error {
 	w.fault = osfs.NewFault(w.disk, w.calls.file(nil))
 	w.outage.Store(nil)
-	w.life = &life{calls: map[string]int{}, all: w.calls}
+	w.life = &life{calls: map[string]int{}, all: w.calls, hold: provider.NewMemory(holdSize)}
 	o := w.options
 	o.FS = w.fault
 	var err error

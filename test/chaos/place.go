@@ -104,6 +104,7 @@ func (o *worn) renew(name string) {
 type life struct {
 	dead atomic.Bool // nothing that it asks happens any more
 	all  *calls
+	hold *provider.Memory // of all its buckets
 
 	mu    sync.Mutex
 	calls map[string]int // by what is asked; guarded by mu
@@ -215,7 +216,13 @@ func (p *place) requests(l *life) objmem.Rule {
 
 // once: requests are made one time. A wait for another attempt would be one under
 // locks, in which the time of a bubble does not pass.
-var once = provider.Options{Retry: backoff.Policy{Attempts: 1}, PartSize: partSize, Hold: 6 * partSize}
+func once(hold *provider.Memory) provider.Options {
+	return provider.Options{Retry: backoff.Policy{Attempts: 1}, PartSize: partSize, Hold: hold}
+}
+
+// holdSize is bytes that the buckets of a life may hold together: two objects, so
+// that some are sent whole, and others not.
+const holdSize = 6 * partSize
 
 // partSize is bytes of a part of an upload. Every other bucket would rather have up to
 // four of them in one request.
@@ -226,7 +233,7 @@ func (p *place) create(disk osfs.FS) error {
 	if p.bucket == nil {
 		return dir.Init(disk, p.dir(), dir.Identity{ID: p.id, Created: time.Now().UTC().Truncate(time.Second)})
 	}
-	st, err := p.bucket.Open(once)
+	st, err := p.bucket.Open(once(nil))
 	if err != nil {
 		return err
 	}
@@ -242,7 +249,7 @@ func (p *place) open(disk osfs.FS, l *life) (drive.Drive, error) {
 	if !p.answers() || p.gone {
 		return nil, fsapi.Errorf(fsapi.NoDevice, "drive %s is away", p)
 	}
-	base, err := p.openBase(disk)
+	base, err := p.openBase(disk, l)
 	if err != nil {
 		return nil, err
 	}
@@ -254,13 +261,13 @@ func (p *place) open(disk osfs.FS, l *life) (drive.Drive, error) {
 	return p.watch, nil
 }
 
-func (p *place) openBase(disk osfs.FS) (drive.Drive, error) {
+func (p *place) openBase(disk osfs.FS, l *life) (drive.Drive, error) {
 	if p.bucket == nil {
 		return dir.Open(dir.Options{
 			FS: disk, Path: p.dir(), Expect: p.id, Name: p.String(), Tier: p.tier, Domain: p.String(), Reserve: -1, Buffer: 64 << 10,
 		})
 	}
-	st, err := p.bucket.Open(once)
+	st, err := p.bucket.Open(once(l.hold))
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,7 @@
 // belongs to and .strake/usage the count of bytes, while the drive is closed.
 //
 // A bucket has no locks: two processes of one store may have it open, those of
-// two stores may not: one that is taken over is noticed before the next deletion,
+// two stores or two copies of one may not: one that is taken over is noticed before the next deletion,
 // and soon by commits. Where the object store keeps conditions (object.Probe) no
 // commit of one replaces a blob of the other; where it does not, commits of one
 // process exclude each other only. A commit that ended without an answer may take
@@ -52,6 +52,8 @@ type Options struct {
 	// belongs to none; nil: any. TakeOver: whichever it belongs to.
 	Owner    *identity.Owner
 	TakeOver bool
+	// Claiming is asked before Owner is written there; nil: nobody is.
+	Claiming identity.Claiming
 	// ReadOnly opens a place that another machine writes to: it must belong to
 	// Owner already, nothing in it is changed, and what would fails with
 	// fsapi.ReadOnly.
@@ -109,7 +111,8 @@ func Open(ctx context.Context, o Options) (*Drive, error) {
 	if err := id.Is(o.Role, where); err != nil {
 		return nil, err
 	}
-	if err := claim(ctx, o); err != nil {
+	mark, err := admit(ctx, o)
+	if err != nil {
 		return nil, err
 	}
 	if o.ReadOnly {
@@ -121,6 +124,11 @@ func Open(ctx context.Context, o Options) (*Drive, error) {
 			return nil, fsapi.Errorf(fsapi.KindOf(err), "open drive %s: %w", id.ID, err)
 		}
 		o.Has = &has
+	}
+	if mark != nil {
+		if err := mark(*o.Has); err != nil {
+			return nil, err
+		}
 	}
 	d := &Drive{
 		opts: o, store: o.Store, has: *o.Has,

@@ -1,6 +1,7 @@
 package bucket_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strconv"
@@ -245,6 +246,44 @@ func TestTakenOver(t *testing.T) {
 		t.Errorf("bytes were counted for the other: %v", err)
 	}
 	must(t, o.Close())
+}
+
+// TestCopies has two copies of one store open a drive.
+func TestCopies(t *testing.T) {
+	for name, o := range map[string]mem.Options{"conditions": {}, "none": {IgnoreConditions: true, IgnoreInParts: true}} {
+		t.Run(name, func(t *testing.T) {
+			b := mem.New(o)
+			now := &stepped{Clock: clock.Real, now: time.Now()}
+			must(t, made(t, bucket.Options{Store: store(t, b)}).Close())
+			drivetest.Copies(t, func(o *identity.Owner, takeOver bool, claiming identity.Claiming) (drive.Drive, error) {
+				d, err := bucket.Open(t.Context(), bucket.Options{Store: store(t, b), Owner: o, TakeOver: takeOver, Claiming: claiming, Clock: now})
+				if err != nil {
+					return nil, err
+				}
+				return d, nil
+			}, func() { now.now = now.now.Add(10 * time.Minute) })
+		})
+	}
+}
+
+// TestOneOfTwoCopies: of two that open a drive at one moment one has it, also where
+// the other's request came late.
+func TestOneOfTwoCopies(t *testing.T) {
+	b := mem.New(mem.Options{})
+	as := func(i byte) *identity.Owner {
+		return &identity.Owner{Store: identity.StoreID{1}, Incarnation: identity.Incarnation{i}}
+	}
+	must(t, made(t, bucket.Options{Store: store(t, b), Owner: as(1)}).Close())
+	var won *bucket.Drive
+	_, err := bucket.Open(t.Context(), bucket.Options{Store: store(t, b), Owner: as(2), Claiming: func(context.Context, identity.Owner) error {
+		won = opened(t, bucket.Options{Store: store(t, b), Owner: as(3)})
+		return nil
+	}})
+	if !errors.Is(err, fsapi.Busy) {
+		t.Errorf("both have it: %v", err)
+	}
+	must(t, won.Claimed(t.Context()))
+	must(t, won.Close())
 }
 
 // stepped is a clock that is set.

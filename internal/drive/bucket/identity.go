@@ -67,15 +67,20 @@ const ownerKey = ".strake/owner"
 // ReadOwner reads which store the drive in a bucket belongs to. fsapi.NotExist:
 // to none.
 func ReadOwner(ctx context.Context, s object.Store) (identity.Owner, error) {
-	text, _, err := object.ReadAll(ctx, s, ownerKey, identity.MaxSize, identity.MaxSize)
+	o, _, err := readOwner(ctx, s)
+	return o, err
+}
+
+func readOwner(ctx context.Context, s object.Store) (identity.Owner, object.Version, error) {
+	text, at, err := object.ReadAll(ctx, s, ownerKey, identity.MaxSize, identity.MaxSize)
 	if err != nil {
-		return identity.Owner{}, fsapi.Wrap(fsapi.KindOf(err), err, "read the owner of a drive")
+		return identity.Owner{}, "", fsapi.Wrap(fsapi.KindOf(err), err, "read the owner of a drive")
 	}
 	o, err := identity.ParseOwner(text)
 	if err != nil {
-		return identity.Owner{}, fsapi.Wrap(fsapi.KindOf(err), err, s.Info().URL)
+		return identity.Owner{}, at.Version, fsapi.Wrap(fsapi.KindOf(err), err, s.Info().URL)
 	}
-	return o, nil
+	return o, at.Version, nil
 }
 
 // Release lets a bucket belong to no store.
@@ -86,34 +91,35 @@ func Release(ctx context.Context, s object.Store) error {
 	return nil
 }
 
-// claim makes the bucket belong to the store that opens it. Of two that do at one
-// moment one is refused: where the store keeps no conditions, by what is read
-// back.
-func claim(ctx context.Context, o Options) error {
+// admit lets the store that opens a bucket have it. mark is not nil where the bucket
+// is to be marked as its own: of two that do at one moment one is refused, by what is
+// read back where the object store keeps no conditions.
+func admit(ctx context.Context, o Options) (mark func(object.Capabilities) error, err error) {
 	if o.Owner == nil {
-		return nil
+		return nil, nil
 	}
-	where := o.Store.Info().URL
-	found, err := ReadOwner(ctx, o.Store)
-	cond := object.IfAbsent()
-	switch {
-	case err == nil && found.Store == o.Owner.Store:
-		return nil
-	case o.TakeOver && err == nil, o.TakeOver && errors.Is(err, fsapi.Corrupt):
-		cond = object.Condition{}
-	case err == nil:
-		return o.Owner.Refuse(found, o.Role, where)
-	case !errors.Is(err, fsapi.NotExist):
-		return err
-	case o.ReadOnly:
-		return fsapi.Errorf(fsapi.NotExist, "%s belongs to no store yet", where)
+	as := identity.Opening{Owner: o.Owner, Role: o.Role, Where: o.Store.Info().URL, TakeOver: o.TakeOver, ReadOnly: o.ReadOnly, Claiming: o.Claiming}
+	found, version, ferr := readOwner(ctx, o.Store)
+	must, err := as.Admit(ctx, found, ferr)
+	if err != nil || !must {
+		return nil, err
 	}
-	_, err = object.PutBytes(ctx, o.Store, ownerKey, identity.AppendOwner(nil, *o.Owner), cond)
-	if err != nil && !errors.Is(err, fsapi.Precondition) {
-		return fsapi.Wrap(fsapi.KindOf(err), err, "claim drive in "+where)
-	}
-	if found, err = ReadOwner(ctx, o.Store); err != nil {
-		return err
-	}
-	return o.Owner.Refuse(found, o.Role, where)
+	return func(has object.Capabilities) error {
+		cond := object.Condition{}
+		switch {
+		case errors.Is(ferr, fsapi.NotExist):
+			cond = object.IfAbsent()
+		case version != "" && has.IfVersion:
+			cond = object.IfVersion(version)
+		}
+		_, err := object.PutBytes(ctx, o.Store, ownerKey, identity.AppendOwner(nil, *o.Owner), cond)
+		if err != nil && !errors.Is(err, fsapi.Precondition) {
+			return fsapi.Wrap(fsapi.KindOf(err), err, "claim drive in "+as.Where)
+		}
+		found, err := ReadOwner(ctx, o.Store)
+		if err != nil {
+			return err
+		}
+		return as.Won(found)
+	}, nil
 }

@@ -8,8 +8,8 @@
 // identity), owner (the store it belongs to), attachment (whether it was detached
 // cleanly), lock (held while open), tmp (blobs being written, emptied at Open).
 //
-// A directory on a NAS without locks can be taken over by another store while it is
-// open: every deletion and replacement asks owner first, commits every few seconds.
+// A directory on a NAS without locks can be taken over by another store, or another
+// copy of this one, while it is open: every deletion and replacement asks owner first, commits every few seconds.
 //
 // Locks: attachment.mu is held while the mark is written, by those who are about
 // to write; no other is taken under it. Drive.mu guards descriptors and commits in
@@ -80,6 +80,8 @@ type Options struct {
 	// belongs to none; nil: any. TakeOver: whichever it belongs to.
 	Owner    *identity.Owner
 	TakeOver bool
+	// Claiming is asked before Owner is written there; nil: nobody is.
+	Claiming identity.Claiming
 	// ReadOnly opens a place that another process writes to: it must belong to
 	// Owner already, nothing in it is changed, and what would fails with
 	// fsapi.ReadOnly.
@@ -196,7 +198,7 @@ func Open(o Options) (*Drive, error) {
 	if err := errors.Join(d.claim(), d.clearTemps(), d.loadMark()); err != nil {
 		return nil, errors.Join(err, d.unlock())
 	}
-	d.claimed = identity.NewClaim(o.Owner, o.Path, o.Clock.Now, func(context.Context) (identity.Owner, error) { return ReadOwner(o.FS, o.Path) })
+	d.claimed = identity.NewClaim(d.opts.Owner, o.Path, o.Clock.Now, func(context.Context) (identity.Owner, error) { return ReadOwner(o.FS, o.Path) })
 	d.direct = o.Write == WriteDirect && d.probeDirect()
 	return d, nil
 }

@@ -1,12 +1,14 @@
 package dir_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -203,6 +205,66 @@ func TestTakenOver(t *testing.T) {
 	must(t, d.Close())
 	if got := readFile(t, m, "/drive/.strake/attachment"); got != mark {
 		t.Errorf("the mark was changed from %q to %q", mark, got)
+	}
+}
+
+// unlockable is a NAS without locks.
+type unlockable struct{ osfs.FS }
+
+func (unlockable) Lock(string) (io.Closer, error) { return nil, errors.ErrUnsupported }
+
+// TestCopies has two copies of one store open a drive, which nothing but its owner
+// tells apart.
+func TestCopies(t *testing.T) {
+	m := unlockable{osfs.NewMem(osfs.MemOptions{})}
+	now := &fakeClock{Clock: clock.Real, now: time.Now()}
+	must(t, made(t, dir.Options{FS: m, Path: "/drive"}).Close())
+	drivetest.Copies(t, func(o *identity.Owner, takeOver bool, claiming identity.Claiming) (drive.Drive, error) {
+		d, err := dir.Open(dir.Options{FS: m, Path: "/drive", Owner: o, TakeOver: takeOver, Claiming: claiming, Clock: now})
+		if err != nil {
+			return nil, err
+		}
+		return d, nil
+	}, func() { now.Advance(10 * time.Minute) })
+}
+
+// full is a file system that has no room for another owner.
+type full struct {
+	osfs.FS
+	off bool
+}
+
+func (f *full) OpenFile(name string, flag int, perm os.FileMode) (osfs.File, error) {
+	if !f.off && flag&os.O_CREATE != 0 && strings.Contains(name, "owner") {
+		return nil, &os.PathError{Op: "open", Path: name, Err: syscall.ENOSPC}
+	}
+	return f.FS.OpenFile(name, flag, perm)
+}
+
+// TestFullIsOpened: what is on a full disk can be read and removed, by the store that
+// had it last.
+func TestFullIsOpened(t *testing.T) {
+	f := &full{FS: osfs.NewMem(osfs.MemOptions{}), off: true}
+	as := func(i byte, store byte) *identity.Owner {
+		return &identity.Owner{Store: identity.StoreID{store}, Incarnation: identity.Incarnation{i}}
+	}
+	must(t, made(t, dir.Options{FS: f, Path: "/drive", Owner: as(1, 1)}).Close())
+	f.off = false
+	d := opened(t, dir.Options{FS: f, Path: "/drive", Owner: as(2, 1)})
+	must(t, d.Claimed(t.Context()))
+	must(t, d.Close())
+	for what, o := range map[string]dir.Options{
+		"another store":   {Owner: as(1, 2), TakeOver: true},
+		"another copy":    {Owner: as(3, 1), TakeOver: true},
+		"a refused claim": {Owner: as(3, 1), Claiming: func(context.Context, identity.Owner) error { return fsapi.Errorf(fsapi.Busy, "no") }},
+	} {
+		o.FS, o.Path = f, "/drive"
+		if _, err := dir.Open(o); err == nil {
+			t.Errorf("%s: opened", what)
+		}
+	}
+	if o, err := dir.ReadOwner(f, "/drive"); err != nil || o.Incarnation != (identity.Incarnation{1}) {
+		t.Errorf("the owner is %v, %v", o, err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package dir
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -79,27 +80,28 @@ func Release(fsys osfs.FS, root string) error {
 
 // claim makes the directory belong to the store that opens it. The lock is held.
 func (d *Drive) claim() error {
-	if d.opts.Owner == nil {
+	o := &d.opts
+	if o.Owner == nil {
 		return nil
 	}
-	found, err := ReadOwner(d.fs, d.opts.Path)
-	switch {
-	case errors.Is(err, fsapi.NotExist) && d.opts.ReadOnly:
-		return fsapi.Errorf(fsapi.NotExist, "%s belongs to no store yet", d.opts.Path)
-	case errors.Is(err, fsapi.NotExist) || d.opts.TakeOver:
-	case err != nil:
-		return err
-	default:
-		return d.opts.Owner.Refuse(found, d.opts.Role, d.opts.Path)
+	found, err := ReadOwner(d.fs, o.Path)
+	mark, aerr := o.opening().Admit(context.Background(), found, err)
+	if aerr != nil || !mark {
+		return aerr
 	}
-	if err == nil && found.Store == d.opts.Owner.Store {
+	werr := osfs.ReplaceFile(d.fs, path.Join(o.Path, privateDir, ownerFile), identity.AppendOwner(nil, *o.Owner), 0o600)
+	if kindOf(werr) == fsapi.NoSpace && err == nil && found.Store == o.Owner.Store && !o.TakeOver {
+		// What is there can be read, and removed, as it was claimed last.
+		mine := *o.Owner
+		mine.Incarnation = found.Incarnation
+		o.Owner = &mine
 		return nil
 	}
-	err = osfs.ReplaceFile(d.fs, path.Join(d.opts.Path, privateDir, ownerFile), identity.AppendOwner(nil, *d.opts.Owner), 0o600)
-	if err != nil {
-		return fsapi.Wrap(kindOf(err), err, "claim drive in "+d.opts.Path)
-	}
-	return nil
+	return fsapi.Wrap(kindOf(werr), werr, "claim drive in "+o.Path)
+}
+
+func (o *Options) opening() identity.Opening {
+	return identity.Opening{Owner: o.Owner, Role: o.Role, Where: o.Path, TakeOver: o.TakeOver, ReadOnly: o.ReadOnly, Claiming: o.Claiming}
 }
 
 // Init makes a directory, which need not exist and must be empty, a drive. The

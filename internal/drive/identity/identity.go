@@ -106,20 +106,27 @@ func Parse(b []byte) (Identity, error) {
 // parseLines takes a text apart whose first line has one of kinds and the version
 // and whose last one has the checksum: it is the kind and the lines between.
 func parseLines(b []byte, kinds ...string) ([]string, error) {
+	lines, _, err := parseVersions(b, version, kinds...)
+	return lines, err
+}
+
+// parseVersions is parseLines for a text that has had several versions, from 1 to
+// newest; v is which it has.
+func parseVersions(b []byte, newest int, kinds ...string) (lines []string, v int, err error) {
 	body, sum, ok := cutLast(b)
 	if !ok || sum != fmt.Sprintf("crc32c %08x", checksum(body)) {
-		return nil, fsapi.Errorf(fsapi.Corrupt, "drive identity: bad checksum")
+		return nil, 0, fsapi.Errorf(fsapi.Corrupt, "drive identity: bad checksum")
 	}
-	lines := strings.Split(strings.TrimSuffix(string(body), "\n"), "\n")
+	lines = strings.Split(strings.TrimSuffix(string(body), "\n"), "\n")
 	first := strings.Split(lines[0], " ")
 	if len(first) != 3 || first[0] != "strake" || !slices.Contains(kinds, first[1]) {
-		return nil, fsapi.Errorf(fsapi.Corrupt, "drive identity: does not start with %q", "strake "+kinds[0])
+		return nil, 0, fsapi.Errorf(fsapi.Corrupt, "drive identity: does not start with %q", "strake "+kinds[0])
 	}
-	if first[2] != strconv.Itoa(version) {
-		return nil, fsapi.Errorf(fsapi.NotSupported, "drive identity: format %q is not known to this release; use a newer one", first[2])
+	if v, err = strconv.Atoi(first[2]); err != nil || v < 1 || v > newest {
+		return nil, 0, fsapi.Errorf(fsapi.NotSupported, "drive identity: format %q is not known to this release; use a newer one", first[2])
 	}
 	lines[0] = first[1]
-	return lines, nil
+	return lines, v, nil
 }
 
 // cutLast splits off the last line.

@@ -49,20 +49,37 @@ func TestRoles(t *testing.T) {
 }
 
 func TestOwnerText(t *testing.T) {
-	o := Owner{Store: StoreID{1, 2, 15: 255}, Host: "a \"b\"\n", Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
-	text := AppendOwner(nil, o)
-	if got, err := ParseOwner(text); err != nil || got != o {
-		t.Errorf("%q is parsed as %v, %v", text, got, err)
-	}
-	for i := range len(text) * 8 {
-		bad := bytes.Clone(text)
-		bad[i/8] ^= 1 << (i % 8)
-		if _, err := ParseOwner(bad); fsapi.KindOf(err) != fsapi.Corrupt {
-			t.Errorf("bit %d flipped: %v", i, err)
+	old := Owner{Store: StoreID{1, 2, 15: 255}, Host: "a \"b\"\n", Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	o := old
+	o.Incarnation = Incarnation{3, 15: 4}
+	for _, o := range []Owner{old, o} {
+		text := AppendOwner(nil, o)
+		if got, err := ParseOwner(text); err != nil || got != o {
+			t.Errorf("%q is parsed as %v, %v", text, got, err)
+		}
+		for i := range len(text) * 8 {
+			bad := bytes.Clone(text)
+			bad[i/8] ^= 1 << (i % 8)
+			if _, err := ParseOwner(bad); fsapi.KindOf(err) != fsapi.Corrupt {
+				t.Errorf("bit %d flipped: %v", i, err)
+			}
+		}
+		if _, err := Parse(text); fsapi.KindOf(err) != fsapi.Corrupt {
+			t.Errorf("an owner is taken for an identity: %v", err)
 		}
 	}
-	if _, err := Parse(text); fsapi.KindOf(err) != fsapi.Corrupt {
-		t.Errorf("an owner is taken for an identity: %v", err)
+	for o, want := range map[Owner]string{
+		old: "strake owner 1\nstore 010200000000000000000000000000ff\nhost \"a \\\"b\\\"\\n\"\nsince 2026-01-02T03:04:05Z\ncrc32c ",
+		o:   "strake owner 2\nstore 010200000000000000000000000000ff\nincarnation 03000000000000000000000000000004\nhost \"a \\\"b\\\"\\n\"\nsince 2026-01-02T03:04:05Z\ncrc32c ",
+	} {
+		if text := AppendOwner(nil, o); !bytes.HasPrefix(text, []byte(want)) {
+			t.Errorf("text is %q", text)
+		}
+	}
+	newer := []byte("strake owner 3\nsomething else\n")
+	newer = append(newer, "crc32c "+hex8(checksum(newer))+"\n"...)
+	if _, err := ParseOwner(newer); fsapi.KindOf(err) != fsapi.NotSupported {
+		t.Errorf("a newer owner: %v", err)
 	}
 	if err := o.Refuse(Owner{Store: o.Store}, Drive, "x"); err != nil {
 		t.Error(err)
@@ -102,6 +119,8 @@ func FuzzParseAttachment(f *testing.F) {
 
 func FuzzParseOwner(f *testing.F) {
 	f.Add(AppendOwner(nil, Owner{Store: StoreID{1}, Host: "host"}))
+	f.Add(AppendOwner(nil, Owner{Store: StoreID{1}, Incarnation: Incarnation{2}, Host: "host"}))
+	f.Add([]byte("strake owner 2\nstore \nincarnation \nhost \nsince \ncrc32c 00000000\n"))
 	f.Add([]byte("strake owner 1\nstore \nhost \nsince \ncrc32c 00000000\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if body, _, ok := cutLast(b); ok {

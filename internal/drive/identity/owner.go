@@ -3,6 +3,7 @@ package identity
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -21,46 +22,84 @@ type StoreID [16]byte
 // String is the id in 32 hexadecimal digits.
 func (id StoreID) String() string { return hex.EncodeToString(id[:]) }
 
+// Incarnation tells the copies of one store apart, which have the same id: it is
+// drawn anew whenever a store is opened for writing. All zero: not known, as in what
+// earlier releases wrote.
+type Incarnation [16]byte
+
+// NewIncarnation draws one.
+func NewIncarnation() (i Incarnation) {
+	rand.Read(i[:])
+	return i
+}
+
+// String is the incarnation in 32 hexadecimal digits.
+func (i Incarnation) String() string { return hex.EncodeToString(i[:]) }
+
+// ParseIncarnation reads what String writes: fsapi.Corrupt.
+func ParseIncarnation(s string) (i Incarnation, err error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(i) || hex.EncodeToString(b) != s {
+		return i, fsapi.Errorf(fsapi.Corrupt, "drive identity: malformed incarnation")
+	}
+	return Incarnation(b), nil
+}
+
 // Owner is the store that a place belongs to. It is text, as an Identity is:
 //
-//	strake owner 1
+//	strake owner 2
 //	store 0123456789abcdef0123456789abcdef
+//	incarnation 0123456789abcdef0123456789abcdef
 //	host "name"
 //	since 2026-01-02T03:04:05Z
 //	crc32c 89abcdef
 //
-// store is 32 lower-case hexadecimal digits, not all zero. host is a Go string
-// literal in double quotes, as strconv.Quote makes it.
+// store is 32 lower-case hexadecimal digits, not all zero, and so is incarnation.
+// host is a Go string literal in double quotes, as strconv.Quote makes it. Where no
+// incarnation is known, the version is 1 and there is no line for it.
 type Owner struct {
-	Store StoreID
-	Host  string    // of the machine that claimed the place, for people
-	Since time.Time // when it did, to the second
+	Store       StoreID
+	Incarnation Incarnation // of the store that claimed the place last
+	Host        string      // of the machine that did, for people
+	Since       time.Time   // when it did, to the second
 }
+
+// ownerVersion is the newest version of the text of an Owner.
+const ownerVersion = 2
 
 // AppendOwner appends the text form.
 func AppendOwner(dst []byte, o Owner) []byte {
 	start := len(dst)
-	dst = fmt.Appendf(dst, "strake owner %d\nstore %s\nhost %s\nsince %s\n", version, o.Store, strconv.Quote(o.Host),
-		o.Since.UTC().Truncate(time.Second).Format(time.RFC3339))
+	if o.Incarnation == (Incarnation{}) {
+		dst = fmt.Appendf(dst, "strake owner %d\nstore %s\n", version, o.Store)
+	} else {
+		dst = fmt.Appendf(dst, "strake owner %d\nstore %s\nincarnation %s\n", ownerVersion, o.Store, o.Incarnation)
+	}
+	dst = fmt.Appendf(dst, "host %s\nsince %s\n", strconv.Quote(o.Host), o.Since.UTC().Truncate(time.Second).Format(time.RFC3339))
 	return seal(dst, start)
 }
 
 // ParseOwner reads the text form; errors as Parse.
 func ParseOwner(b []byte) (Owner, error) {
 	var o Owner
-	lines, err := parseLines(b, "owner")
+	lines, v, err := parseVersions(b, ownerVersion, "owner")
 	if err != nil {
 		return o, err
 	}
-	if len(lines) != 4 {
-		return o, fsapi.Errorf(fsapi.Corrupt, "drive identity: %d lines of an owner, want 4", len(lines))
+	if len(lines) != 3+v {
+		return o, fsapi.Errorf(fsapi.Corrupt, "drive identity: %d lines of an owner, want %d", len(lines), 3+v)
 	}
 	store, err := hex.DecodeString(strings.TrimPrefix(lines[1], "store "))
-	if copy(o.Store[:], store); err == nil {
-		o.Host, err = strconv.Unquote(strings.TrimPrefix(lines[2], "host "))
+	rest := lines[2:]
+	if copy(o.Store[:], store); err == nil && v > 1 {
+		o.Incarnation, err = ParseIncarnation(strings.TrimPrefix(lines[2], "incarnation "))
+		rest = lines[3:]
 	}
 	if err == nil {
-		o.Since, err = time.Parse(time.RFC3339, strings.TrimPrefix(lines[3], "since "))
+		o.Host, err = strconv.Unquote(strings.TrimPrefix(rest[0], "host "))
+	}
+	if err == nil {
+		o.Since, err = time.Parse(time.RFC3339, strings.TrimPrefix(rest[1], "since "))
 	}
 	// There is one text for each owner.
 	if err != nil || o.Store == (StoreID{}) || !bytes.Equal(AppendOwner(nil, o), b) {
@@ -68,6 +107,9 @@ func ParseOwner(b []byte) (Owner, error) {
 	}
 	return o, nil
 }
+
+// is reports whether o and p are one incarnation of one store.
+func (o Owner) is(p Owner) bool { return o.Store == p.Store && o.Incarnation == p.Incarnation }
 
 // Refuse refuses a place of a role that belongs to another store than one's own:
 // fsapi.Busy, with what to do. where names it.
@@ -84,8 +126,64 @@ func (o Owner) Refuse(found Owner, role Role, where string) error {
 		where, found.Store, found.Host, found.Since.UTC().Format(time.DateOnly), advice)
 }
 
+// Opening is how a store opens a place that must belong to it.
+type Opening struct {
+	Owner    *Owner // the store
+	Role     Role   // of the place
+	Where    string // names it
+	TakeOver bool   // whichever store it belongs to
+	ReadOnly bool   // another process writes to it: nothing is changed there
+	Claiming Claiming
+}
+
+// Claiming is asked before a place is marked with an owner, and is told whose it was
+// found to be: the same store's, nobody's (the zero Owner), or, where it is taken
+// over, anybody's. It makes durable what the store must know to find the place its
+// own afterwards, whether or not the mark comes to be written; or refuses the place,
+// which then stays as it is.
+type Claiming func(ctx context.Context, found Owner) error
+
+// Admit lets a store open a place, or refuses it: fsapi.Busy where it is another's,
+// fsapi.NotExist where it is nobody's and only to be read. found and err are what
+// was read of its owner. mark says that the place is to be marked with Owner.
+func (o Opening) Admit(ctx context.Context, found Owner, err error) (mark bool, _ error) {
+	switch {
+	case errors.Is(err, fsapi.NotExist) && o.ReadOnly:
+		return false, fsapi.Errorf(fsapi.NotExist, "%s belongs to no store yet", o.Where)
+	case errors.Is(err, fsapi.NotExist) || o.TakeOver && !o.ReadOnly:
+	case err != nil:
+		return false, err
+	default:
+		if err := o.Owner.Refuse(found, o.Role, o.Where); err != nil {
+			return false, err
+		}
+	}
+	if o.ReadOnly || err == nil && found.is(*o.Owner) {
+		return false, nil
+	}
+	if err != nil {
+		found = Owner{}
+	}
+	if o.Claiming != nil {
+		if err := o.Claiming(ctx, found); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// Won refuses a place that was marked, when it is read back and is found to be
+// another's: of two that mark it at one moment one is refused so (fsapi.Busy).
+func (o Opening) Won(found Owner) error {
+	if err := o.Owner.Refuse(found, o.Role, o.Where); err != nil || found.is(*o.Owner) {
+		return err
+	}
+	return fsapi.Errorf(fsapi.Busy, "%s was opened by another copy of this store at the same moment (from host %s): see that only one runs", o.Where, found.Host)
+}
+
 // Claim is one store's right to a place that it has open: it ends when another
-// store takes the place over, which is noticed before anything is changed there.
+// store, or another copy of this one, takes the place over, which is noticed before
+// anything is changed there.
 // Safe for concurrent use; a nil Claim always holds.
 type Claim struct {
 	owner Owner
@@ -122,8 +220,8 @@ func (c *Claim) Lost() error {
 }
 
 // Holds is nil where the place is the owner's: as of now, or of no more than age
-// ago. fsapi.NoDevice: it is another store's, once and for all, or nobody's;
-// otherwise what kept it from being read.
+// ago. fsapi.NoDevice: it is another store's or copy's, once and for all, or
+// nobody's; otherwise what kept it from being read.
 func (c *Claim) Holds(ctx context.Context, age time.Duration) error {
 	if c == nil {
 		return nil
@@ -141,14 +239,23 @@ func (c *Claim) Holds(ctx context.Context, age time.Duration) error {
 		return fsapi.Errorf(fsapi.NoDevice, "%s belongs to no store any more", c.where)
 	case err != nil:
 		return err
-	case found.Store == c.owner.Store:
+	case found.is(c.owner):
 		c.mu.Lock()
 		c.seen = now
 		c.mu.Unlock()
 		return nil
 	}
-	lost := fsapi.Errorf(fsapi.NoDevice, "%s was taken over by another store (%s, from host %s on %s): this one does nothing there any more",
-		c.where, found.Store, found.Host, found.Since.UTC().Format(time.DateOnly))
+	lost := c.lostTo(found)
 	c.lost.Store(&lost)
 	return lost
+}
+
+func (c *Claim) lostTo(found Owner) error {
+	by, advice := "taken over by another store", ""
+	if found.Store == c.owner.Store {
+		by = "opened by another copy of this store"
+		advice = ". The data directory or the machine was copied, or set back while it ran: see that only one of them runs; 'strake drive set --take-over' gets the drive back"
+	}
+	return fsapi.Errorf(fsapi.NoDevice, "%s was %s (%s, from host %s on %s): this one does nothing there any more%s",
+		c.where, by, found.Store, found.Host, found.Since.UTC().Format(time.DateOnly), advice)
 }

@@ -31,7 +31,7 @@ func TestConformance(t *testing.T) {
 				srv.Container(t, container)
 				o := provider.Options{PartSize: 1 << 20, Prefix: prefix}
 				if prefix == "" {
-					o.Hold = provider.DefaultHold // else all that is larger than a part goes in parts
+					o.Hold = provider.NewMemory(provider.DefaultHold) // else all that is larger than a part goes in parts
 				}
 				return opened(t, azure.Options{Container: container, ConnectionString: srv.ConnectionString, Options: o})
 			}, objecttest.Capabilities{Has: objecttest.All(), Keys: keys(prefix, 1200)})

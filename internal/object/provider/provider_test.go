@@ -426,7 +426,7 @@ func TestTake(t *testing.T) {
 			"long": {250, 1, 1000, 50, 333}, "begins in the midst": {99, 202, 1, 399},
 		} {
 			for _, c := range []struct{ whole, hold int64 }{{0, 1000}, {500, 1000}, {500, 200}, {500, 0}, {2000, 3000}} {
-				s := opened(t, mem.New(mem.Options{Whole: c.whole}), provider.Options{PartSize: 100, Hold: c.hold})
+				s := opened(t, mem.New(mem.Options{Whole: c.whole}), provider.Options{PartSize: 100, Hold: provider.NewMemory(c.hold)})
 				want, all, err := give(t, s, "x", sizes)
 				if err != nil {
 					t.Fatal(err)
@@ -466,7 +466,7 @@ func TestTakeKeepsWhatMayBeRead(t *testing.T) {
 		} {
 			op, sizes := c.op, c.sizes
 			b := mem.New(mem.Options{Whole: c.whole})
-			s := opened(t, b, provider.Options{PartSize: 100, Hold: 200})
+			s := opened(t, b, provider.Options{PartSize: 100, Hold: provider.NewMemory(200)})
 			first := true
 			b.SetRule(func(r mem.Request) mem.Outcome {
 				if r.Op != op || !first {
@@ -500,7 +500,7 @@ func TestTakeKeepsWhatMayBeRead(t *testing.T) {
 func TestWholeWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := mem.New(mem.Options{Whole: 400})
-		s := opened(t, b, provider.Options{PartSize: 100, Hold: 300})
+		s := opened(t, b, provider.Options{PartSize: 100, Hold: provider.NewMemory(300)})
 		begin := func(key string, n int) object.Writer {
 			t.Helper()
 			w, err := s.Create(t.Context(), key, 0, object.Condition{})

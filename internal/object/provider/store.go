@@ -39,9 +39,9 @@ type Options struct {
 	// Parallel bounds the parts on their way, of all writers together; 0:
 	// DefaultParallel.
 	Parallel int
-	// Hold is the bytes that writers may hold together, beyond the first part of
-	// each, of objects that had better be one request, see Traits.Whole; 0: none.
-	Hold int64
+	// Hold is memory, shared with other stores, for objects that had better be one
+	// request, see Traits.Whole; nil: all that is larger than a part goes in parts.
+	Hold *Memory
 	// Retry bounds the attempts of each request; the zero Policy: 6 attempts
 	// within a minute.
 	Retry backoff.Policy
@@ -101,7 +101,7 @@ func New(api API, o Options) (*Store, error) {
 	s := &Store{
 		api: api, opts: o, traits: t,
 		label: strings.TrimSuffix(t.URL, "/"),
-		slots: make(chan struct{}, o.Parallel), budget: budget{max: o.Hold, change: make(chan struct{})}, idle: make(chan struct{}), writers: map[*writer]struct{}{},
+		slots: make(chan struct{}, o.Parallel), budget: budget{m: o.Hold, whole: t.Whole, part: o.PartSize}, idle: make(chan struct{}), writers: map[*writer]struct{}{},
 	}
 	if o.Prefix != "" {
 		if err := object.CheckKey(o.Prefix); err != nil {
@@ -112,14 +112,6 @@ func New(api API, o Options) (*Store, error) {
 	}
 	s.info = object.Info{Kind: t.Kind, URL: s.label + t.Query, Class: t.Class, PartSize: o.PartSize}
 	return s, nil
-}
-
-// whole is the bytes up to which an object may be held to be sent in one request.
-func (s *Store) whole() int64 {
-	if s.budget.max == 0 {
-		return 0
-	}
-	return s.traits.Whole
 }
 
 // Info implements object.Store.

@@ -19,6 +19,7 @@ type writer struct {
 	opts     PutOptions
 	partSize int64
 	inParts  bool  // however small it comes out
+	wants    bool  // it may want memory of the budget
 	hint     int64 // bytes that the first part is likely to have
 
 	ctx    context.Context // of Create, ended by cancel
@@ -49,13 +50,16 @@ func (s *Store) Create(ctx context.Context, key string, size int64, cond object.
 	}
 	defer s.leave()
 	w := &writer{s: s, key: key, opts: PutOptions{Cond: cond, Mark: newMark()}, partSize: s.opts.PartSize}
-	w.inParts = size > max(w.partSize, s.whole())
+	w.inParts = size > max(w.partSize, s.budget.size())
 	for size/w.partSize >= int64(s.traits.MaxParts) {
 		w.partSize *= 2
 	}
 	w.opts.PartSize = w.partSize
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	w.hint = min(max(size, 0), w.partSize)
+	if w.wants = !w.inParts && (size == 0 || size > w.partSize) && s.budget.size() > 0; w.wants {
+		s.budget.open()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.writers[w] = struct{}{}
@@ -123,7 +127,7 @@ func (w *writer) fits(n int) (int, error) {
 // next begins another part: the full ones are held, or sent. Requires mu.
 func (w *writer) next() error {
 	size := int64(len(w.full)+2) * w.partSize // with the new one
-	if w.upload == nil && !w.inParts && size <= w.s.whole() && w.s.budget.take(w.ctx, w.partSize) {
+	if w.upload == nil && !w.inParts && size <= w.s.budget.size() && w.s.budget.take(w.ctx, w.partSize) {
 		w.full = append(w.full, w.part)
 		w.part = part{}
 		return nil
@@ -353,6 +357,9 @@ func (w *writer) drop() {
 func (w *writer) end() {
 	if len(w.full) > 0 {
 		w.s.budget.give(int64(len(w.full)) * w.partSize)
+	}
+	if w.wants {
+		w.s.budget.close()
 	}
 	w.done, w.full, w.part = true, nil, part{}
 	w.cancel()

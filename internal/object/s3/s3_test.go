@@ -40,7 +40,7 @@ func TestConformance(t *testing.T) {
 				srv.Bucket(t, bucket)
 				o := options(srv, bucket)
 				if o.Prefix = prefix; prefix == "" {
-					o.Hold = provider.DefaultHold // else all that is larger than a part goes in parts
+					o.Hold = provider.NewMemory(provider.DefaultHold) // else all that is larger than a part goes in parts
 				}
 				return opened(t, o)
 			}, objecttest.Capabilities{
