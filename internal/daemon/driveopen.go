@@ -15,6 +15,7 @@ import (
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/drive/bucket"
 	"github.com/strakefs/strake/internal/drive/dir"
+	"github.com/strakefs/strake/internal/drive/lawful"
 	"github.com/strakefs/strake/internal/drive/limit"
 	"github.com/strakefs/strake/internal/drive/watch"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -259,7 +260,7 @@ func (ds *drives) open(ctx context.Context, rec meta.DriveRecord) (opened, error
 	}
 	below := drive.Drive(o.watch)
 	if ds.n.state != nil && ds.n.follow == nil {
-		below = lawful{o.watch, ds.n.state.engine.CheckFence}
+		below = lawful.New(o.watch, ds.n.state.engine.CheckFence)
 	}
 	o.top = limit.New(below, limit.Options{Read: rec.Rate, Write: rec.Rate, Calls: calls(rec)})
 	o.top = ds.n.cached(rec, o.top)

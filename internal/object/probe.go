@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/strakefs/strake/internal/fsapi"
 )
@@ -25,19 +26,46 @@ type Capabilities struct {
 // ProbePrefix begins the keys of the objects that Probe makes.
 const ProbePrefix = ".strake-probe/"
 
+// probeAge is how old an object of a probe is, by the provider's clock, that nobody
+// comes back for.
+const probeAge = 24 * time.Hour
+
 // Probe finds out what a store does by trying it, on an object of its own with
-// a random name, which it removes. It takes about nine requests. An error says
-// that the store could not be tried, not that it lacks something.
+// a random name, which it removes, with those that probes left which were broken
+// off a day ago or before. It takes about ten requests. An error says that the store
+// could not be tried, not that it lacks something.
 func Probe(ctx context.Context, s Store) (c Capabilities, err error) {
 	var nonce [12]byte
 	rand.Read(nonce[:])
 	key := fmt.Sprintf("%s%x", ProbePrefix, nonce)
 	defer func() {
-		if gone := s.Delete(ctx, key); gone != nil && err == nil {
-			err = fsapi.Wrap(fsapi.KindOf(gone), gone, "remove the object of the probe")
+		gone, lerr := left(ctx, s, key)
+		gone = append(gone, key)
+		if derr := s.Delete(ctx, gone...); err == nil && errors.Join(lerr, derr) != nil {
+			err = errors.Join(lerr, derr)
+			err = fsapi.Wrap(fsapi.KindOf(err), err, "remove the objects of probes")
 		}
 	}()
 	return probe(ctx, s, key)
+}
+
+// left are the keys of old objects of probes, as seen when there is one at key.
+func left(ctx context.Context, s Store, key string) (old []string, err error) {
+	var now time.Time
+	all := map[string]time.Time{}
+	err = s.List(ctx, ProbePrefix, "", func(o Object) error {
+		all[o.Key] = o.Modified
+		if o.Key == key {
+			now = o.Modified
+		}
+		return nil
+	})
+	for k, t := range all {
+		if now.Sub(t) > probeAge {
+			old = append(old, k)
+		}
+	}
+	return old, err
 }
 
 func probe(ctx context.Context, s Store, key string) (c Capabilities, err error) {

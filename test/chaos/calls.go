@@ -9,7 +9,6 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/strakefs/strake/internal/drive/fault"
-	objmem "github.com/strakefs/strake/internal/object/mem"
 	"github.com/strakefs/strake/internal/osfs"
 )
 
@@ -98,15 +97,6 @@ func (c *calls) drive(of string, rule fault.Rule) fault.Rule {
 	return func(call fault.Call) fault.Outcome {
 		o := rule(call)
 		c.note(of, string(call.Op), call.Name, call.Off, call.Len, o.Err, o.FlipBit)
-		return o
-	}
-}
-
-// bucket notes what the rule of a place's bucket is asked.
-func (c *calls) bucket(of string, rule objmem.Rule) objmem.Rule {
-	return func(r objmem.Request) objmem.Outcome {
-		o := rule(r)
-		c.note(of, string(r.Op), r.Key, 0, r.Len, o.Err, 0)
 		return o
 	}
 }

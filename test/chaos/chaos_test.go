@@ -150,7 +150,7 @@ func steadied(t *testing.T) (all *calls, end func()) {
 }
 
 func lifetime(ctx context.Context, seed uint64, steps int, all *calls) ([]string, error) {
-	w, err := newWorld(ctx, seed, all)
+	w, err := newWorld(ctx, seed, steady != "", all)
 	if err != nil {
 		return nil, err
 	}

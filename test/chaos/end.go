@@ -10,6 +10,8 @@ import (
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
+	"github.com/strakefs/strake/internal/osfs"
+	"github.com/strakefs/strake/test/stack"
 	"github.com/strakefs/strake/test/workload"
 )
 
@@ -40,6 +42,9 @@ func (w *world) finish() error {
 	}
 	if err := w.verify(); err != nil {
 		return fmt.Errorf("with all drives well: %w", err)
+	}
+	if err := w.elsewhere(); err != nil {
+		return fmt.Errorf("on a machine that has nothing: %w", err)
 	}
 	if err := w.vanish(); err != nil {
 		return fmt.Errorf("with everything deleted: %w", err)
@@ -222,6 +227,9 @@ func (w *world) vanish() error {
 		return err
 	}
 	time.Sleep(time.Second) // what was left is older than the process that sweeps it
+	if w.ledger != nil {
+		time.Sleep(25 * time.Hour) // and has arrived; what starts left that were broken off is old
+	}
 	if err := w.open(); err != nil {
 		return err
 	}
@@ -244,7 +252,48 @@ func (w *world) vanish() error {
 	if err := w.s.CheckMeta(w.ctx); err != nil {
 		return fmt.Errorf("records: %w", err)
 	}
-	return w.empty()
+	if err := w.empty(); err != nil || w.ledger == nil {
+		return err
+	}
+	return w.lean()
+}
+
+// elsewhere opens the store on a machine that has nothing but the bucket of the
+// metadata, where there is one, and the drives: everything must be as it was.
+func (w *world) elsewhere() error {
+	if w.ledger == nil {
+		return nil
+	}
+	if err := w.each((*workload.Client).CloseAll); err != nil {
+		return err
+	}
+	before, err := stack.Image(w.ctx, w.s.Local, fsapi.RootIno)
+	if err != nil {
+		return err
+	}
+	if err := w.end(); err != nil {
+		return err
+	}
+	w.ledger.disk = osfs.NewMem(osfs.MemOptions{})
+	if err := w.open(); err != nil {
+		return err
+	}
+	after, err := stack.Image(w.ctx, w.s.Local, fsapi.RootIno)
+	if err != nil {
+		return err
+	}
+	for name, line := range before {
+		if after[name] != line {
+			return fmt.Errorf("%q was\n\t%s\nand is\n\t%s", name, line, after[name])
+		}
+	}
+	if len(after) != len(before) {
+		return fmt.Errorf("there are %d names, and were %d", len(after), len(before))
+	}
+	if err := w.verify(); err != nil {
+		return err
+	}
+	return w.adopt()
 }
 
 // purge takes away what rotted when no record named it any more: nothing proves

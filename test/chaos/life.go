@@ -13,10 +13,8 @@ import (
 	"github.com/strakefs/strake/internal/drive/watch"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
-	"github.com/strakefs/strake/internal/object/provider"
 	"github.com/strakefs/strake/internal/osfs"
 	"github.com/strakefs/strake/internal/vfs"
-	"github.com/strakefs/strake/test/stack"
 	"github.com/strakefs/strake/test/workload"
 )
 
@@ -28,6 +26,9 @@ type cut struct {
 	calls  int // of the file system, until then
 	mode   osfs.CrashMode
 	disk   *osfs.Mem // what is left; nil: it has not come to it yet
+	cache  *osfs.Mem // what is left of the machine's cache, where all state is in a bucket
+	text   string    // what became of it
+	err    error     // of that
 	before int64     // ticket: what was done by then was done
 	after  int64     // ticket: what had not begun by then had not begun
 }
@@ -58,11 +59,7 @@ func (w *world) begin() error {
 func (w *world) open() error {
 	w.fault = osfs.NewFault(w.disk, w.calls.file(nil))
 	w.outage.Store(nil)
-	w.life = &life{calls: map[string]int{}, all: w.calls, hold: provider.NewMemory(holdSize)}
-	o := w.options
-	o.FS = w.fault
-	var err error
-	if w.s, err = stack.Open(o); err != nil {
+	if err := w.openStack(); err != nil {
 		return err
 	}
 	for _, p := range w.places {
@@ -103,7 +100,7 @@ func (w *world) settle() error {
 	for _, p := range w.places {
 		if p.watch == nil && p.answers() && !p.gone {
 			if d, err := p.open(w.fault, w.life); err == nil {
-				if err := w.s.Set.Add(d); err != nil {
+				if err := w.s.Set.Add(w.guard(d)); err != nil {
 					return err
 				}
 			}
@@ -160,14 +157,19 @@ func (w *world) arm() {
 	w.cut = c
 	disk, r := w.disk, w.rng.Uint64()
 	fall := make(chan struct{}, 1) // of one: guards c
-	w.fault.SetRule(w.calls.file(func(call osfs.Call) (o osfs.Outcome) {
+	tick := func() {
 		fall <- struct{}{}
 		defer func() { <-fall }()
-		read := strings.Contains(call.Name, "/d") && call.Op == osfs.OpRead // of a drive: changes nothing
-		if c.disk == nil && !read {
+		if c.disk == nil {
 			if c.calls--; c.calls < 0 {
 				w.take(c, disk, r)
 			}
+		}
+	}
+	w.life.asked.Store(&tick)
+	w.fault.SetRule(w.calls.file(func(call osfs.Call) (o osfs.Outcome) {
+		if !strings.Contains(call.Name, "/d") || call.Op != osfs.OpRead { // one of a drive changes nothing
+			tick()
 		}
 		return w.outage.Load().outcome(call)
 	}))
@@ -177,7 +179,11 @@ func (w *world) arm() {
 // bucket happens, and what it does to the disk is on one that nobody sees.
 func (w *world) take(c *cut, disk *osfs.Mem, seed uint64) {
 	c.before = w.tickets.Load()
-	c.disk = disk.CrashClone(newRand(seed), c.mode)
+	r := newRand(seed)
+	c.disk = disk.CrashClone(r, c.mode)
+	if w.ledger != nil {
+		c.cache, c.text, c.err = w.cacheLeft(r)
+	}
 	w.life.dead.Store(true)
 	c.after = w.tickets.Load()
 }
@@ -194,6 +200,14 @@ func (w *world) revive() error {
 	w.say("killed (mode %d) between tickets %d and %d", c.mode, c.before, c.after)
 	_ = w.end() // it says what could not be stored
 	w.disk = c.disk
+	if w.ledger != nil {
+		w.say("      the next has %s", c.text)
+		if c.err != nil {
+			return c.err
+		}
+		w.ledger.disk = c.cache
+		w.ledger.weather.Store(nil)
+	}
 	if err := w.open(); err != nil {
 		return fmt.Errorf("open after a kill: %w", err)
 	}
@@ -251,6 +265,10 @@ func (w *world) reopen() error {
 	}
 	if err := w.end(); err != nil && !w.tolerate(err) {
 		return fmt.Errorf("close: %w", err)
+	}
+	if w.ledger != nil && w.chance(2) {
+		w.say("      the next is another machine")
+		w.ledger.disk = osfs.NewMem(osfs.MemOptions{})
 	}
 	if err := w.open(); err != nil {
 		return fmt.Errorf("open again: %w", err)

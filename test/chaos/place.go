@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path"
 	"sync"
@@ -64,7 +62,6 @@ type place struct {
 	worn     worn // what it has of the time before it fell ill
 
 	// Of the present life.
-	life  *life
 	base  drive.Drive // nil: not open
 	watch *watch.Drive
 	told  drive.State // what upkeep was told last
@@ -100,16 +97,6 @@ func (o *worn) renew(name string) {
 	}
 }
 
-// life is from one opening of the store to its end.
-type life struct {
-	dead atomic.Bool // nothing that it asks happens any more
-	all  *calls
-	hold *provider.Memory // of all its buckets
-
-	mu    sync.Mutex
-	calls map[string]int // by what is asked; guarded by mu
-}
-
 func (p *place) String() string       { return fmt.Sprintf("%s-%x", p.tier, uint64(p.id)) }
 func (p *place) dir() string          { return fmt.Sprintf("/strake/d%x", uint64(p.id)) }
 func (p *place) illness() illness     { return illness(p.ill.Load()) }
@@ -120,14 +107,7 @@ func (p *place) file(n string) string { return path.Join(p.dir(), n) }
 // chance is a number of [0, n), which depends on what is asked, and on how often
 // it was asked in this life.
 func (p *place) chance(l *life, n int, what ...any) int {
-	key := fmt.Sprint(append(what, p.id)...)
-	l.mu.Lock()
-	l.calls[key]++
-	count := l.calls[key]
-	l.mu.Unlock()
-	h := fnv.New64a()
-	fmt.Fprint(h, p.seed, count, key)
-	return rand.New(rand.NewPCG(h.Sum64(), 0)).IntN(n)
+	return l.chance(p.seed, n, append(what, p.id)...)
 }
 
 // falters says whether a call of a flaky drive fails: never so many in a row that
@@ -197,21 +177,19 @@ func (p *place) rule(l *life) fault.Rule {
 	}
 }
 
-// requests is what becomes of a bucket's requests: one that is flaky leaves open
-// whether they took place.
-func (p *place) requests(l *life) objmem.Rule {
-	return l.all.bucket("bucket "+p.String(), func(r objmem.Request) (o objmem.Outcome) {
+// way is how a process gets to the place's bucket: one that is flaky leaves open
+// whether requests took place.
+func (p *place) way(l *life) *way {
+	return &way{Bucket: p.bucket, of: "bucket " + p.String(), seed: p.seed, life: l, fate: func(r objmem.Request) (f fate) {
 		switch {
-		case l.dead.Load():
-			o.Err = fsapi.Errorf(fsapi.IO, "the process was killed")
 		case p.illness() == away:
-			o.Err = fsapi.Errorf(fsapi.IO, "the bucket is away")
+			f.err = fsapi.Errorf(fsapi.IO, "the bucket is away")
 		case p.illness() == flaky && r.Op != objmem.Get && p.falters(l, r.Op, r.Key):
-			o.Err = fsapi.Errorf(fsapi.TimedOut, "no answer in time")
-			o.Late = p.chance(l, 2, "late", r.Op, r.Key) == 0
+			f.err = fsapi.Errorf(fsapi.TimedOut, "no answer in time")
+			f.late = p.chance(l, 2, "late", r.Op, r.Key) == 0
 		}
-		return o
-	})
+		return f
+	}}
 }
 
 // once: requests are made one time. A wait for another attempt would be one under
@@ -243,9 +221,6 @@ func (p *place) create(disk osfs.FS) error {
 // open opens it for a life; fsapi.NoDevice while it does not answer.
 func (p *place) open(disk osfs.FS, l *life) (drive.Drive, error) {
 	p.base, p.watch = nil, nil
-	if p.bucket != nil {
-		p.bucket.SetRule(p.requests(l))
-	}
 	if !p.answers() || p.gone {
 		return nil, fsapi.Errorf(fsapi.NoDevice, "drive %s is away", p)
 	}
@@ -253,7 +228,7 @@ func (p *place) open(disk osfs.FS, l *life) (drive.Drive, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.base, p.life = base, l
+	p.base = base
 	p.watch = watch.New(fault.New(&sized{Drive: base, p: p}, l.all.drive(p.String(), p.rule(l)), nil), watch.Options{
 		Failures: watchFailures, OfflineAfter: 10 * time.Second, MaxCoolDown: 8 * time.Second, MaxStuck: 8,
 		Read: patience, Write: patience, Commit: patience, Other: patience,
@@ -267,7 +242,7 @@ func (p *place) openBase(disk osfs.FS, l *life) (drive.Drive, error) {
 			FS: disk, Path: p.dir(), Expect: p.id, Name: p.String(), Tier: p.tier, Domain: p.String(), Reserve: -1, Buffer: 64 << 10,
 		})
 	}
-	st, err := p.bucket.Open(once(l.hold))
+	st, err := provider.New(p.way(l), once(l.memory))
 	if err != nil {
 		return nil, err
 	}
@@ -455,10 +430,5 @@ func (p *place) behind(do func(st *provider.Store) error) error {
 	if err != nil {
 		return err
 	}
-	p.bucket.SetRule(nil)
-	err = do(st)
-	if p.life != nil {
-		p.bucket.SetRule(p.requests(p.life))
-	}
-	return errors.Join(err, st.Close())
+	return errors.Join(do(st), st.Close())
 }

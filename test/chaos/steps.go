@@ -71,10 +71,30 @@ func steps() []step {
 	}
 }
 
+// bucketFailsName is the step in which the bucket of the metadata fails.
+const bucketFailsName = "the metadata's bucket fails"
+
+// stepsOf are the steps of this world.
+func (w *world) stepsOf() (list []step) {
+	if w.ledger == nil {
+		return steps()
+	}
+	for _, s := range steps() {
+		if s.name == "the log's disk fails" {
+			s = step{bucketFailsName, 8, (*world).bucketFails, true}
+		}
+		list = append(list, s)
+	}
+	if w.ledger.timely {
+		list = append(list, step{"another takes over", 6, (*world).takeover, false})
+	}
+	return list
+}
+
 // next does a step chosen by chance.
 func (w *world) next() error {
 	w.steps++
-	all := steps()
+	all := w.stepsOf()
 	sum := 0
 	for _, s := range all {
 		sum += s.weight
@@ -109,7 +129,7 @@ func (w *world) do(s step) error {
 // kill does a step within which, or after which, the process is killed.
 func (w *world) kill() error {
 	var mortal []step
-	for _, s := range steps() {
+	for _, s := range w.stepsOf() {
 		if s.mortal {
 			for range s.weight {
 				mortal = append(mortal, s)

@@ -44,9 +44,11 @@ type world struct {
 
 	disk  *osfs.Mem
 	fault *osfs.Fault
-	life  *life
-	s     *stack.Stack
-	cut   *cut // a kill that is due
+	// ledger has the metadata; nil: it is on the disk.
+	ledger *ledger
+	life   *life
+	s      *stack.Stack
+	cut    *cut // a kill that is due
 
 	outage atomic.Pointer[outage] // of the disk of the log, while there is one
 
@@ -81,7 +83,8 @@ func (w *world) say(format string, args ...any) {
 }
 
 // newWorld chooses what a store is built of: every bound so small that it is met.
-func newWorld(ctx context.Context, seed uint64, all *calls) (*world, error) {
+// timely says that a bubble's time passes while locks are waited for.
+func newWorld(ctx context.Context, seed uint64, timely bool, all *calls) (*world, error) {
 	r := rand.New(rand.NewPCG(seed, 21))
 	w := &world{
 		ctx: ctx, seed: seed, rng: r, nextID: 0x100, snaps: map[string][]workload.Tree{}, copies: map[string]workload.Tree{},
@@ -105,6 +108,10 @@ func newWorld(ctx context.Context, seed uint64, all *calls) (*world, error) {
 	}
 	w.choosePolicies(warm)
 	w.choose(r)
+	if l := rand.New(rand.NewPCG(seed, 22)); l.IntN(3) == 0 {
+		w.ledger = newLedger(l, seed, timely)
+		w.options.OpenEngine = w.openEngine
+	}
 	return w, nil
 }
 
@@ -222,7 +229,7 @@ func (w *world) openDrives(set *blob.DriveSet) error {
 			p.say(w, "cannot be opened: %v", err)
 			continue
 		}
-		if err := set.Add(d); err != nil {
+		if err := set.Add(w.guard(d)); err != nil {
 			return err
 		}
 	}
@@ -255,7 +262,9 @@ func (w *world) troubled() bool {
 
 // hurt reports whether anything stored is not as it should be, or cannot be
 // stored.
-func (w *world) hurt() bool { return len(w.bad) > 0 || w.outage.Load() != nil || w.troubled() }
+func (w *world) hurt() bool {
+	return len(w.bad) > 0 || w.outage.Load() != nil || w.foul() || w.troubled()
+}
 
 // tolerate says of an error of a client that what was done to drives may be why.
 func (w *world) tolerate(err error) bool {

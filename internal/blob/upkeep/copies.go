@@ -169,9 +169,10 @@ func otherLayout(seg *fsapi.Segment, c *fsapi.CopyPlace, n int, d fsapi.DriveID)
 }
 
 // mergePart reports whether a part has its place in the copy, given now or before.
+// No drive has two: it may have been given another while this one was written.
 func mergePart(c *fsapi.CopyPlace, spec fsapi.CopySpec, n int, d fsapi.DriveID) bool {
 	switch {
-	case c.Sharded() && c.Drives[n] == 0:
+	case c.Sharded() && c.Drives[n] == 0 && !slices.Contains(c.Drives, d):
 		c.Drives[n] = d
 	case c.Sharded():
 		return c.Drives[n] == d

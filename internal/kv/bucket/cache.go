@@ -27,6 +27,9 @@ const (
 // page block by block verifies it once.
 const memoryPages = 128
 
+// readPause is how long a read that failed is held up, before it says so.
+const readPause = time.Second
+
 // cache keeps pages of tables that are in the bucket: on the local disk as the
 // bucket has them, sealed, so that what is read from it is verified and what a
 // crash or a bad disk left is fetched again.
@@ -40,6 +43,9 @@ type cache struct {
 	timeout time.Duration // of one fetch
 	clock   clock.Clock
 	ctx     context.Context // ends with the engine
+	// fenced says, where an object that was there is gone, whether another writer
+	// took over, who removes what he does not need; nil: of a follower.
+	fenced func(context.Context) error
 
 	mu      sync.Mutex
 	files   map[salt]*cacheFile // guarded by mu
@@ -329,7 +335,18 @@ func (c *cache) get(key string, p []byte, off int64) error {
 	case n == len(p):
 		return nil
 	case err == nil, errors.Is(err, io.EOF):
-		return c.remote.named(key, fsapi.Errorf(fsapi.Corrupt, "it ends before byte %d", off+int64(len(p))))
+		err = c.remote.named(key, fsapi.Errorf(fsapi.Corrupt, "it ends before byte %d", off+int64(len(p))))
+	}
+	if c.fenced != nil && errors.Is(err, fsapi.NotExist) {
+		if ferr := c.fenced(ctx); errors.Is(ferr, fsapi.Fenced) {
+			err = ferr
+		}
+	}
+	// Pebble makes a compaction that failed again at once, for ever: where a store
+	// refuses at once, too, they would ask it as fast as they can.
+	select {
+	case <-c.clock.After(readPause):
+	case <-ctx.Done():
 	}
 	// Not wrapped: Pebble takes "no such file" for the end of the database.
 	return fsapi.Errorf(readKind(err), "read metadata that is not cached: %v", err)
@@ -343,7 +360,7 @@ func readKind(err error) fsapi.Kind {
 		return fsapi.Corrupt
 	case fsapi.TimedOut, fsapi.Interrupted:
 		return fsapi.TimedOut
-	case fsapi.Corrupt, fsapi.Closed:
+	case fsapi.Corrupt, fsapi.Closed, fsapi.Fenced:
 		return k
 	}
 	return fsapi.IO

@@ -357,3 +357,46 @@ func flaky(rng *rand.Rand) func(int, string, string) outcome {
 		return outcome{}
 	}
 }
+
+// TestFencedWhileIdle: a writer that was replaced while it wrote nothing says so as
+// soon as it knows, whatever the bucket says then. What it reads that its successor
+// removed is not corrupt: it says why it is gone.
+func TestFencedWhileIdle(t *testing.T) {
+	b := mem.New(mem.Options{})
+	first := inherit(t, b, "a")
+	fill(t, first.e, 0, 600)
+	must(t, first.e.Checkpoint(t.Context()))
+	must(t, first.e.Close())
+
+	reads, asks := newProcess(t, b, "a", 97), newProcess(t, b, "a", 98)
+	reads.o.still, asks.o.still = true, true // nothing reads what nobody asked for
+	must(t, reads.open(t.Context()))
+	defer func() { _ = reads.e.Close() }()
+	second := inherit(t, b, "b")
+	s := opened(t, b)
+	var tables []string
+	must(t, s.List(t.Context(), prefixTable, "", func(o object.Object) error {
+		tables = append(tables, o.Key)
+		return nil
+	}))
+	must(t, asks.open(t.Context()))
+	defer func() { _ = asks.e.Close() }()
+	third := inherit(t, b, "c")
+	must(t, s.Delete(t.Context(), tables...))
+	var err error
+	for i := 0; i < 600 && err == nil; i++ {
+		_, err = get(reads.e, fmt.Sprintf("f%06d", i))
+	}
+	wantFenced(t, err)
+	wantFenced(t, reads.e.Stats().Failure)
+
+	wantFenced(t, asks.e.CheckFence(t.Context()))
+	wantFenced(t, asks.e.Stats().Failure)
+	asks.gate.set(func(int, string, string) outcome { return outcome{err: errDown} })
+	_, err = asks.e.Update(t.Context(), kv.UpdateOptions{}, func(tx kv.Tx) error {
+		return tx.Scan(nil, nil, func([]byte, []byte) (bool, error) { return true, nil })
+	})
+	wantFenced(t, err)
+	_ = second.e.Close()
+	_ = third.e.Close()
+}

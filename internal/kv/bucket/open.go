@@ -250,6 +250,7 @@ func (s *store) openTables(ctx context.Context) (p kv.Position, err error) {
 	s.chain.count(m)
 	local := unsynced{s.o.FS}
 	s.cache = newCache(s.ctx, local, path.Join(s.o.Dir, "cache"), &s.o, s.remote)
+	s.cache.fenced = s.checkFence
 	if err := s.cache.adopt(m.tables); err != nil {
 		return p, fsapi.Wrap(fsapi.IO, err, "kv: open the cache in "+s.o.Dir)
 	}

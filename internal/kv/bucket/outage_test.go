@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/strakefs/strake/internal/fsapi"
@@ -363,4 +365,39 @@ func TestSharedSync(t *testing.T) {
 	if n := s.Requests().Puts - before; n != 1 {
 		t.Errorf("1000 batches and one Sync made %d PUTs", n)
 	}
+}
+
+// TestRefusedReads: a store that refuses every read at once, as one does whose
+// credentials have run out, is not asked as fast as a machine can, by compactions,
+// which Pebble makes again and again.
+func TestRefusedReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := mem.New(mem.Options{})
+		e, err := Open(t.Context(), small(opened(t, b), osfs.NewMem(osfs.MemOptions{})))
+		must(t, err)
+		fill(t, e, 0, 3000)
+		time.Sleep(time.Minute) // in which all compactions end
+		must(t, e.Checkpoint(t.Context()))
+		must(t, e.Close())
+
+		const most = 10_000 // then it is over, so that the test is, too
+		e, err = Open(t.Context(), small(opened(t, b), osfs.NewMem(osfs.MemOptions{})))
+		must(t, err)
+		var asked atomic.Int64
+		b.SetRule(func(r mem.Request) (o mem.Outcome) {
+			if r.Op == mem.Get && strings.HasPrefix(r.Key, "meta/"+prefixTable) && asked.Load() < most {
+				asked.Add(1)
+				o.Err = fsapi.Errorf(fsapi.Access, "the credentials have run out")
+			}
+			return o
+		})
+		fill(t, e, 0, 1500) // all of it over what is there, so that compactions are due
+		time.Sleep(time.Minute)
+		// A compaction reads several tables; some run at once.
+		if n := asked.Load(); n == 0 || n > 1000 {
+			t.Errorf("it was asked %d times in a minute", n)
+		}
+		b.SetRule(nil)
+		must(t, e.Close())
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/strakefs/strake/internal/kv"
 	"github.com/strakefs/strake/internal/object"
 )
 
@@ -37,6 +38,16 @@ func (e *Engine) Status() Status {
 	s.cache.mu.Lock()
 	defer s.cache.mu.Unlock()
 	st.Cached, st.Hits, st.Fetched = s.cache.bytes, s.cache.stats.hits, s.cache.stats.fetched
+	return st
+}
+
+// Stats implements kv.Engine. Failure is set as soon as it is known, also of an
+// engine that nobody writes to.
+func (e *Engine) Stats() kv.Stats {
+	st := e.Engine.Stats()
+	if st.Failure == nil {
+		st.Failure = e.s.failure()
+	}
 	return st
 }
 

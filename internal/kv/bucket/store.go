@@ -185,9 +185,13 @@ func (s *store) spills() {
 	}
 }
 
-// Admit implements kv.Store.
+// Admit implements kv.Store. A store that failed admits nothing: what a writer that
+// was replaced reads may be gone, and says less than that it was.
 func (s *store) Admit(ctx context.Context) error {
-	for s.failure() == nil {
+	for {
+		if err := s.failure(); err != nil {
+			return err
+		}
 		room := s.queue.full(s.o.PendingBytes)
 		if room == nil {
 			break

@@ -724,7 +724,7 @@ func TestSlowLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				api := &slow{Bucket: mem.New(mem.Options{Whole: way.whole}), rate: 8 << 10}
-				s, err := provider.New(api, provider.Options{Memory: provider.NewMemory(way.whole), Retry: backoff.Policy{Attempts: 1}})
+				s, err := provider.New(api, provider.Options{Hold: provider.NewMemory(way.whole), Retry: backoff.Policy{Attempts: 1}})
 				if err != nil {
 					t.Fatal(err)
 				}

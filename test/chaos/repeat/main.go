@@ -164,6 +164,14 @@ const yieldEvery = 256 << 10
 		return bubble.now
 	}
 `},
+	// Who waits for a mutex is idle, as who waits for a channel is: whoever holds it
+	// may wait for the bubble's time to pass. No mutex is held outside for long.
+	{"runtime2.go", `	waitReasonSyncCondWait:          true,
+`, `	waitReasonSyncCondWait:          true,
+	waitReasonSyncMutexLock:         true,
+	waitReasonSyncRWMutexRLock:      true,
+	waitReasonSyncRWMutexLock:       true,
+`},
 	// What packages remember of the time when they began, against which those reckon
 	// that have their own clock: the same in each process.
 	{"time.go", `		return sec, nsec, 0

@@ -1,4 +1,4 @@
-package daemon
+package lawful
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 func TestFencedDeletesNothing(t *testing.T) {
 	ctx := context.Background()
 	var fence error
-	d := lawful{mem.New(mem.Options{}), func(context.Context) error { return fence }}
+	d := New(mem.New(mem.Options{}), func(context.Context) error { return fence })
 	write := func(name string) {
 		t.Helper()
 		w, err := d.Create(ctx, name, 1)

@@ -1,4 +1,9 @@
-package daemon
+// Package lawful keeps a process that was replaced from deleting what its
+// replacement may need.
+//
+// It owns: that nothing is deleted unless the process still has the store. It must
+// not know how that is found out.
+package lawful
 
 import (
 	"context"
@@ -6,13 +11,19 @@ import (
 	"github.com/strakefs/strake/internal/drive"
 )
 
-// lawful is a drive from which nothing is deleted once another machine has taken
-// the store over: what this one's metadata does not know may be the other's. It
-// asks after the drive was listed, so that what was listed then is not of a
-// machine that took over later.
+// Fence is fsapi.Fenced where another process has taken the store over; nil: none
+// had when it was called. Concurrent.
+type Fence func(ctx context.Context) error
+
+// New is a drive from which nothing is deleted once another process has taken the
+// store over: what this one's metadata does not know may be the other's. It asks
+// after the drive was listed, so that what was listed then is not of a process that
+// took over later.
+func New(d drive.Drive, fence Fence) drive.Drive { return lawful{d, fence} }
+
 type lawful struct {
 	drive.Drive
-	fence func(ctx context.Context) error // fsapi.Fenced: another has taken over
+	fence Fence
 }
 
 var (
