@@ -88,6 +88,9 @@ func (w *world) stepsOf() (list []step) {
 	if w.ledger.timely {
 		list = append(list, step{"another takes over", 6, (*world).takeover, false})
 	}
+	if age := w.ledger.options.GarbageAge; w.ledger.timely && (age < 0 || age >= time.Hour) { // else what it reads may be gone
+		list = append(list, step{"another looks on", 4, (*world).look, false})
+	}
 	return list
 }
 

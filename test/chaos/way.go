@@ -55,14 +55,17 @@ func (l *life) chance(seed uint64, n int, what ...any) int {
 // hold keeps a process from doing anything that others see, as one that is stopped:
 // what it asks a bucket for waits, whatever its deadline.
 type hold struct {
-	mu   sync.Mutex
-	over chan struct{} // closed at its end; nil: there is none; guarded by mu
+	mu    sync.Mutex
+	begun bool          // once in a life; guarded by mu
+	over  chan struct{} // closed at its end; nil: there is none; guarded by mu
 }
 
 func (h *hold) begin() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.over = make(chan struct{})
+	if !h.begun {
+		h.begun, h.over = true, make(chan struct{})
+	}
 }
 
 func (h *hold) end() {

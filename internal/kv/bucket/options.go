@@ -70,7 +70,7 @@ type Options struct {
 	// took over: one request each. Negative: never.
 	FenceCheck time.Duration
 	// GarbageAge is how long objects stay that the newest manifest does not need,
-	// for followers and machines that are just starting. Negative: not at all.
+	// for followers and machines that are just starting. Negative: for ever.
 	GarbageAge time.Duration
 	// PollMin and PollMax are how often a follower looks for new batches: the
 	// first while there are some, the second after a time without.
