@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,9 +15,6 @@ const (
 	linkThere = "198.18.0.2"
 )
 
-// links counts those of this process, for their names.
-var links atomic.Int64
-
 // link is a network namespace that is reached by a cable of limited rate only.
 type link struct {
 	name string // of the namespace
@@ -28,7 +24,8 @@ type link struct {
 // link lays a cable over which each way as much passes as o.link says (tc(8),
 // RATE). It ends with the turn.
 func (m *machine) link() (*link, error) {
-	n := links.Add(1)
+	m.o.links++
+	n := m.o.links
 	l := &link{name: fmt.Sprintf("strake-bench-%d-%d", os.Getpid(), n), dev: fmt.Sprintf("sb%d-%d", os.Getpid()%1e6, n)}
 	if len(l.dev) >= unix.IFNAMSIZ {
 		return nil, fmt.Errorf("%s is too long for an interface's name", l.dev)

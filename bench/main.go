@@ -31,6 +31,7 @@ type options struct {
 	client   string // binary of bench/s3client; built if empty
 	gateway  string // binary of versitygw
 	link     string // rate of the network between it and here; "": loopback
+	links    int    // that were laid, for their names
 	rounds   int
 	size     int64 // bytes of the large file
 	files    int   // of the small-file measures
