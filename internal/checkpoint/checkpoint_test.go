@@ -494,7 +494,7 @@ func TestAnew(t *testing.T) {
 	w.commits(3)
 	must(t, s.Flush(t.Context()))
 	w.drives = both
-	must(t, s.Anew(t.Context(), "a copy had the drive"))
+	s.Anew("a copy had the drive")
 	w.commits(3)
 	must(t, s.Flush(t.Context()))
 	if s.Status().Epoch <= was {
@@ -506,7 +506,8 @@ func TestAnew(t *testing.T) {
 	w.check(both, w.last())
 
 	was = s.Status().Epoch
-	s = w.shipper(Options{Anew: true})
+	s = w.shipper(Options{})
+	s.Anew("it was restored")
 	w.commits(1)
 	must(t, s.Flush(t.Context()))
 	if s.Status().Epoch <= was {

@@ -56,12 +56,41 @@ func (c *catalog) newest(epoch uint64) *object {
 	return best
 }
 
-// resume finds out, once, where the drives are, and goes on from there if that
-// is the engine's own history; otherwise it begins a new epoch. REQUIRES busy.
+// Anew has a new epoch begin, above all that the drives have and whatever history
+// they have, with the next thing that is done: for when one was in use by a copy of
+// the store, which may have written other batches of the same epoch and numbers. A
+// drive that cannot be seen then may have a higher epoch yet; it goes when the drive
+// is brought up. It does no I/O.
+func (s *Shipper) Anew(why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.anew = why
+}
+
+func (s *Shipper) askedAnew() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.anew
+}
+
+// begunAnew takes note of a new epoch, unless another is asked for since.
+func (s *Shipper) begunAnew(why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.anew == why {
+		s.anew = ""
+	}
+}
+
+// resume finds out, once and when it is asked to begin anew, where the drives are,
+// and goes on from there if that is the engine's own history; otherwise it begins a
+// new epoch. REQUIRES busy.
 func (s *Shipper) resume(ctx context.Context) error {
-	if s.resumed {
+	why := s.askedAnew()
+	if s.resumed && why == "" {
 		return nil
 	}
+	asked := why
 	s.refresh()
 	var drives []drive.Drive
 	for _, p := range s.sorted() {
@@ -74,16 +103,16 @@ func (s *Shipper) resume(ctx context.Context) error {
 	if len(c.errs) == len(drives) {
 		return errors.Join(c.errs...)
 	}
-	why := "a new epoch was asked for"
-	if !s.o.Anew {
+	if asked == "" {
 		why = s.pickUp(ctx, c)
 	}
 	if why != "" {
-		if err := s.begin(c.epoch, why); err != nil {
+		if err := s.begin(max(s.epoch, c.epoch), why); err != nil {
 			return err
 		}
 	}
 	s.resumed = true
+	s.begunAnew(asked)
 	return nil
 }
 
@@ -120,25 +149,6 @@ func (s *Shipper) pickUp(ctx context.Context, c *catalog) (why string) {
 		s.since += c.sizes[o]
 	}
 	return ""
-}
-
-// Anew begins a new epoch above all that the drives have, whatever history they have:
-// for when one was in use by a copy of the store, which may have written other batches
-// of the same epoch and numbers. A checkpoint follows. Drives that cannot be seen may
-// have a higher epoch yet; it goes when they are brought up.
-func (s *Shipper) Anew(ctx context.Context, why string) error {
-	if err := lock(ctx, s.busy); err != nil {
-		return err
-	}
-	defer unlock(s.busy)
-	defer s.report(nil)
-	s.refresh()
-	var drives []drive.Drive
-	for _, p := range s.sorted() {
-		drives = append(drives, p.d)
-	}
-	s.resumed = true
-	return s.begin(max(s.epoch, catalogue(ctx, drives).epoch), why)
 }
 
 // stampOf is the verified stamp of the last batch in a blob.

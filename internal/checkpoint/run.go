@@ -139,6 +139,9 @@ func (s *Shipper) step(ctx context.Context, wg *sync.WaitGroup) (wake time.Time,
 		return time.Time{}, err
 	}
 	defer unlock(s.busy)
+	if err := s.resume(ctx); err != nil {
+		return time.Time{}, err
+	}
 	now := time.Now()
 	full := int64(len(s.pend.data)) >= s.o.GroupBytes
 	aged := len(s.pend.data) > 0 && now.Sub(s.pend.since) >= s.o.GroupAge

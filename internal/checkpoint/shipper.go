@@ -54,9 +54,6 @@ type Options struct {
 	KeepBytes int64
 	// Patience is how long a drive may hold up the others, from when one of them
 	// is done; DefaultPatience. After it the drive is brought up by itself.
-	// Anew begins a new epoch in place of going on with one that the drives have: see
-	// Shipper.Anew.
-	Anew     bool
 	Patience time.Duration
 
 	Log *slog.Logger // discards
@@ -120,6 +117,7 @@ type Shipper struct {
 
 	mu     sync.Mutex
 	status Status // guarded by mu
+	anew   string // why a new epoch is to begin; "": none is; guarded by mu
 }
 
 // group is a group on the drives.

@@ -19,7 +19,7 @@ type metaCopies interface {
 	Status() checkpoint.Status
 	// Anew is told that a drive was in use by a copy of the store: what is on it has
 	// another history.
-	Anew(ctx context.Context, why string) error
+	Anew(why string)
 	// Close ends what Run and Flush have left behind; after both.
 	Close()
 }
@@ -30,9 +30,14 @@ func (n *Node) newShipper() (metaCopies, error) {
 		return n.follow, nil
 	}
 	if n.state == nil {
-		o := n.shipperOptions(func() []drive.Drive { return append(n.backupDrives(), n.backups.all()...) })
-		o.Anew = n.drives.restored
-		return checkpoint.New(o)
+		s, err := checkpoint.New(n.shipperOptions(func() []drive.Drive { return append(n.backupDrives(), n.backups.all()...) }))
+		if err != nil {
+			return nil, err
+		}
+		if n.drives.restored {
+			s.Anew("the metadata was restored")
+		}
+		return s, nil
 	}
 	if len(n.cfg.Backup.To) == 0 {
 		return n.state, nil
@@ -74,7 +79,7 @@ func (b *bucketAndPlaces) Renew(ctx context.Context) error {
 }
 
 // Anew implements metaCopies.
-func (b *bucketAndPlaces) Anew(ctx context.Context, why string) error { return b.places.Anew(ctx, why) }
+func (b *bucketAndPlaces) Anew(why string) { b.places.Anew(why) }
 
 // Close implements metaCopies.
 func (b *bucketAndPlaces) Close() { b.places.Close() }

@@ -217,7 +217,7 @@ func (s *bucketState) Flush(ctx context.Context) error { return s.engine.Sync(ct
 func (s *bucketState) Renew(ctx context.Context) error { return s.engine.Checkpoint(ctx) }
 
 // Anew has nothing to do: the bucket has one history.
-func (s *bucketState) Anew(context.Context, string) error { return nil }
+func (s *bucketState) Anew(string) {}
 
 // Close has nothing to end: the engine is closed with the node.
 func (s *bucketState) Close() {}

@@ -174,10 +174,8 @@ func (ds *drives) reclaim(ctx context.Context, rec meta.DriveRecord) error {
 	if err := ds.claim(ctx, rec); err != nil {
 		return err
 	}
-	if err := ds.start(ctx, rec); err != nil {
-		return err
-	}
-	return ds.tookOver(ctx, rec)
+	ds.tookOver(rec) // before anything is written there
+	return ds.start(ctx, rec)
 }
 
 // apply makes a changed record hold: durably first, then of the open drive.

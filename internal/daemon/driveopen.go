@@ -54,9 +54,9 @@ func (ds *drives) add(ctx context.Context, req api.DriveAdd) (fsapi.DriveID, err
 	}
 	ds.n.drivesChanged()
 	if req.TakeOver {
-		err = ds.tookOver(ctx, rec)
+		ds.tookOver(rec)
 	}
-	return rec.ID, err
+	return rec.ID, nil
 }
 
 func (ds *drives) plan(ctx context.Context, req api.DriveAdd) (meta.DriveRecord, error) {
@@ -353,11 +353,10 @@ func (ds *drives) claim(ctx context.Context, rec meta.DriveRecord) error {
 
 // tookOver has the copies of the metadata begin anew, as whoever had the drive may
 // have written others there that look the same.
-func (ds *drives) tookOver(ctx context.Context, rec meta.DriveRecord) error {
-	if ds.n.ships == nil {
-		return nil
+func (ds *drives) tookOver(rec meta.DriveRecord) {
+	if ds.n.ships != nil {
+		ds.n.ships.Anew("drive " + rec.Name + " was taken over")
 	}
-	return ds.n.ships.Anew(ctx, "drive "+rec.Name+" was taken over")
 }
 
 // release lets the place of a drive that was forgotten belong to no store.

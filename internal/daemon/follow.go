@@ -171,7 +171,7 @@ func (f *following) Flush(context.Context) error { return nil }
 func (f *following) Renew(context.Context) error { return nil }
 
 // Anew implements metaCopies: nothing is written.
-func (f *following) Anew(context.Context, string) error { return nil }
+func (f *following) Anew(string) {}
 
 // Close implements metaCopies: the engine is closed with the node.
 func (f *following) Close() {}

@@ -9,9 +9,9 @@
 // starts with a dot; .strake/drive holds the identity, .strake/owner the store it
 // belongs to and .strake/usage the count of bytes, while the drive is closed.
 //
-// A bucket has no locks: two processes of one store may have it open, those of
-// two stores or two copies of one may not: one that is taken over is noticed before the next deletion,
-// and soon by commits. Where the object store keeps conditions (object.Probe) no
+// A bucket has no locks: two processes of one store may have it open, those of two
+// stores or of two copies of one may not: one that is taken over is noticed before
+// the next deletion, and soon by commits. Where the object store keeps conditions (object.Probe) no
 // commit of one replaces a blob of the other; where it does not, commits of one
 // process exclude each other only. A commit that ended without an answer may take
 // place yet.

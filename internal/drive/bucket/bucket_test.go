@@ -255,8 +255,10 @@ func TestCopies(t *testing.T) {
 			b := mem.New(o)
 			now := &stepped{Clock: clock.Real, now: time.Now()}
 			must(t, made(t, bucket.Options{Store: store(t, b)}).Close())
-			drivetest.Copies(t, func(o *identity.Owner, takeOver bool, claiming identity.Claiming) (drive.Drive, error) {
-				d, err := bucket.Open(t.Context(), bucket.Options{Store: store(t, b), Owner: o, TakeOver: takeOver, Claiming: claiming, Clock: now})
+			drivetest.Copies(t, func(i [16]byte, takeOver bool, claiming func(context.Context, [16]byte) error) (drive.Drive, error) {
+				d, err := bucket.Open(t.Context(), bucket.Options{Store: store(t, b), Owner: &identity.Owner{Store: identity.StoreID{7}, Incarnation: i}, TakeOver: takeOver, Clock: now,
+					Claiming: func(ctx context.Context, found identity.Owner) error { return claiming(ctx, found.Incarnation) },
+				})
 				if err != nil {
 					return nil, err
 				}

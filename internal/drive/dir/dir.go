@@ -9,7 +9,8 @@
 // cleanly), lock (held while open), tmp (blobs being written, emptied at Open).
 //
 // A directory on a NAS without locks can be taken over by another store, or another
-// copy of this one, while it is open: every deletion and replacement asks owner first, commits every few seconds.
+// copy of this one, while it is open: every deletion and replacement asks owner
+// first, commits every few seconds.
 //
 // Locks: attachment.mu is held while the mark is written, by those who are about
 // to write; no other is taken under it. Drive.mu guards descriptors and commits in

@@ -219,8 +219,10 @@ func TestCopies(t *testing.T) {
 	m := unlockable{osfs.NewMem(osfs.MemOptions{})}
 	now := &fakeClock{Clock: clock.Real, now: time.Now()}
 	must(t, made(t, dir.Options{FS: m, Path: "/drive"}).Close())
-	drivetest.Copies(t, func(o *identity.Owner, takeOver bool, claiming identity.Claiming) (drive.Drive, error) {
-		d, err := dir.Open(dir.Options{FS: m, Path: "/drive", Owner: o, TakeOver: takeOver, Claiming: claiming, Clock: now})
+	drivetest.Copies(t, func(i [16]byte, takeOver bool, claiming func(context.Context, [16]byte) error) (drive.Drive, error) {
+		d, err := dir.Open(dir.Options{FS: m, Path: "/drive", Owner: &identity.Owner{Store: identity.StoreID{7}, Incarnation: i}, TakeOver: takeOver, Clock: now,
+			Claiming: func(ctx context.Context, found identity.Owner) error { return claiming(ctx, found.Incarnation) },
+		})
 		if err != nil {
 			return nil, err
 		}

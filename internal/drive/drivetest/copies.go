@@ -7,12 +7,13 @@ import (
 	"testing"
 
 	"github.com/strakefs/strake/internal/drive"
-	"github.com/strakefs/strake/internal/drive/identity"
 	"github.com/strakefs/strake/internal/fsapi"
 )
 
-// OpenAs opens one drive for a store, beside others that have it open.
-type OpenAs func(o *identity.Owner, takeOver bool, claiming identity.Claiming) (drive.Drive, error)
+// OpenAs opens one drive for a store, always the same, beside others that have it
+// open. incarnation is what the store has; zero: none, as with earlier releases.
+// claiming is asked before the drive is marked, and told which it has.
+type OpenAs func(incarnation [16]byte, takeOver bool, claiming func(ctx context.Context, found [16]byte) error) (drive.Drive, error)
 
 // Copies tests a drive that two copies of one store open: the one that was not the
 // last to have it is refused, and one that has it open when the other opens it leaves
@@ -21,10 +22,11 @@ type OpenAs func(o *identity.Owner, takeOver bool, claiming identity.Claiming) (
 func Copies(t *testing.T, open OpenAs, later func()) {
 	t.Helper()
 	ctx := t.Context()
-	one := &copyOf{t: t, open: open}
+	drawn := byte(0)
+	one := &copyOf{t: t, open: open, drawn: &drawn}
 
 	// As a release left it that knew no incarnations.
-	d, err := open(&identity.Owner{Store: copiedStore, Host: "old"}, false, nil)
+	d, err := open([16]byte{}, false, func(context.Context, [16]byte) error { return nil })
 	must(t, err)
 	must(t, Put(ctx, d, "old", nil, 0, 1))
 	must(t, d.Close())
@@ -73,26 +75,27 @@ func Copies(t *testing.T, open OpenAs, later func()) {
 }
 
 var (
-	copiedStore = identity.StoreID{7}
-	errCrash    = errors.New("crash")
-	errCopy     = fsapi.Errorf(fsapi.Busy, "another copy of this store")
+	errCrash = errors.New("crash")
+	errCopy  = fsapi.Errorf(fsapi.Busy, "another copy of this store")
 )
 
 // copyOf is one copy of a store, with what its metadata knows of the drive.
 type copyOf struct {
 	t        *testing.T
 	open     OpenAs
-	was, now identity.Incarnation
+	drawn    *byte // incarnations, of all copies
+	was, now [16]byte
 	crash    bool // after the record
 }
 
 func (c *copyOf) opens(takeOver bool) (drive.Drive, error) {
-	mine := identity.NewIncarnation()
-	return c.open(&identity.Owner{Store: copiedStore, Incarnation: mine, Host: "host"}, takeOver, func(_ context.Context, found identity.Owner) error {
-		if !takeOver && found.Incarnation != c.was && found.Incarnation != c.now {
+	*c.drawn++
+	mine := [16]byte{*c.drawn}
+	return c.open(mine, takeOver, func(_ context.Context, found [16]byte) error {
+		if !takeOver && found != c.was && found != c.now {
 			return errCopy
 		}
-		c.was, c.now = found.Incarnation, mine
+		c.was, c.now = found, mine
 		if c.crash {
 			return errCrash
 		}
