@@ -133,7 +133,7 @@ type Discovery struct {
 
 // Memory is [memory].
 type Memory struct {
-	Limit Size `toml:"limit" doc:"Soft limit of the whole process (Go's GOMEMLIMIT, which wins where it is set). A sixth of it may be held by all buckets together for segments that are sent in one request. 0: none."`
+	Limit Size `toml:"limit" doc:"Soft limit of the whole process, what is mapped of the program's own file included: Go's runtime keeps to the rest (GOMEMLIMIT wins where it is set). A sixth of it may be held by all buckets together for segments that are sent in one request. 0: none."`
 }
 
 // Cache is [cache].

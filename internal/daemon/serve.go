@@ -65,9 +65,7 @@ func Serve(ctx context.Context, hurry <-chan struct{}, cfg config.Config, out io
 	if err != nil {
 		return err
 	}
-	if limit := int64(cfg.Memory.Limit); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(limit)
-	}
+	boundMemory(int64(cfg.Memory.Limit))
 	s := &server{log: log}
 	done := make(chan error, 1)
 	go func() { done <- s.run(ctx, cfg, out) }()
