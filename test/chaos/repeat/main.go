@@ -235,8 +235,9 @@ func begins() bool {
 `},
 	// The operating system gets memory back when some is allocated only, not between
 	// by the clock.
-	{"proc.go", `		if scavenger.sysmonWake.Load() != 0 {
-`, `		if false {
+	{"mgcscavenge.go", `func (s *scavengerState) wake() {
+`, `func (s *scavengerState) wake() {
+	return
 `},
 	// Nor does a short call of the system hand the processor to another thread, for
 	// which memory would be allocated.
