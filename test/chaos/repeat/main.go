@@ -233,8 +233,8 @@ func begins() bool {
 	unlockOSThread()
 `, `	close(main_init_done)
 `},
-	// The operating system gets memory back when some is allocated only, not between
-	// by the clock.
+	// Nobody wakes by the clock to give memory back to the operating system: that is
+	// done when some is allocated, if at all.
 	{"mgcscavenge.go", `func (s *scavengerState) wake() {
 `, `func (s *scavengerState) wake() {
 	return
