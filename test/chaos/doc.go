@@ -30,22 +30,23 @@
 // select that are ready is taken, the order of maps, when garbage is collected.
 //
 // tools/chaos builds a binary in which chance decides all that too, from the seed:
-// package repeat says how. In it most lives go the same way each time, call by call,
-// on the same kind of machine, for as long as the code, the Go version and the
-// number of steps are the same: of twelve lives of 200 steps that were compared ten
-// did. What the other two depend on is not known; both differed late, after more
-// calls than there are between two collections of garbage.
+// package repeat says how. In it a life goes the same way each time, call by call, on
+// the same kind of machine, for as long as the code, the Go version and the number of
+// steps are the same, whatever else the machine does meanwhile. Goroutines are
+// preempted more often there than by the clock, and those that were just woken wait
+// for a turn now and then, so that a seed of one order stands for many. These live
+// one again, and say whether its calls are the same twice:
+//
+//	tools/chaos 11 11
+//	CHAOS_TWICE=1 tools/chaos 11 11
 //
 // Where memory lies is part of what decides: a map whose keys are pointers, as that of
 // a context's children is, is in the order of the hashes of their addresses, and grows
 // earlier or later by them. So a process is given the same environment and arguments,
-// to the byte, each time. Goroutines are preempted more
-// often there than by the clock, and those that were just woken wait for a turn now
-// and then, so that a seed of one order stands for many. These live one again, and
-// say whether its calls are the same twice:
-//
-//	tools/chaos 11 11
-//	CHAOS_TWICE=1 tools/chaos 11 11
+// to the byte, each time, and nothing takes memory, or more of a goroutine's stack, by
+// the clock. If a life ever goes another way the second time, that is where to look
+// first: before the first call that differs there was, maybe long before, a first
+// span of memory, a first growth of a stack or a first goroutine that ran.
 //
 // Every call of the file system, of drives and of buckets is on account: how many and
 // their sum are in the story at the end of each step, and CHAOS_CALLS=1 keeps

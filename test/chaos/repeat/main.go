@@ -216,6 +216,37 @@ func begins() bool {
 `, `			pd.schedwhen = 0
 		} else if pd.schedwhen++; pd.schedwhen >= 6000 {
 `},
+	// While packages' variables are initialized, the first goroutine is not bound to a
+	// thread. It would hand the processor to another one whenever it waits, and back,
+	// and whether the other is asleep by then, or a third is made for which memory is
+	// allocated, depends on the clock: all that is allocated from then on would lie
+	// elsewhere.
+	{"proc.go", `	// to preserve the lock.
+	lockOSThread()
+`, `	// to preserve the lock.
+`},
+	{"proc.go", `	needUnlock := true
+	defer func() {
+		if needUnlock {
+			unlockOSThread()
+		}
+	}()
+
+	gcenable()
+`, `	gcenable()
+`},
+	{"proc.go", `	close(main_init_done)
+
+	needUnlock = false
+	unlockOSThread()
+`, `	close(main_init_done)
+`},
+	// Nobody wakes by the clock to give memory back to the operating system: that is
+	// done when some is allocated, if at all.
+	{"mgcscavenge.go", `func (s *scavengerState) wake() {
+`, `func (s *scavengerState) wake() {
+	return
+`},
 	// Nor does a short call of the system hand the processor to another thread, for
 	// which memory would be allocated.
 	{"proc.go", `!sysretake && int64(pd.syscalltick) != syst {
