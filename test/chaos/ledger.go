@@ -469,7 +469,13 @@ func (w *world) lean() error {
 	})
 	s := g.engine.Status()
 	w.say("the metadata's bucket has %v, of bytes %v; %d tables count", count, bytes, s.Tables)
-	if g.options.GarbageAge >= 0 && (count["head"] != 1 || count["manifest"] > 2 || count["table"] > 2*s.Tables+2 || count["journal"] > g.opens+10 || count[".strake-probe"] > 3) {
+	// A request that arrives later than garbage may stay makes an object of the journal
+	// again which was removed, and which nobody looks for.
+	journal := g.opens + 10
+	if g.options.GarbageAge < strayMost {
+		journal = 1 << 30
+	}
+	if g.options.GarbageAge >= 0 && (count["head"] != 1 || count["manifest"] > 2 || count["table"] > 2*s.Tables+2 || count["journal"] > journal || count[".strake-probe"] > 3) {
 		err = errors.Join(err, fmt.Errorf("the metadata's bucket has %v after %d processes, though only %d tables count: %v", count, g.opens, s.Tables, keys))
 	}
 	return errors.Join(err, st.Close())
