@@ -14,6 +14,30 @@
 // writer are held; a lock over calls of drives must therefore be one that a
 // bubble's time passes under.
 //
+// # All state in a bucket
+//
+// One life in three keeps its metadata by kv/bucket in a bucket of its own, with every
+// size so small that it is met. What becomes of that bucket's requests is drawn from
+// the seed: for a while nothing answers, or late, or what became of a request stays
+// open: it took place, did not, or does minutes after it was given up, also after its
+// process has ended and another has taken over. A kill leaves the next process the
+// cache as it was, one that is torn or has bits flipped, or none, as on another
+// machine. Now and then another wants the metadata while a process starts.
+//
+// A process is stopped at some request, while it works, and another takes over, which
+// works; then the first goes on. It must be refused. What it was told is durable its
+// successor has, and nothing of it comes to be seen later. Its drives are wrapped as
+// a daemon's are, so that it deletes nothing of the other's. A follower that looks on
+// shows states that there were, none older than the one before, and once it was
+// asked to catch up all that was durable. In the end a machine that has nothing shows
+// the same tree, and the bucket holds no more than counts, and the objects that fence
+// processes off, one each.
+//
+// There the bucket's requests take time while locks are held, of whatever package:
+// only the binary of tools/chaos, in which a bubble's time passes while a mutex is
+// waited for, lives all of it. In any other the bucket fails and answers at once, and
+// nobody is stopped or followed.
+//
 // The account is exact: before harm is done it is looked up, for each segment on
 // record, what the drives physically hold of it that is good and can be reached
 // now, and harm that a policy does not have to outlive is not done. Only records

@@ -93,7 +93,7 @@ func (w *world) takeover() error {
 		}
 	}
 	if err := w.open(); err != nil {
-		return errors.Join(fmt.Errorf("take over: %w", err), g.end(w))
+		return errors.Join(fmt.Errorf("take over: %w", err), g.end())
 	}
 	seen, err := w.haunted(g.dir)
 	if err == nil {
@@ -117,7 +117,7 @@ func (w *world) takeover() error {
 	if err == nil {
 		err = w.work()
 	}
-	if e := g.end(w); err == nil {
+	if e := g.end(); err == nil {
 		err = e
 	}
 	if err != nil {
@@ -212,7 +212,7 @@ func (g *ghost) work(ctx context.Context, pause time.Duration) {
 }
 
 // end waits until the process knows that it was replaced, and ends it.
-func (g *ghost) end(w *world) error {
+func (g *ghost) end() error {
 	g.life.hold.end()
 	done := make(chan struct{})
 	go func() {

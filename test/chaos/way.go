@@ -210,7 +210,7 @@ func (y *way) Head(ctx context.Context, key string) (o object.Object, mark provi
 // Put implements provider.API.
 func (y *way) Put(ctx context.Context, key string, body *io.SectionReader, o provider.PutOptions) (object.Version, error) {
 	data := make([]byte, body.Size())
-	if _, err := body.ReadAt(data, 0); err != nil && err != io.EOF { //nolint:errorlint // SectionReader's own
+	if _, err := body.ReadAt(data, 0); err != nil && err != io.EOF {
 		return "", fsapi.Errorf(fsapi.Invalid, "read the body: %w", err)
 	}
 	var mu sync.Mutex // a request that nobody waits for any more answers nobody

@@ -6,6 +6,8 @@ import (
 	"io"
 	"path"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/object"
 )
@@ -120,8 +122,8 @@ func (j *journal) mark() (next uint64, done func()) {
 // capture is the tables as they are, pinned, and the files that describe them.
 func (s *store) capture() (tables []*table, files []smallFile, err error) {
 	dir := path.Join(s.o.Dir, "checkpoint")
-	local := unsynced{s.o.FS}
-	if err := local.RemoveAll(dir); err != nil {
+	small := s.tier.FS
+	if err := small.RemoveAll(dir); err != nil {
 		return nil, nil, fsapi.Wrap(fsapi.IO, err, "kv: remove "+dir)
 	}
 	err = s.Checkpoint(dir)
@@ -129,22 +131,22 @@ func (s *store) capture() (tables []*table, files []smallFile, err error) {
 	if err != nil {
 		return tables, nil, err
 	}
-	names, err := local.ReadDir(dir)
+	names, err := small.List(dir)
 	if err != nil {
 		return tables, nil, fsapi.Wrap(fsapi.IO, err, "kv: read "+dir)
 	}
 	for _, name := range names {
-		data, err := readFile(local, path.Join(dir, name))
+		data, err := readFile(small, path.Join(dir, name))
 		if err != nil {
 			return tables, nil, fsapi.Wrap(fsapi.IO, err, "kv: read "+dir)
 		}
 		files = append(files, smallFile{name, data})
 	}
-	return tables, files, fsapi.Wrap(fsapi.IO, local.RemoveAll(dir), "kv: remove "+dir)
+	return tables, files, fsapi.Wrap(fsapi.IO, small.RemoveAll(dir), "kv: remove "+dir)
 }
 
-func readFile(fs unsynced, name string) ([]byte, error) {
-	f, err := fs.OpenFile(name, 0, 0)
+func readFile(fs vfs.FS, name string) ([]byte, error) {
+	f, err := fs.Open(name)
 	if err != nil {
 		return nil, err
 	}

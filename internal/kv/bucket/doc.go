@@ -36,7 +36,9 @@
 // from which Update waits; Sync waits; what is cached is read. What is not cached
 // is refused after a time. All goes on when the store answers. A batch whose
 // object may or may not have arrived is sent again, with the same bytes, until it
-// is known. Only another writer, and objects that do not verify, end an engine.
+// is known. A local disk that takes no tables makes writers wait for room in memory,
+// or be refused, for as long. Only another writer, and objects that do not verify,
+// end an engine.
 //
 // # Goroutines and locks
 //

@@ -1,12 +1,15 @@
 package bucket
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"path"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/kv"
@@ -261,30 +264,38 @@ func (s *store) openTables(ctx context.Context) (p kv.Position, err error) {
 // openTier opens Pebble on the tables of a manifest, in a directory that is made
 // anew.
 func openTier(o *Options, local osfs.FS, c *cache, m *manifest, dir string, frozen bool) (*tier, *pebble.Tables, kv.Position, error) {
-	if err := layOut(local, dir, m.files); err != nil {
+	small, err := layOut(local, dir, m.files)
+	if err != nil {
 		return nil, nil, kv.Position{}, fsapi.Wrap(fsapi.IO, err, "kv: make "+dir)
 	}
-	t := newTier(pebble.Adapt(local), c, m.tables)
+	t := newTier(small, pebble.Adapt(local), c, m.tables)
 	tables, p, err := pebble.OpenTables(pebble.Options{
 		Dir: dir, Clock: o.Clock, CacheBytes: o.CacheBytes, MemTableBytes: o.MemTableBytes, Log: o.Log,
 	}, pebble.TablesOptions{Files: t, Frozen: frozen, ManifestBytes: 1 << 20})
 	return t, tables, p, err
 }
 
-// layOut makes a directory with the small files of a manifest and nothing else.
-func layOut(fs osfs.FS, dir string, files []smallFile) error {
-	if err := fs.RemoveAll(dir); err != nil {
-		return err
+// layOut makes a directory, in memory with the small files of a manifest, on the disk
+// with nothing.
+func layOut(disk osfs.FS, dir string, files []smallFile) (vfs.FS, error) {
+	if err := errors.Join(disk.RemoveAll(dir), disk.MkdirAll(dir, 0o700)); err != nil {
+		return nil, err
 	}
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
-		return err
+	small := vfs.NewMem()
+	if err := small.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
 	}
 	for _, f := range files {
-		if err := osfs.WriteSynced(fs, path.Join(dir, f.name), f.data, 0o600); err != nil {
-			return err
+		w, err := small.Create(path.Join(dir, f.name), vfs.WriteCategoryUnspecified)
+		if err != nil {
+			return nil, err
+		}
+		_, err = w.Write(bytes.Clone(f.data)) // which it may change
+		if err := errors.Join(err, w.Close()); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return small, nil
 }
 
 // takeJournal applies the journal and claims its end.

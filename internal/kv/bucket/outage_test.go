@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -400,4 +401,65 @@ func TestRefusedReads(t *testing.T) {
 		b.SetRule(nil)
 		must(t, e.Close())
 	})
+}
+
+// TestFullCache: a disk of the cache that takes nothing for a while ends nothing.
+// Writers go on until memory is full, and are refused then; all goes on by itself
+// afterwards, and what was durable is in the bucket.
+func TestFullCache(t *testing.T) {
+	t.Run("always", func(t *testing.T) { fullCache(t, 1) })
+	t.Run("now and then", func(t *testing.T) { fullCache(t, 3) })
+}
+
+// fullCache has one of so many changes of the cache's disk refused.
+func fullCache(t *testing.T, oneOf int64) {
+	var full atomic.Bool
+	var n atomic.Int64
+	disk := osfs.NewFault(osfs.NewMem(osfs.MemOptions{}), func(c osfs.Call) (o osfs.Outcome) {
+		switch c.Op {
+		case osfs.OpWrite, osfs.OpOpen, osfs.OpRename, osfs.OpTruncate:
+			if full.Load() && n.Add(1)%oneOf == 0 {
+				o.Err = syscall.ENOSPC
+			}
+		default:
+		}
+		return o
+	})
+	b := mem.New(mem.Options{})
+	o := small(opened(t, b), disk)
+	o.Clock = &skewed{}
+	e, err := Open(t.Context(), o)
+	must(t, err)
+	fill(t, e, 0, 300)
+	must(t, e.Checkpoint(t.Context()))
+	full.Store(true)
+	last := 299
+	for err = nil; err == nil && last < 1500; last++ {
+		_, err = e.Update(t.Context(), kv.UpdateOptions{Sync: true}, func(tx kv.Tx) error {
+			tx.Put(fmt.Appendf(nil, "f%06d", last+1), noise(randOf(last+1), 4096))
+			return nil
+		})
+	}
+	if err != nil && fsapi.KindOf(err) != fsapi.NoSpace || err == nil && oneOf == 1 || last < 320 {
+		t.Errorf("after %d writes: %v", last-299, err)
+	}
+	full.Store(false)
+	for n := 0; err != nil; n++ { // until it was tried again
+		if n == 6000 {
+			t.Fatalf("a minute after there is room again: %v", err)
+		}
+		time.Sleep(10 * time.Millisecond)
+		_, err = e.Update(t.Context(), kv.UpdateOptions{}, func(tx kv.Tx) error { tx.Put([]byte("k"), nil); return nil })
+	}
+	fill(t, e, 2000, 300)
+	must(t, e.Checkpoint(t.Context()))
+	must(t, e.Close())
+	e, err = Open(t.Context(), small(opened(t, b), osfs.NewMem(osfs.MemOptions{})))
+	must(t, err)
+	defer func() { must(t, e.Close()) }()
+	for i := range last { // the last one may be there, or not
+		if ok, err := get(e, fmt.Sprintf("f%06d", i)); !ok || err != nil {
+			t.Fatalf("f%06d, which was durable: %v, %v", i, ok, err)
+		}
+	}
 }

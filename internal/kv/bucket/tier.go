@@ -12,13 +12,15 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// tier is Pebble's directory: small files and new tables are local, other tables
-// in the bucket, of which pages are cached.
+// tier is Pebble's directory: small files are in memory, for they are in each
+// manifest, and Pebble does not survive a disk that takes them no more; new tables are
+// on the local disk, other tables in the bucket, of which pages are cached.
 //
 // Locks: mu, then table.mu.
 type tier struct {
-	vfs.FS
-	cache *cache
+	vfs.FS // of small files
+	disk   vfs.FS
+	cache  *cache
 
 	mu     sync.Mutex
 	tables map[string]*table // by base name; guarded by mu
@@ -27,8 +29,8 @@ type tier struct {
 
 var _ vfs.FS = (*tier)(nil)
 
-func newTier(fs vfs.FS, c *cache, entries []tableEntry) *tier {
-	f := &tier{FS: fs, cache: c, tables: map[string]*table{}}
+func newTier(small, disk vfs.FS, c *cache, entries []tableEntry) *tier {
+	f := &tier{FS: small, disk: disk, cache: c, tables: map[string]*table{}}
 	for _, e := range entries {
 		f.tables[e.name] = &table{name: e.name, size: e.size, remote: c.open(e.ref, e.size)}
 	}
@@ -51,11 +53,14 @@ func (f *tier) find(name string) *table {
 
 // Create implements vfs.FS.
 func (f *tier) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	file, err := f.FS.Create(name, c)
-	if err != nil || !isTable(name) {
-		return file, err
+	if !isTable(name) {
+		return f.FS.Create(name, c)
 	}
-	t := &table{name: path.Base(name), path: name, fs: f.FS}
+	file, err := f.disk.Create(name, c)
+	if err != nil {
+		return nil, err
+	}
+	t := &table{name: path.Base(name), path: name, fs: f.disk}
 	f.mu.Lock()
 	f.tables[t.name] = t
 	f.mu.Unlock()
