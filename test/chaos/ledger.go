@@ -68,7 +68,7 @@ func newLedger(r *rand.Rand, seed uint64, timely bool) *ledger {
 type weather struct {
 	kind  sky
 	cache syscall.Errno // what some changes of the machine's disk fail with, too; 0: none do
-	until time.Time // it is over then
+	until time.Time     // it is over then
 
 	mu   sync.Mutex
 	left int // requests that it lasts for, at most; guarded by mu
