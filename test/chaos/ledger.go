@@ -159,11 +159,11 @@ func (g *ledger) fate(l *life, r objmem.Request) (f fate) {
 	}
 	switch kind {
 	case silent:
-		f.err = pick2(chance(3, "why"), fsapi.Errorf(fsapi.IO, "the connection is refused"), fsapi.Errorf(fsapi.Busy, "too many requests"), fsapi.Errorf(fsapi.TimedOut, "no answer in time"))
+		f.err = nth(chance(3, "why"), fsapi.Errorf(fsapi.IO, "the connection is refused"), fsapi.Errorf(fsapi.Busy, "too many requests"), fsapi.Errorf(fsapi.TimedOut, "no answer in time"))
 		f.wait += some(3*time.Minute*time.Duration(chance(2, "hangs")), "hang")
 		f.stray *= time.Duration(chance(2, "lost"))
 	case sluggish:
-		f.wait += some(pick2(chance(3, "slow"), time.Second, 10*time.Second, 100*time.Second), "slowly")
+		f.wait += some(nth(chance(3, "slow"), time.Second, 10*time.Second, 100*time.Second), "slowly")
 	default:
 		if chance(2, "falters") == 0 {
 			f.err, f.late = fsapi.Errorf(fsapi.TimedOut, "no answer in time"), chance(3, "late") == 0
@@ -175,7 +175,8 @@ func (g *ledger) fate(l *life, r objmem.Request) (f fate) {
 	return f
 }
 
-func pick2[T any](n int, list ...T) T { return list[n] }
+// nth is one of a list, by its index.
+func nth[T any](n int, list ...T) T { return list[n] }
 
 // store is a process's store on the bucket.
 func (g *ledger) store(l *life) (*provider.Store, error) {
@@ -222,6 +223,7 @@ func (w *world) openEngine() (kv.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.opens++
 	e, err := bucket.Open(w.ctx, w.engineOptions(st, g.machine(w.life)))
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
@@ -232,7 +234,6 @@ func (w *world) openEngine() (kv.Engine, error) {
 
 func (w *world) engineOptions(st *provider.Store, disk osfs.FS) bucket.Options {
 	g := w.ledger
-	g.opens++
 	o := g.options
 	o.Objects, o.Key, o.FS, o.Log = st, w.keys.StoreKey(), disk, w.options.Log
 	o.Rand = w.jitter
@@ -377,6 +378,7 @@ func (w *world) rival() (run func()) {
 	if err != nil {
 		panic(err) // its settings are as those of all
 	}
+	w.ledger.opens++
 	o := w.engineOptions(st, osfs.NewMem(osfs.MemOptions{}))
 	return func() {
 		if w.ledger.timely {

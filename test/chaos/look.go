@@ -34,7 +34,6 @@ func (w *world) look() error {
 		return err
 	}
 	o := w.engineOptions(st, osfs.NewMem(osfs.MemOptions{}))
-	w.ledger.opens--
 	o.PollMin, o.PollMax = time.Duration(1+w.rng.IntN(1000))*time.Millisecond, time.Duration(1+w.rng.IntN(20))*time.Second
 	f, err := bucket.Follow(w.ctx, o)
 	if err != nil {
