@@ -28,3 +28,28 @@ func TestPressureDoesNotSpin(t *testing.T) {
 		r.write(f, noise(3, 24<<20), 0) // more than there is room for
 	})
 }
+
+// TestRoomForALargeWrite: a write that needs more than is free, where little is used,
+// waits for what is dirty to be stored now, not for its age.
+func TestRoomForALargeWrite(t *testing.T) {
+	r := newRig(t, rigOptions{options: func(o *vfs.Options) {
+		idle(o)
+		o.DirtyMax = 256 << 10
+	}})
+	small, large := r.create("small"), r.create("large")
+	r.write(small, noise(1, 64<<10), 0)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.write(large, noise(2, 1<<20), 0)
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Fatal("the write waits, and nothing is stored")
+	}
+	r.wants(large, noise(2, 1<<20))
+	r.wants(small, noise(1, 64<<10))
+	r.ok(small.Close())
+	r.ok(large.Close())
+}

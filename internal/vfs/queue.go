@@ -137,7 +137,7 @@ func (q *queue) dueLocked() []*node {
 		return nil
 	}
 	limit := q.now().Add(-q.age)
-	all := q.budget.pressed()
+	all := q.budget.pressed() || q.budget.short()
 	var group []*node
 	for q.head != nil && len(group) < groupMax && (all || !q.head.since.After(limit)) {
 		group = append(group, q.popLocked())
