@@ -47,19 +47,18 @@ func (i illness) String() string {
 
 // place is somewhere that a drive is, or was. It outlives kills.
 type place struct {
-	id       fsapi.DriveID
-	tier     string
-	seed     uint64
-	room     int64                // bytes
-	bucket   *objmem.Bucket       // nil: a directory
-	ill      atomic.Uint32        // illness
-	wanted   drive.State          // by an administrator
-	can      *object.Capabilities // of the bucket, once probed
-	gone     bool                 // for good: another took its place
-	faltered atomic.Int32         // calls in a row
-	calls    atomic.Int32         // under way in it that take their time
-	births   atomic.Pointer[births]
-	worn     worn // what it has of the time before it fell ill
+	id     fsapi.DriveID
+	tier   string
+	seed   uint64
+	room   int64                // bytes
+	bucket *objmem.Bucket       // nil: a directory
+	ill    atomic.Uint32        // illness
+	wanted drive.State          // by an administrator
+	can    *object.Capabilities // of the bucket, once probed
+	gone   bool                 // for good: another took its place
+	calls  atomic.Int32         // under way in it that take their time
+	births atomic.Pointer[births]
+	worn   worn // what it has of the time before it fell ill
 
 	// Of the present life.
 	base  drive.Drive // nil: not open
@@ -110,11 +109,14 @@ func (p *place) chance(l *life, n int, what ...any) int {
 	return l.chance(p.seed, n, append(what, p.id)...)
 }
 
-// falters says whether a call of a flaky drive fails: never so many in a row that
-// the drive is taken for one that is away.
+// falters says whether a call of a flaky drive fails: never so many in a row of one
+// life that the drive is taken for one that is away there.
 func (p *place) falters(l *life, what ...any) bool {
-	if p.chance(l, 3, what...) != 0 || p.faltered.Add(1) >= watchFailures {
-		p.faltered.Store(0)
+	fails := p.chance(l, 3, what...) == 0
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.faltered[p.id]++; !fails || l.faltered[p.id] >= watchFailures {
+		l.faltered[p.id] = 0
 		return false
 	}
 	return true

@@ -33,10 +33,12 @@ type life struct {
 
 	mu    sync.Mutex
 	calls map[string]int // by what is asked; guarded by mu
+	// faltered is how many calls of a flaky drive failed in a row; guarded by mu.
+	faltered map[fsapi.DriveID]int
 }
 
 func newLife(all *calls) *life {
-	return &life{calls: map[string]int{}, all: all, memory: provider.NewMemory(holdSize)}
+	return &life{calls: map[string]int{}, faltered: map[fsapi.DriveID]int{}, all: all, memory: provider.NewMemory(holdSize)}
 }
 
 // chance is a number of [0, n), which depends on what is asked, and on how often
