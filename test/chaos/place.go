@@ -115,7 +115,7 @@ func (p *place) falters(l *life, what ...any) bool {
 	fails := p.chance(l, 3, what...) == 0
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.faltered[p.id]++; !fails || l.faltered[p.id] >= watchFailures {
+	if l.faltered[p.id]++; !fails || l.faltered[p.id] > falterMost {
 		l.faltered[p.id] = 0
 		return false
 	}
@@ -140,8 +140,14 @@ func (p *place) dawdle(op fault.Op, d time.Duration) {
 	time.Sleep(d)
 }
 
-// watchFailures is how many failures in a row make a drive suspect.
-const watchFailures = 3
+// watchFailures is how many failures in a row make a drive suspect. Calls that fail
+// are falterMost in a row at most, in the order in which they are made; the drive is
+// told of them in the order in which they come back, so that one that succeeded may
+// come late.
+const (
+	watchFailures = 7
+	falterMost    = 2
+)
 
 // rule is what becomes of the drive's calls in a life.
 func (p *place) rule(l *life) fault.Rule {
