@@ -2,7 +2,6 @@ package vfs
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,8 +21,7 @@ type file struct {
 	failed atomic.Uint64 // write-back errors of the node reported already, or older than the handle
 	closed atomic.Bool
 
-	mu     sync.Mutex
-	flocks map[LockOwner]struct{} // taken through this handle
+	flocked atomic.Bool // an flock may have been taken through it
 }
 
 var _ File = (*file)(nil)
@@ -392,11 +390,9 @@ func (f *file) Close() error {
 	if f.closed.Swap(true) {
 		return fsapi.Errorf(fsapi.BadHandle, "the handle of inode %d is closed", f.n.ino)
 	}
-	f.mu.Lock()
-	for o := range f.flocks {
-		f.fs.locks.drop(f.n, o, true)
+	if f.flocked.Load() {
+		f.fs.locks.dropVia(f)
 	}
-	f.mu.Unlock()
 	f.fs.stats.handles.Add(-1)
 	if f.flags&OpenWrite != 0 {
 		f.n.mu.Lock()

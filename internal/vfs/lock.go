@@ -23,10 +23,17 @@ type lockTable struct {
 // inodeLocks is the locks of one inode. It holds the node.
 type inodeLocks struct {
 	n     *node
-	posix []Lock // by owner not overlapping; sorted by Start
-	flock []Lock // at most one of an owner
+	posix []Lock  // by owner not overlapping; sorted by Start
+	flock []flock // at most one of an owner
 	wake  chan struct{}
 	waits int
+}
+
+// flock is a whole-file lock, and the handle that it was taken through last, which
+// releases it when it is closed.
+type flock struct {
+	Lock
+	via *file
 }
 
 // lockWait is a caller that waits for a lock.
@@ -74,13 +81,19 @@ func (l *Lock) overlaps(o *Lock) bool { return l.Start <= o.End && o.Start <= l.
 
 // conflict finds a lock that refuses l.
 func (il *inodeLocks) conflict(l *Lock) *Lock {
-	held := il.posix
-	if l.Flock {
-		held = il.flock
+	refuses := func(h *Lock) bool {
+		return h.Owner != l.Owner && (l.Flock || h.overlaps(l)) && (h.Type == LockWrite || l.Type == LockWrite)
 	}
-	for i := range held {
-		h := &held[i]
-		if h.Owner != l.Owner && (l.Flock || h.overlaps(l)) && (h.Type == LockWrite || l.Type == LockWrite) {
+	if l.Flock {
+		for i := range il.flock {
+			if h := &il.flock[i].Lock; refuses(h) {
+				return h
+			}
+		}
+		return nil
+	}
+	for i := range il.posix {
+		if h := &il.posix[i]; refuses(h) {
 			return h
 		}
 	}
@@ -98,13 +111,13 @@ func (il *inodeLocks) refusers(l *Lock, to []LockOwner) []LockOwner {
 	return to
 }
 
-// put takes or releases l, which conflicts with nothing: ranges of the owner
-// are replaced, split and joined as fcntl(2) says.
-func (il *inodeLocks) put(l Lock) {
+// put takes or releases l, which conflicts with nothing, through via: ranges of the
+// owner are replaced, split and joined as fcntl(2) says.
+func (il *inodeLocks) put(l Lock, via *file) {
 	if l.Flock {
-		il.flock = slices.DeleteFunc(il.flock, func(h Lock) bool { return h.Owner == l.Owner })
+		il.flock = slices.DeleteFunc(il.flock, func(h flock) bool { return h.Owner == l.Owner })
 		if l.Type != LockNone {
-			il.flock = append(il.flock, l)
+			il.flock = append(il.flock, flock{l, via})
 		}
 		return
 	}
@@ -184,8 +197,9 @@ func (t *lockTable) deadlock(l *Lock, todo []LockOwner) bool {
 	return false
 }
 
-// set takes or releases a lock, waiting where wait is true.
-func (t *lockTable) set(ctx context.Context, n *node, l Lock, wait bool) error {
+// set takes or releases a lock through a handle, waiting where wait is true.
+func (t *lockTable) set(ctx context.Context, via *file, l Lock, wait bool) error {
+	n := via.n
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	il := t.of(n)
@@ -196,7 +210,7 @@ func (t *lockTable) set(ctx context.Context, n *node, l Lock, wait bool) error {
 		}
 		h := il.conflict(&l)
 		if l.Type == LockNone || h == nil {
-			il.put(l)
+			il.put(l, via)
 			il.wakeAll()
 			return nil
 		}
@@ -261,15 +275,26 @@ func (t *lockTable) get(n *node, l Lock) Lock {
 	return l
 }
 
-// drop releases everything an owner holds of n: flock or POSIX locks.
-func (t *lockTable) drop(n *node, o LockOwner, flock bool) {
+// drop releases everything an owner holds of n: its flock or its POSIX locks.
+func (t *lockTable) drop(n *node, o LockOwner, isFlock bool) {
+	t.release(n, func(il *inodeLocks) { il.put(Lock{Owner: o, Flock: isFlock, Type: LockNone, End: lockEnd}, nil) })
+}
+
+// dropVia releases the flocks that were taken through a handle.
+func (t *lockTable) dropVia(f *file) {
+	t.release(f.n, func(il *inodeLocks) {
+		il.flock = slices.DeleteFunc(il.flock, func(h flock) bool { return h.via == f })
+	})
+}
+
+func (t *lockTable) release(n *node, fn func(il *inodeLocks)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	il := t.inodes[n.ino]
 	if il == nil {
 		return
 	}
-	il.put(Lock{Owner: o, Flock: flock, Type: LockNone, End: lockEnd})
+	fn(il)
 	il.wakeAll()
 	t.tidy(il)
 }
@@ -320,13 +345,14 @@ func (f *file) SetLock(ctx context.Context, l Lock, wait bool) error {
 	if l.Flock && l.Type != LockNone && wait {
 		f.fs.locks.convert(f.n, l)
 	}
-	if err := f.fs.locks.set(ctx, f.n, l, wait); err != nil {
-		return err
-	}
 	if l.Flock {
-		f.noteFlock(l)
+		f.flocked.Store(true)
 	}
-	return nil
+	err := f.fs.locks.set(ctx, f, l, wait)
+	if l.Flock && f.closed.Load() { // while it waited: nobody would release it
+		f.fs.locks.dropVia(f)
+	}
+	return err
 }
 
 // convert releases an owner's flock that another holder keeps from becoming l.
@@ -338,18 +364,4 @@ func (t *lockTable) convert(n *node, l Lock) {
 	if refused {
 		t.drop(n, l.Owner, true)
 	}
-}
-
-// noteFlock remembers an flock, for Close to release.
-func (f *file) noteFlock(l Lock) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if l.Type == LockNone {
-		delete(f.flocks, l.Owner)
-		return
-	}
-	if f.flocks == nil {
-		f.flocks = map[LockOwner]struct{}{}
-	}
-	f.flocks[l.Owner] = struct{}{}
 }

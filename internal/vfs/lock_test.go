@@ -33,7 +33,7 @@ func TestLockRangesAgainstBytes(t *testing.T) {
 					continue
 				}
 			}
-			il.put(l)
+			il.put(l, nil)
 			for i := l.Start; i <= l.End; i++ {
 				bytes[l.Owner.Owner][i] = l.Type
 			}
@@ -75,9 +75,9 @@ func TestDeadlockAcrossFilesAndReaders(t *testing.T) {
 	lock := func(n *node, owner uint64, typ LockType, wait chan error) error {
 		l := Lock{Owner: LockOwner{"t", owner}, Type: typ, End: lockEnd}
 		if wait == nil {
-			return tab.set(t.Context(), n, l, false)
+			return tab.set(t.Context(), &file{n: n}, l, false)
 		}
-		go func() { wait <- tab.set(t.Context(), n, l, true) }()
+		go func() { wait <- tab.set(t.Context(), &file{n: n}, l, true) }()
 		return nil
 	}
 	must := func(err error) {
@@ -94,7 +94,7 @@ func TestDeadlockAcrossFilesAndReaders(t *testing.T) {
 	for tab.waits() == 0 {
 	}
 	// 3 waiting for 1 and 2 would close the ring through the second reader.
-	err := tab.set(t.Context(), a, Lock{Owner: LockOwner{"t", 3}, Type: LockWrite, End: lockEnd}, true)
+	err := tab.set(t.Context(), &file{n: a}, Lock{Owner: LockOwner{"t", 3}, Type: LockWrite, End: lockEnd}, true)
 	if kindOf(err) != fsapi.Deadlock {
 		t.Fatalf("got %v, want a deadlock", err)
 	}

@@ -24,6 +24,7 @@ func lockTests() []test {
 		{"lock/deadlock", lockDeadlock},
 		{"flock/shared and exclusive", flockShare},
 		{"flock/ends with its handle", flockClose},
+		{"flock/moves to the handle it is taken through again", flockMoves},
 		{"flock/does not see POSIX locks", flockApart},
 		{"lock/arguments", lockArguments},
 		{"lock/only what the file is open for", lockModes},
@@ -265,6 +266,17 @@ func flockClose(e *env) {
 	a, b := e.locker(f, 1), e.locker(f, 2)
 	e.ok(a.h.SetLock(e.ctx, a.flock(vfs.LockWrite), false))
 	e.ok(e.open(f, rw).Close())
+	e.fails(fsapi.WouldBlock, b.h.SetLock(e.ctx, b.flock(vfs.LockRead), false))
+	e.ok(a.h.Close())
+	e.ok(b.h.SetLock(e.ctx, b.flock(vfs.LockWrite), false))
+}
+
+func flockMoves(e *env) {
+	f := e.file(root, "f", 0o644)
+	first, a, b := e.locker(f, 1), e.locker(f, 1), e.locker(f, 2)
+	e.ok(first.h.SetLock(e.ctx, first.flock(vfs.LockRead), false))
+	e.ok(a.h.SetLock(e.ctx, a.flock(vfs.LockWrite), false))
+	e.ok(first.h.Close())
 	e.fails(fsapi.WouldBlock, b.h.SetLock(e.ctx, b.flock(vfs.LockRead), false))
 	e.ok(a.h.Close())
 	e.ok(b.h.SetLock(e.ctx, b.flock(vfs.LockWrite), false))
