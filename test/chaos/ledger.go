@@ -38,7 +38,11 @@ type ledger struct {
 	weather atomic.Pointer[weather]
 
 	engine *bucket.Engine // of the present life
-	opens  int            // how many were begun
+	// fork is set while another process takes over: its directories become its own,
+	// as they are once it owns the metadata. What the first has put on record by then
+	// is in them, for it goes there first.
+	fork  *rand.Rand
+	opens int // how many were begun
 }
 
 // cacheDir is of the engine, on the machine's disk.
@@ -229,6 +233,11 @@ func (w *world) openEngine() (kv.Engine, error) {
 		return nil, errors.Join(err, st.Close())
 	}
 	g.engine = e
+	if g.fork != nil {
+		w.disk = w.disk.CrashClone(g.fork, osfs.CrashKeep)
+		w.fault = osfs.NewFault(w.disk, w.calls.file(nil))
+		g.fork = nil
+	}
 	return &closing{e, st}, nil
 }
 

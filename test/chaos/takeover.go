@@ -80,7 +80,7 @@ func (w *world) takeover() error {
 		})
 	}
 	w.say("the process is stopped; another takes over (the first goes on meanwhile: %v)", early)
-	w.disk = w.disk.CrashClone(newRand(w.rng.Uint64()), osfs.CrashKeep)
+	w.ledger.fork = newRand(w.rng.Uint64())
 	var text string
 	if w.ledger.disk, text, err = w.cacheLeft(w.rng); err != nil {
 		return err
