@@ -105,7 +105,7 @@ func (fs *Local) fill(n *node, all bool) error {
 			}
 		case res == stagedAll && all:
 			return nil
-		case f.bytes > 0 && fits(f.batch) < least: // more would begin another segment, of a few bytes
+		case f.batch.Size() > fs.o.Segment/2 && fits(f.batch) < least: // more would begin another segment, of a few bytes
 			if err := fs.launch(n, f); err != nil {
 				return err
 			}

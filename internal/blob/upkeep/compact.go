@@ -1,6 +1,7 @@
 package upkeep
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -38,7 +39,7 @@ func (u *Upkeep) Compact(ctx context.Context) (CompactReport, error) {
 }
 
 func (u *Upkeep) compact(ctx context.Context, r *CompactReport) error {
-	cands, _, err := u.sparse(ctx, fsapi.SegmentID{}, maxCandidates)
+	cands, _, err := u.sparse(ctx, fsapi.SegmentID{}, newest(), maxCandidates)
 	if err != nil {
 		return err
 	}
@@ -59,13 +60,30 @@ func (u *Upkeep) compactAll(ctx context.Context, cands []meta.SegmentUse, r *Com
 // compactStep is how many segments a job compacts before it says where it is.
 const compactStep = 64
 
-// runCompact is Compact as a job: of all there are.
+// newest is after every segment.
+func newest() (id fsapi.SegmentID) {
+	for i := range id {
+		id[i] = 0xff
+	}
+	return id
+}
+
+// runCompact is Compact as a job: of all there are when it starts. What it makes
+// itself it leaves alone, or it could go on for ever: data that compresses well enough
+// is in small segments again.
 func (u *Upkeep) runCompact(ctx context.Context, t *job.Task) error {
 	_, after := cursorSegment(t.Cursor(), 0)
+	var until fsapi.SegmentID
+	if err := u.o.Meta.Segments(ctx, after, func(s meta.SegmentUse) bool {
+		until = s.ID
+		return true
+	}); err != nil {
+		return err
+	}
 	var all CompactReport
 	for {
 		var r CompactReport
-		last, err := u.compactSome(ctx, after, &r)
+		last, err := u.compactSome(ctx, after, until, &r)
 		if err != nil {
 			return err
 		}
@@ -86,15 +104,15 @@ func (u *Upkeep) runCompact(ctx context.Context, t *job.Task) error {
 	return nil
 }
 
-// compactSome compacts the next segments after one, and says which it looked at
-// last: the same where there are no more.
-func (u *Upkeep) compactSome(ctx context.Context, after fsapi.SegmentID, r *CompactReport) (fsapi.SegmentID, error) {
+// compactSome compacts the next segments after one, up to another, and says which it
+// looked at last: the same where there are no more.
+func (u *Upkeep) compactSome(ctx context.Context, after, until fsapi.SegmentID, r *CompactReport) (fsapi.SegmentID, error) {
 	give, err := u.ridding.take(ctx)
 	if err != nil {
 		return after, err
 	}
 	defer give()
-	cands, last, err := u.sparse(ctx, after, compactStep)
+	cands, last, err := u.sparse(ctx, after, until, compactStep)
 	if err != nil {
 		return after, err
 	}
@@ -106,14 +124,17 @@ func (u *Upkeep) compactSome(ctx context.Context, after fsapi.SegmentID, r *Comp
 // rewritten for this reason once or twice in its life.
 const mergeFactor = 16
 
-// sparse lists up to about limit segments after one to compact, those of one
+// sparse lists up to about limit segments after one, up to another, to compact, those of one
 // volume and with the same copies next to each other: those mostly dead, and
 // small ones where there are many. last is the one it looked at last.
-func (u *Upkeep) sparse(ctx context.Context, after fsapi.SegmentID, limit int) (cands []meta.SegmentUse, last fsapi.SegmentID, err error) {
+func (u *Upkeep) sparse(ctx context.Context, after, until fsapi.SegmentID, limit int) (cands []meta.SegmentUse, last fsapi.SegmentID, err error) {
 	var small []meta.SegmentUse
 	last = after
 	tiny := u.o.Store.Options().SegmentBytes / mergeFactor
 	err = u.o.Meta.Segments(ctx, after, func(s meta.SegmentUse) bool {
+		if bytes.Compare(s.ID[:], until[:]) > 0 {
+			return false
+		}
 		last = s.ID
 		switch {
 		case s.Live > 0 && float64(s.Live) < u.o.LiveRatio*float64(s.Payload):

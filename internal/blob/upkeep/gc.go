@@ -94,7 +94,7 @@ func (u *Upkeep) tidyUp(ctx context.Context) (sparse bool, err error) {
 	if quiet := u.o.Clock.Now().Sub(time.Unix(0, u.futile.Load())); quiet >= 0 && quiet < compactQuiet {
 		return false, nil
 	}
-	cands, _, err := u.sparse(ctx, fsapi.SegmentID{}, 1)
+	cands, _, err := u.sparse(ctx, fsapi.SegmentID{}, newest(), 1)
 	return len(cands) > 0, err
 }
 

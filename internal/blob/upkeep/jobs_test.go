@@ -1,6 +1,7 @@
 package upkeep_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"runtime"
@@ -494,6 +495,25 @@ func TestRescueIsTriedAgain(t *testing.T) {
 	end()
 	if r.on(r.drives[0]) != 0 || r.on(fresh) != 1 {
 		t.Errorf("%+v", r.segment().Copies)
+	}
+	r.check()
+}
+
+// TestCompactJobEnds: a job does not compact what it has made itself, which is in
+// segments as small as before where data compresses well enough.
+func TestCompactJobEnds(t *testing.T) {
+	r := newRig(t, 1)
+	r.vol.Policy.Chunking = policy.Chunking{Fixed: 512 << 10} // as much as there is memory for
+	r.vol.Policy.Compression = "auto"
+	for i := range 40 {
+		r.write(fmt.Sprint("f", i), blob.Segment, bytes.Repeat([]byte(fmt.Sprintf("text %2d ", i)), 64<<10))
+	}
+	if _, err := r.up.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.meta.relocated = func() { r.clock.move(time.Millisecond) } // what is made is newer
+	if j := r.mustJob(upkeep.JobCompact); j.Progress.Done != 40 {
+		t.Errorf("%+v", j)
 	}
 	r.check()
 }

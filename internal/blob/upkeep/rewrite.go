@@ -17,7 +17,6 @@ type rewriter struct {
 	class blob.Class
 	b     *blob.Batch
 	bytes int64 // plaintext in b
-	empty int64 // room of b when it was empty
 	from  map[fsapi.ChunkID]fsapi.Location
 	moved int
 }
@@ -30,7 +29,6 @@ func (u *Upkeep) rewriter(vol fsapi.VolumeID, class blob.Class) *rewriter {
 func (w *rewriter) add(ctx context.Context, id fsapi.ChunkID, from fsapi.Location, ino fsapi.Ino, off int64, data []byte) error {
 	if w.b == nil {
 		w.b = w.u.o.Store.NewRepack(ctx, w.vol, w.class)
-		w.empty = w.b.Room()
 		w.from = make(map[fsapi.ChunkID]fsapi.Location)
 	}
 	if _, ok := w.from[id]; ok {
@@ -43,22 +41,11 @@ func (w *rewriter) add(ctx context.Context, id fsapi.ChunkID, from fsapi.Locatio
 	w.from[id] = from
 	w.bytes += int64(len(data))
 	w.u.count.bytesMoved.Add(uint64(len(data)))
-	if w.bytes >= w.u.o.BatchBytes || w.full() {
+	if w.bytes >= w.u.o.BatchBytes {
 		return w.flush(ctx)
 	}
 	return nil
 }
-
-// full reports whether the next chunk is likely to begin another segment, of the few
-// bytes that there is memory for.
-func (w *rewriter) full() bool {
-	c := w.class.Chunking
-	return w.b.Room() < min(int64(max(c.Max, c.Fixed))+frameSpace, w.empty/4)
-}
-
-// frameSpace is more bytes than a frame and its entry in the directory add to a
-// chunk.
-const frameSpace = 512
 
 // flush makes what was gathered durable and relocates it.
 func (w *rewriter) flush(ctx context.Context) error {

@@ -658,36 +658,3 @@ func TestRunEnds(t *testing.T) {
 	<-done
 	r.check()
 }
-
-// TestCompactionFillsSegments: what is left of many segments fills few, without one
-// of a few bytes behind each.
-func TestCompactionFillsSegments(t *testing.T) {
-	r := newRig(t, 1)
-	const files, size, kept = 20, 61 * 4096, 30 * 4096
-	for i := range files {
-		data := random(uint64(i), size)
-		r.write(fmt.Sprint("a", i), blob.Segment, data)
-		r.write(fmt.Sprint("b", i), blob.Segment, data[:kept])
-	}
-	for i := range files {
-		r.remove(fmt.Sprint("a", i))
-	}
-	for range 3 {
-		r.gc(upkeep.GCOptions{Now: true})
-	}
-	r.check()
-	var sizes []int64
-	small := 0
-	if err := r.meta.Segments(t.Context(), fsapi.SegmentID{}, func(u meta.SegmentUse) bool {
-		sizes = append(sizes, u.Size)
-		if u.Size < 200<<10 {
-			small++
-		}
-		return true
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if small > 1 || len(sizes) > 11 {
-		t.Errorf("%d bytes are left in segments of %d", files*kept, sizes)
-	}
-}
