@@ -79,21 +79,23 @@ func (t *lockTable) tidy(il *inodeLocks) {
 
 func (l *Lock) overlaps(o *Lock) bool { return l.Start <= o.End && o.Start <= l.End }
 
+// refuses reports whether l, which is held, keeps o from being taken.
+func (l *Lock) refuses(o *Lock) bool {
+	return l.Owner != o.Owner && (o.Flock || l.overlaps(o)) && (l.Type == LockWrite || o.Type == LockWrite)
+}
+
 // conflict finds a lock that refuses l.
 func (il *inodeLocks) conflict(l *Lock) *Lock {
-	refuses := func(h *Lock) bool {
-		return h.Owner != l.Owner && (l.Flock || h.overlaps(l)) && (h.Type == LockWrite || l.Type == LockWrite)
-	}
 	if l.Flock {
 		for i := range il.flock {
-			if h := &il.flock[i].Lock; refuses(h) {
+			if h := &il.flock[i].Lock; h.refuses(l) {
 				return h
 			}
 		}
 		return nil
 	}
 	for i := range il.posix {
-		if h := &il.posix[i]; refuses(h) {
+		if h := &il.posix[i]; h.refuses(l) {
 			return h
 		}
 	}
@@ -103,8 +105,7 @@ func (il *inodeLocks) conflict(l *Lock) *Lock {
 // refusers appends the owners of all POSIX locks that refuse l.
 func (il *inodeLocks) refusers(l *Lock, to []LockOwner) []LockOwner {
 	for i := range il.posix {
-		h := &il.posix[i]
-		if h.Owner != l.Owner && h.overlaps(l) && (h.Type == LockWrite || l.Type == LockWrite) {
+		if h := &il.posix[i]; h.refuses(l) {
 			to = append(to, h.Owner)
 		}
 	}
