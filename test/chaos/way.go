@@ -215,10 +215,17 @@ func (y *way) Put(ctx context.Context, key string, body *io.SectionReader, o pro
 	if _, err := body.ReadAt(data, 0); err != nil && err != io.EOF {
 		return "", fsapi.Errorf(fsapi.Invalid, "read the body: %w", err)
 	}
+	return y.made(ctx, objmem.Request{Op: objmem.Put, Key: key, Len: len(data)}, func(ctx context.Context) (object.Version, error) {
+		return y.Bucket.Put(ctx, key, section(data), o)
+	})
+}
+
+// made is do for a request that makes an object, whose version is its answer.
+func (y *way) made(ctx context.Context, r objmem.Request, fn func(context.Context) (object.Version, error)) (object.Version, error) {
 	var mu sync.Mutex // a request that nobody waits for any more answers nobody
 	var v object.Version
-	err := y.do(ctx, objmem.Request{Op: objmem.Put, Key: key, Len: len(data)}, true, func(ctx context.Context) error {
-		got, err := y.Bucket.Put(ctx, key, section(data), o)
+	err := y.do(ctx, r, true, func(ctx context.Context) error {
+		got, err := fn(ctx)
 		mu.Lock()
 		defer mu.Unlock()
 		v = got
@@ -274,18 +281,9 @@ func (u *wayUpload) Part(ctx context.Context, n int, body *io.SectionReader) err
 
 // Complete implements provider.Upload.
 func (u *wayUpload) Complete(ctx context.Context, n int) (object.Version, error) {
-	var mu sync.Mutex
-	var v object.Version
-	err := u.way.do(ctx, objmem.Request{Op: objmem.Complete, Key: u.key}, true, func(ctx context.Context) error {
-		got, err := u.Upload.Complete(ctx, n)
-		mu.Lock()
-		defer mu.Unlock()
-		v = got
-		return err
+	return u.way.made(ctx, objmem.Request{Op: objmem.Complete, Key: u.key}, func(ctx context.Context) (object.Version, error) {
+		return u.Upload.Complete(ctx, n)
 	})
-	mu.Lock()
-	defer mu.Unlock()
-	return v, err
 }
 
 // Abort implements provider.Upload.
