@@ -35,13 +35,6 @@ type Memory struct {
 // NewMemory is max bytes.
 func NewMemory(max int64) *Memory { return &Memory{max: max, change: make(chan struct{})} }
 
-// Held is bytes in use, at most those of NewMemory.
-func (m *Memory) Held() int64 {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.held
-}
-
 // budget is what one store has of a Memory. Safe for concurrent use; of a nil Memory
 // there is nothing.
 type budget struct {
