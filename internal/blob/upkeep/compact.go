@@ -124,9 +124,9 @@ func (u *Upkeep) compactSome(ctx context.Context, after, until fsapi.SegmentID, 
 // rewritten for this reason once or twice in its life.
 const mergeFactor = 16
 
-// sparse lists up to about limit segments after one, up to another, to compact, those of one
-// volume and with the same copies next to each other: those mostly dead, and
-// small ones where there are many. last is the one it looked at last.
+// sparse lists up to about limit segments after one, up to another, to compact,
+// those of one volume and with the same copies next to each other: those mostly dead,
+// and small ones where there are many. last is the one it looked at last.
 func (u *Upkeep) sparse(ctx context.Context, after, until fsapi.SegmentID, limit int) (cands []meta.SegmentUse, last fsapi.SegmentID, err error) {
 	var small []meta.SegmentUse
 	last = after

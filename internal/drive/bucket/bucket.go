@@ -11,10 +11,10 @@
 //
 // A bucket has no locks: two processes of one store may have it open, those of two
 // stores or of two copies of one may not: one that is taken over is noticed before
-// the next deletion, and soon by commits. Where the object store keeps conditions (object.Probe) no
-// commit of one replaces a blob of the other; where it does not, commits of one
-// process exclude each other only. A commit that ended without an answer may take
-// place yet.
+// the next deletion, and soon by commits. Where the object store keeps conditions
+// (object.Probe) no commit of one replaces a blob of the other; where it does not,
+// commits of one process exclude each other only. A commit that ended without an
+// answer may take place yet.
 //
 // Locks: Drive.mu guards commits in progress, usage.mu the count; the latter is
 // held while the bucket is listed, which happens once after a crash. They are
