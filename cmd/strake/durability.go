@@ -37,6 +37,14 @@ func (c *durabilityCmd) Run(g *globals) error {
 	})
 }
 
+// onAverage is bytes for people, of which there may be less than one.
+func onAverage(bytes float64) string {
+	if bytes < 1024 {
+		return fmt.Sprintf("%.3g B", bytes)
+	}
+	return size(int64(bytes))
+}
+
 func printDurability(w io.Writer, p api.DurabilityOf) {
 	what := "in use"
 	if p.Supposed {
@@ -51,7 +59,7 @@ func printDurability(w io.Writer, p api.DurabilityOf) {
 		fmt.Fprint(w, "nothing that is counted here can lose data\n\n")
 		return
 	}
-	fmt.Fprintf(w, "probability that anything is lost within a year: %.3g (%.1f nines); %s lost a year on average\n\n", p.Loss, *p.Nines, size(int64(p.BytesLost)))
+	fmt.Fprintf(w, "probability that anything is lost within a year: %.3g (%.1f nines); %s lost a year on average\n\n", p.Loss, *p.Nines, onAverage(p.BytesLost))
 	var t [][]any
 	for _, x := range p.Terms {
 		t = append(t, []any{fmt.Sprintf("%.1f %%", 100*x.Share), x.Text})
