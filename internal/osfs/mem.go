@@ -19,7 +19,7 @@ import (
 // Mem is a file system in memory that knows what has been synced: CrashClone
 // is what a power cut would leave of it. It is stricter than any real file
 // system: only SyncDir makes a name durable (or thousands of later changes of
-// names), only Sync what is in a file.
+// names, or hundreds of MiB in files removed later), only Sync what is in a file.
 //
 // Locks, outermost first: Mem.mu (writing: names, links, CrashClone; reading:
 // everything else), memFile.mu before it, node.mu after it.
@@ -31,6 +31,7 @@ type Mem struct {
 	root     *node
 	nextID   uint64
 	pending  []*dirOp // not durable, in the order they happened
+	removed  int64    // blocks of files without a name that these may bring back, at most
 	lastMove *dirOp   // of a directory
 }
 
@@ -109,6 +110,7 @@ func (m *Mem) parent(name string) (*node, string, error) {
 func (m *Mem) release(n *node) {
 	if n.dir == nil && n.opens == 0 && len(n.links) == 0 {
 		m.used.Add(-n.data.live.alloc)
+		m.removed += n.data.live.alloc
 	}
 }
 

@@ -82,17 +82,22 @@ func (m *Mem) record(op *dirOp, nodes ...*node) {
 		n.ops = append(n.pendingOps(), op)
 		m.release(n)
 	}
-	if m.pending = append(m.pending, op); len(m.pending) > maxPending {
+	if m.pending = append(m.pending, op); len(m.pending) > maxPending || m.removed > maxRemoved {
 		m.writeBack()
 	}
 }
 
-// maxPending bounds the changes of names that a crash may undo. The journal of
-// a real file system is written out now and then without being asked, too.
-const maxPending = 8192
+// The bounds of what a crash may undo: maxPending changes of names, and maxRemoved
+// blocks of files without a name, kept for that. The journal of a real file system is
+// written out now and then without being asked, too.
+const (
+	maxPending = 8192
+	maxRemoved = 256 << 20 / blockSize
+)
 
 // writeBack makes the older half of the pending changes durable.
 func (m *Mem) writeBack() {
+	m.removed /= 2
 	dirs := map[*dir]bool{}
 	for _, op := range m.pending[:len(m.pending)/2] {
 		m.commit(op)
