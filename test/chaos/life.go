@@ -89,6 +89,8 @@ func (w *world) end() error {
 	for _, p := range w.places {
 		_ = p.close() // of a dead life, or away
 	}
+	// Questions for room are not counted, and may have been left behind.
+	time.Sleep(longest)
 	synctest.Wait()
 	return err
 }

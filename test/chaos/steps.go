@@ -478,11 +478,32 @@ func (w *world) evict() error {
 		if err != nil || tier == "" {
 			return err
 		}
-		if err := w.fails("evict", w.s.Upkeep.Evict(w.ctx, id, tier)); err != nil {
+		err = w.s.Upkeep.Evict(w.ctx, id, tier)
+		if fsapi.KindOf(err) == fsapi.IO {
+			lost, e := w.lost(id)
+			if e != nil {
+				return e
+			}
+			if lost {
+				continue // the copy to rely on is not whole
+			}
+		}
+		if err := w.fails("evict", err); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// lost reports whether anything of a segment is on record on a drive that is gone.
+func (w *world) lost(id fsapi.SegmentID) (bool, error) {
+	s, err := w.s.Meta.Segment(w.ctx, id)
+	return slices.ContainsFunc(s.Copies, func(c fsapi.CopyPlace) bool {
+		return slices.ContainsFunc(c.Drives, func(d fsapi.DriveID) bool {
+			p := w.place(d)
+			return p != nil && p.gone
+		})
+	}), err
 }
 
 func (w *world) promote() error {
