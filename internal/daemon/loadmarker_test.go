@@ -343,3 +343,47 @@ func TestLoadTwice(t *testing.T) {
 		t.Errorf("a marker of another form: %v", err)
 	}
 }
+
+// A keyring that arrives while a load begins ends it, and what its marker was before
+// decides whether there is a store: not where another load may have removed the
+// metadata that belongs to the keyring.
+func TestLoadBeginsTooLate(t *testing.T) {
+	for _, whole := range []bool{true, false} {
+		l := newLoading(t)
+		if err := l.load(l.dump); err != nil {
+			t.Fatal(err)
+		}
+		keys := l.keysPart()
+		body, _, err := object.ReadAll(t.Context(), keys, keyringObject, 0, maxKeyring)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := keys.Delete(t.Context(), keyringObject); err != nil {
+			t.Fatal(err)
+		}
+		m := &loadMark{store: keys, conditional: true}
+		if _, err := m.begin(t.Context(), "one", time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if whole {
+			if err := m.whole(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.b.SetRule(func(r mem.Request) mem.Outcome {
+			if r.Op == mem.Put && strings.HasSuffix(r.Key, "/"+loadObject) {
+				l.b.SetRule(nil)
+				if _, err := object.PutBytes(t.Context(), keys, keyringObject, body, object.IfAbsent()); err != nil {
+					t.Error(err)
+				}
+			}
+			return mem.Outcome{}
+		})
+		if err := l.load(l.dump); !errors.Is(err, fsapi.Exist) {
+			t.Errorf("whole %v: a load that begins says %v", whole, err)
+		}
+		if _, err := l.serve(); (err == nil) != whole || err != nil && !errors.Is(err, fsapi.Conflict) {
+			t.Errorf("whole %v: a start says %v", whole, err)
+		}
+	}
+}

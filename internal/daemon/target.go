@@ -123,7 +123,7 @@ func (t *bucketTarget) begin(ctx context.Context) (fresh bool, err error) {
 	if err := t.refuseStore(); err != nil {
 		return false, err
 	}
-	_, err = t.mark.read(ctx)
+	before, err := t.mark.read(ctx)
 	if errors.Is(err, fsapi.NotExist) {
 		err = t.refuseUnknown(ctx)
 	}
@@ -134,6 +134,9 @@ func (t *bucketTarget) begin(ctx context.Context) (fresh bool, err error) {
 		return false, err
 	}
 	if err := t.refuseStore(); err != nil { // another load came to its end just now
+		if !fresh && !before.Whole { // its metadata may have been removed before: a marker must go on to say so
+			return false, err
+		}
 		return false, errors.Join(err, t.mark.end(ctx))
 	}
 	return fresh, nil

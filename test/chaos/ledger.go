@@ -481,7 +481,7 @@ func (w *world) lean() error {
 	s := g.engine.Status()
 	w.say("the metadata's bucket has %v, of bytes %v; %d tables count", count, bytes, s.Tables)
 	// A request that arrives later than garbage may stay makes an object of the journal
-	// again which was removed, and which nobody looks for.
+	// again which was removed, and which only a process that comes later looks for.
 	journal := g.opens + 10
 	if g.options.GarbageAge < strayMost {
 		journal = 1 << 30

@@ -17,8 +17,8 @@
 // answer may take place yet.
 //
 // Locks: Drive.mu guards commits in progress, usage.mu the count; the latter is
-// held while the bucket is listed, which happens once after a crash. They are
-// not held together. No goroutine is started but by DeleteMany, which waits.
+// held while the bucket is listed, which happens once after a crash, and now and
+// then where another machine writes. They are not held together. No goroutine is started but by DeleteMany, which waits.
 package bucket
 
 import (
@@ -138,7 +138,7 @@ func Open(ctx context.Context, o Options) (*Drive, error) {
 	if !o.ReadOnly {
 		d.claimed = identity.NewClaim(o.Owner, where, o.Clock.Now, func(ctx context.Context) (identity.Owner, error) { return ReadOwner(ctx, o.Store) })
 	}
-	d.usage.store = o.Store
+	d.usage.store, d.usage.at = o.Store, o.Clock.Now()
 	if err := d.usage.load(ctx); err != nil {
 		return nil, d.fail(err, "read the count of bytes of", usageKey)
 	}
@@ -287,6 +287,9 @@ func (d *Drive) Replace(ctx context.Context, name string, data []byte) error {
 func (d *Drive) Capacity(ctx context.Context) (drive.Capacity, error) {
 	if err := d.checkOpen(ctx, "measure", ""); err != nil {
 		return drive.Capacity{}, err
+	}
+	if d.opts.ReadOnly && d.opts.Quota > 0 { // without one what is said to be there is the same anyway
+		d.usage.recount(d.opts.Clock.Now())
 	}
 	used, err := d.usage.bytes(ctx)
 	if err != nil {

@@ -166,6 +166,36 @@ func TestQuota(t *testing.T) {
 	must(t, drivetest.Put(t.Context(), d, "b", make([]byte, 600), 600, 1000))
 }
 
+// TestQuotaOfAnother: what a drive that another machine writes to has room for is
+// counted anew, but not each time somebody asks; without a quota, once.
+func TestQuotaOfAnother(t *testing.T) {
+	b := mem.New(mem.Options{})
+	mine := identity.Owner{Store: identity.StoreID{1}}
+	w := made(t, bucket.Options{Store: store(t, b), Owner: &mine})
+	must(t, drivetest.Put(t.Context(), w, "a", make([]byte, 600), 600, 1000))
+	now := &stepped{Clock: clock.Real, now: time.Now()}
+	r := opened(t, bucket.Options{Store: store(t, b), Owner: &mine, ReadOnly: true, Quota: 1000, Clock: now})
+	free := opened(t, bucket.Options{Store: store(t, b), Owner: &mine, ReadOnly: true, Clock: now})
+	for _, c := range []struct {
+		after        time.Duration
+		avail, lists int64
+	}{{0, 400, 1}, {59 * time.Minute, 400, 1}, {2 * time.Minute, 100, 2}, {59 * time.Minute, 100, 2}, {-2 * time.Hour, 100, 3}} {
+		now.now = now.now.Add(c.after)
+		got, err := r.Capacity(t.Context())
+		must(t, err)
+		if lists := r.Requests().Lists; got.Avail != c.avail || lists != c.lists {
+			t.Errorf("%v later %+v, after %d listings, want %d and %d", c.after, got, lists, c.avail, c.lists)
+		}
+		if n := used(t, free); n != 600 || free.Requests().Lists != 1 {
+			t.Errorf("without a quota %d bytes, after %d listings", n, free.Requests().Lists)
+		}
+		if c.after == 0 {
+			must(t, drivetest.Put(t.Context(), w, "b", make([]byte, 300), 300, 1000))
+		}
+	}
+	must(t, w.Close())
+}
+
 func TestOpenAndInitRefuse(t *testing.T) {
 	ctx := t.Context()
 	b := mem.New(mem.Options{})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"sync"
+	"time"
 
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -25,9 +26,24 @@ type usage struct {
 
 	mu sync.Mutex
 	// All below is guarded by mu.
-	saved bool  // the store holds the count
-	known bool  // n is right
-	n     int64 // bytes
+	saved bool      // the store holds the count
+	known bool      // n is right
+	n     int64     // bytes
+	at    time.Time // when n was, where recount asks
+}
+
+// recountAfter is how old a count may be where another machine writes.
+const recountAfter = time.Hour
+
+// recount makes the next question be answered by counting anew, where the count is
+// too old.
+func (u *usage) recount(now time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if age := now.Sub(u.at); u.known && age >= 0 && age < recountAfter {
+		return
+	}
+	u.known, u.at = false, now
 }
 
 func formatUsage(n int64) []byte {

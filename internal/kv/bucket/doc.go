@@ -30,6 +30,12 @@
 // What a fenced writer put into the bucket before, tables or a drive's segments,
 // is never named by anything that counts: it is garbage.
 //
+// A request that was given up may arrive at any time. It finds an object of its name,
+// or makes what nobody reads: a name of a table or manifest was this one's only, and
+// where no journal object of a number is left, the manifest's journal begins later.
+// The next writer's first checkpoint makes garbage of that. Only what begins an epoch
+// stays there, too.
+//
 // # Failure
 //
 // A store that does not answer fails nothing: batches are queued, up to a bound

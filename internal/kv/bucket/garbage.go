@@ -3,6 +3,9 @@ package bucket
 import (
 	"context"
 	"errors"
+	"io"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/strakefs/strake/internal/fsapi"
@@ -94,9 +97,10 @@ func (g *garbage) keys() []string {
 }
 
 // adoptOrphans makes garbage, once, of the tables and manifests that earlier
-// writers left which never came to count: of an epoch before this writer's, and
-// not in its manifest, which the manifests to come are made of. REQUIRES:
-// chain.mu held, and a manifest of this writer counts.
+// writers left which never came to count, or were made again by a request that
+// arrived late: of an epoch before this writer's, and not in its manifest, which the
+// manifests to come are made of; and of such journal objects. REQUIRES: chain.mu
+// held, and a manifest of this writer counts.
 func (s *store) adoptOrphans(ctx context.Context) error {
 	if s.chain.orphans {
 		return nil
@@ -108,7 +112,14 @@ func (s *store) adoptOrphans(ctx context.Context) error {
 	for _, g := range s.chain.now.garbage {
 		known[g.key] = true
 	}
+	strays, err := s.strays(ctx)
+	if err != nil {
+		return err
+	}
 	now := s.o.Clock.Now().UnixMilli()
+	for _, n := range strays {
+		s.chain.now.garbage = append(s.chain.now.garbage, garbage{since: now, first: n, last: n})
+	}
 	for _, prefix := range []string{prefixTable, prefixManifest} {
 		err := s.remote.List(ctx, prefix, "", func(o object.Object) error {
 			if r, ok := parseRef(o.Key); ok && r.epoch < s.journal.epoch && !known[o.Key] {
@@ -122,6 +133,55 @@ func (s *store) adoptOrphans(ctx context.Context) error {
 	}
 	s.chain.orphans = true
 	return nil
+}
+
+// oldJournal is how many journal objects before the manifest's `from` a writer reads,
+// the newest of them: it finds what is among those of the last 256 starts. All that
+// belong there, and are not garbage, are the beginnings of epochs, of which there are
+// ever more.
+const oldJournal = 256
+
+// strays are journal objects with batches before the manifest's `from` that no
+// garbage lists. They were there before, had come to be in tables, and were removed;
+// then another request for the same object arrived, given up long ago. REQUIRES:
+// chain.mu held, and a manifest of this writer counts.
+func (s *store) strays(ctx context.Context) (strays []uint64, err error) {
+	var old []uint64
+	err = s.remote.List(ctx, prefixJournal, "", func(o object.Object) error {
+		n, ok := parseJournal(o.Key)
+		if ok && n >= s.chain.now.from {
+			return io.EOF
+		}
+		if ok && !s.chain.now.condemned(n) {
+			old = append(old, n)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	old = old[max(0, len(old)-oldJournal):]
+	ctx, cancel := context.WithCancel(ctx)
+	var reads sync.WaitGroup
+	defer reads.Wait()
+	defer cancel()
+	for f := range s.remote.ahead(ctx, &reads, slices.Values(old)) {
+		got := <-f
+		switch {
+		case errors.Is(got.err, fsapi.Corrupt): // it stays: it may begin an epoch
+			s.log.Warn("an old object of the metadata's journal, which nothing needs, does not verify", "err", got.err)
+		case got.err != nil:
+			return nil, got.err
+		case got.ok && got.rec.kind == kindBatches:
+			strays = append(strays, got.rec.number)
+		}
+	}
+	return strays, nil
+}
+
+// condemned says whether journal object n is listed as garbage.
+func (m *manifest) condemned(n uint64) bool {
+	return slices.ContainsFunc(m.garbage, func(g garbage) bool { return g.key == "" && g.first <= n && n <= g.last })
 }
 
 // watchFence looks now and then whether another writer took over, while this one

@@ -3,6 +3,7 @@ package bucket
 import (
 	"context"
 	"errors"
+	"iter"
 	"sync"
 
 	"github.com/strakefs/strake/internal/fsapi"
@@ -24,7 +25,7 @@ func (r *remote) follow(ctx context.Context, n uint64, fn func(record) error) er
 	var reads sync.WaitGroup
 	defer reads.Wait()
 	defer cancel()
-	for flights := r.ahead(ctx, &reads, n, known); ; n++ {
+	for flights := r.ahead(ctx, &reads, span(n, known)); ; n++ {
 		var rec record
 		var ok bool
 		if f, more := <-flights; more {
@@ -70,13 +71,21 @@ type readAhead struct {
 	err error
 }
 
-// ahead reads the objects from..to-1, several at a time. What it starts ends with
+// span is the numbers from..to-1.
+func span(from, to uint64) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for n := from; n < to && yield(n); n++ {
+		}
+	}
+}
+
+// ahead reads the objects of numbers, several at a time. What it starts ends with
 // ctx, and is in reads.
-func (r *remote) ahead(ctx context.Context, reads *sync.WaitGroup, from, to uint64) <-chan chan readAhead {
+func (r *remote) ahead(ctx context.Context, reads *sync.WaitGroup, numbers iter.Seq[uint64]) <-chan chan readAhead {
 	flights := make(chan chan readAhead, replayAhead)
 	reads.Go(func() {
 		defer close(flights)
-		for n := from; n < to; n++ {
+		for n := range numbers {
 			f := make(chan readAhead, 1)
 			select {
 			case flights <- f:
