@@ -18,7 +18,8 @@
 //
 // Locks: Drive.mu guards commits in progress, usage.mu the count; the latter is
 // held while the bucket is listed, which happens once after a crash, and now and
-// then where another machine writes. They are not held together. No goroutine is started but by DeleteMany, which waits.
+// then where another machine writes. They are not held together. No goroutine is
+// started but by DeleteMany, which waits.
 package bucket
 
 import (
