@@ -92,7 +92,7 @@ func (n *Node) describeDriveUse(ctx context.Context, id fsapi.DriveID, u usage) 
 	if c, ok := d.(*diskcache.Drive); ok {
 		out.Cached = c.Stats().PageBytes
 	}
-	c, err := n.drives.set.Capacity(ctx, id)
+	c, err := n.drives.capacity(ctx, id)
 	if err != nil {
 		out.Error = err.Error()
 		return out
@@ -178,7 +178,8 @@ func (ds *drives) reclaim(ctx context.Context, rec meta.DriveRecord) error {
 	return ds.start(ctx, rec)
 }
 
-// apply makes a changed record hold: durably first, then of the open drive.
+// apply makes a changed record hold: durably first, then of the open drive. Of a
+// place where the drive is not, nothing is kept: it stays where it was.
 func (ds *drives) apply(ctx context.Context, old, rec meta.DriveRecord) error {
 	if err := ds.n.meta.PutDrive(ctx, rec); err != nil {
 		return err
@@ -199,7 +200,15 @@ func (ds *drives) apply(ctx context.Context, old, rec meta.DriveRecord) error {
 	if err := ds.drop(rec.ID); err != nil && !errors.Is(err, fsapi.NotExist) {
 		return err
 	}
-	err := ds.start(ctx, rec)
+	err := ds.startWithin(ctx, rec, openPatience)
+	if err != nil && rec.Where != old.Where {
+		if back := ds.n.meta.PutDrive(ctx, old); back != nil {
+			return errors.Join(err, back)
+		}
+		_ = ds.startWithin(ctx, old, openPatience) // it may have been away before: the table says so
+		ds.n.drivesChanged()
+		return err
+	}
 	ds.n.drivesChanged()
 	if wantedState(rec) == drive.Retired {
 		return nil // a drive that is given up need not be there
