@@ -256,6 +256,11 @@ type Policy struct {
 	Path      string `json:"path"`
 	Own       string `json:"own"`
 	Effective string `json:"effective"`
+	// Relayouts give what is there the copies that a policy asks for now: those of
+	// the path, of what it is in and of what is in it that have not, the newest first.
+	Relayouts []Job `json:"relayouts"`
+	// Backlog is the copies that are pending, of the whole store.
+	Backlog Backlog `json:"backlog"`
 }
 
 // QuotaSet sets the quota of a directory; zeros unset it.
