@@ -158,6 +158,9 @@ type Drive struct {
 	Segments int64 `json:"segments"`
 	Bytes    int64 `json:"bytes"`            // of segments on it
 	Cached   int64 `json:"cached,omitempty"` // bytes of it in the disk cache
+	// Latency is what calls of a class (read, write, commit, …) took lately, in
+	// nanoseconds: the moving average since the drive was opened.
+	Latency map[string]time.Duration `json:"latency_ns,omitempty"`
 }
 
 // DriveLimits bound how a drive is used; 0 is no bound, or the default.
