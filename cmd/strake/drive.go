@@ -133,7 +133,40 @@ func (c *driveShowCmd) Run(g *globals) error {
 	return g.out.value(d, func(w io.Writer) {
 		fmt.Fprintf(w, "name      %s\nid        %s\nkind      %s\nwhere     %s\ntier      %s\ndomain    %s\nstate     %s %s\nsegments  %d, %s\ncapacity  %s used of %s, %s available, %s reserved\ncache     %s of %s\n",
 			d.Name, d.ID, d.Kind, d.Where, d.Tier, d.Domain, d.State, d.Error, d.Segments, size(d.Bytes), size(d.Used), size(d.Total), size(d.Avail), size(d.Reserve), size(d.Cached), size(d.Cache))
+		for _, l := range [][2]string{{"latency", latencyText(d.Latency)}, {"limits", limitsText(d.DriveLimits)}} {
+			if l[1] != "" {
+				fmt.Fprintf(w, "%-9s %s\n", l[0], l[1])
+			}
+		}
 	})
+}
+
+// latencyText is what calls took lately, those first that people wait for.
+func latencyText(took map[string]time.Duration) string {
+	var parts []string
+	for _, call := range []string{"read", "write", "commit", "stat", "delete"} {
+		if d, ok := took[call]; ok {
+			parts = append(parts, call+" "+d.Round(10*time.Microsecond).String())
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// limitsText is how the use of a drive is bounded, as far as it is.
+func limitsText(l api.DriveLimits) string {
+	var parts []string
+	for _, p := range []struct {
+		set  bool
+		text string
+	}{
+		{l.Quota > 0, "quota " + size(l.Quota)}, {l.Rate > 0, "rate " + size(l.Rate) + "/s"}, {l.Calls > 0, fmt.Sprintf("%d calls at a time", l.Calls)},
+		{l.Deadline > 0, "deadline " + l.Deadline.String()}, {l.Spindown, "spins down"},
+	} {
+		if p.set {
+			parts = append(parts, p.text)
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 type driveEvacuateCmd struct {
@@ -166,11 +199,21 @@ func (c *driveRemoveCmd) Run(g *globals) error {
 
 type driveReplicasCmd struct {
 	Name  string `arg:"" help:"Name of the drive."`
-	Limit int    `help:"Entries to list." default:"1000"`
+	Limit int    `help:"Entries to list; 0: all." default:"1000"`
 }
 
 func (c *driveReplicasCmd) Run(g *globals) error {
-	l, err := client.Call[api.Replicas](g.ctx, g.client(), "GET", "/v1/admin/drives/replicas", api.ReplicasReq{Name: c.Name, Limit: c.Limit})
+	l := api.Replicas{Replicas: []api.Replica{}}
+	var err error
+	l.More, err = pages(c.Limit, func(limit int) (int, bool, error) {
+		req := api.ReplicasReq{Name: c.Name, Limit: limit}
+		if n := len(l.Replicas); n > 0 {
+			req.After = l.Replicas[n-1].Segment
+		}
+		page, err := client.Call[api.Replicas](g.ctx, g.client(), "GET", "/v1/admin/drives/replicas", req)
+		l.Replicas = append(l.Replicas, page.Replicas...)
+		return len(l.Replicas), page.More, err
+	})
 	if err != nil {
 		return err
 	}

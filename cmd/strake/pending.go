@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/strakefs/strake/internal/api"
@@ -10,15 +11,53 @@ import (
 )
 
 type pendingCmd struct {
-	Limit int `help:"Entries to list." default:"100"`
+	Limit int `help:"Entries to list; 0: all." default:"100"`
 }
 
 func (c *pendingCmd) Run(g *globals) error {
-	l, err := client.Call[api.PendingList](g.ctx, g.client(), "GET", "/v1/admin/pending", api.PendingReq{Limit: c.Limit})
+	l := api.PendingList{Pending: []api.Pending{}}
+	var err error
+	l.More, err = pages(c.Limit, func(limit int) (int, bool, error) {
+		req := api.PendingReq{Limit: limit}
+		if n := len(l.Pending); n > 0 {
+			req.After = l.Pending[n-1].Segment
+		}
+		page, err := client.Call[api.PendingList](g.ctx, g.client(), "GET", "/v1/admin/pending", req)
+		l.Backlog, l.Pending = page.Backlog, append(l.Pending, page.Pending...)
+		for _, d := range page.Drives {
+			if !slices.ContainsFunc(l.Drives, func(o api.DriveTrouble) bool { return o.Name == d.Name }) {
+				l.Drives = append(l.Drives, d)
+			}
+		}
+		return len(l.Pending), page.More, err
+	})
 	if err != nil {
 		return err
 	}
 	return g.out.value(l, func(w io.Writer) { printPending(w, l) })
+}
+
+// pageSize is how many entries of a list are asked for at a time.
+const pageSize = 1000
+
+// pages reads a list until it has so many entries, 0 for all, and says whether there
+// are more. next reads up to limit of them, and returns how many there are now and
+// whether more follow.
+func pages(want int, next func(limit int) (have int, more bool, err error)) (bool, error) {
+	if want < 0 {
+		return false, fmt.Errorf("--limit=%d: want a number of entries, or 0 for all", want)
+	}
+	for have := 0; ; {
+		limit := pageSize
+		if want > 0 {
+			limit = min(limit, want-have)
+		}
+		now, more, err := next(limit)
+		if err != nil || !more || now == have || want > 0 && now >= want {
+			return more, err
+		}
+		have = now
+	}
 }
 
 func printPending(w io.Writer, l api.PendingList) {

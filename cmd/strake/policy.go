@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/client"
@@ -17,8 +18,8 @@ type target struct {
 func (t target) req() api.PathReq { return api.PathReq{Volume: t.Volume, Path: t.Path} }
 
 type policyCmd struct {
-	Set   policySetCmd   `cmd:"" help:"Set the policy of a path; it holds for what is written from now on."`
-	Show  policyShowCmd  `cmd:"" help:"Show a path's own policy and what holds for it."`
+	Set   policySetCmd   `cmd:"" help:"Set the policy of a path; what is there already follows in the background."`
+	Show  policyShowCmd  `cmd:"" help:"Show a path's own policy, what holds for it, and what is still to come."`
 	Unset policyUnsetCmd `cmd:"" help:"Take a path's own policy away."`
 }
 
@@ -51,7 +52,20 @@ func printPolicy(w io.Writer, p api.Policy) {
 	if own == "" {
 		own = "(none)"
 	}
-	fmt.Fprintf(w, "path   %s\nown    %s\nholds  %s\n", p.Path, own, p.Effective)
+	fmt.Fprintf(w, "path     %s\nown      %s\nholds    %s\n", p.Path, own, p.Effective)
+	for _, j := range p.Relayouts {
+		note := strings.TrimSpace(j.Error + " " + j.Note)
+		if note != "" {
+			note = ": " + note
+		}
+		fmt.Fprintf(w, "to come  relayout of %s, %s, %s (job %d)%s\n", j.Args[1], j.State, jobDone(j), j.ID, note)
+	}
+	switch {
+	case p.Backlog.Segments > 0:
+		fmt.Fprintf(w, "to come  of the whole store %s (strake pending)\n", backlogLine(p.Backlog))
+	case len(p.Relayouts) == 0:
+		fmt.Fprintln(w, "to come  nothing: no relayout is left to do, and no copies are pending")
+	}
 }
 
 type policyShowCmd struct{ target }

@@ -77,7 +77,7 @@ func (c *volumeShowCmd) Run(g *globals) error {
 type volumeSetCmd struct {
 	Name        string    `arg:"" help:"Name of the volume."`
 	Rename      *string   `help:"New name."`
-	Policy      *string   `help:"New policy; what it does not name keeps its default."`
+	Policy      *string   `help:"New policy; what it does not name stays as it is."`
 	QuotaBytes  *sizeFlag `help:"New bound of bytes (0: none)." placeholder:"SIZE"`
 	QuotaInodes *int64    `help:"New bound of inodes (0: none)."`
 }

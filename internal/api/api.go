@@ -158,6 +158,9 @@ type Drive struct {
 	Segments int64 `json:"segments"`
 	Bytes    int64 `json:"bytes"`            // of segments on it
 	Cached   int64 `json:"cached,omitempty"` // bytes of it in the disk cache
+	// Latency is what calls of a class (read, write, commit, …) took lately, in
+	// nanoseconds: the moving average since the drive was opened.
+	Latency map[string]time.Duration `json:"latency_ns,omitempty"`
 }
 
 // DriveLimits bound how a drive is used; 0 is no bound, or the default.
@@ -256,6 +259,11 @@ type Policy struct {
 	Path      string `json:"path"`
 	Own       string `json:"own"`
 	Effective string `json:"effective"`
+	// Relayouts give what is there the copies that a policy asks for now: those of
+	// the path, of what it is in and of what is in it that have not, the newest first.
+	Relayouts []Job `json:"relayouts"`
+	// Backlog is the copies that are pending, of the whole store.
+	Backlog Backlog `json:"backlog"`
 }
 
 // QuotaSet sets the quota of a directory; zeros unset it.

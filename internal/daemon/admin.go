@@ -164,7 +164,7 @@ func (n *Node) setVolume(ctx context.Context, req api.VolumeSet) (api.Volume, er
 		if err != nil {
 			return api.Volume{}, err
 		}
-		if err := n.drives.possible(p); err != nil {
+		if err := n.drives.possible(p, p.Or(rec.Policy)); err != nil {
 			return api.Volume{}, err
 		}
 		rec.Policy = p.Or(rec.Policy)

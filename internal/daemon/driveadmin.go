@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/drive"
 	"github.com/strakefs/strake/internal/drive/diskcache"
+	"github.com/strakefs/strake/internal/drive/watch"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
 )
@@ -78,7 +80,7 @@ func (n *Node) driveUse(ctx context.Context) (map[fsapi.DriveID]usage, error) {
 
 func (n *Node) describeDriveUse(ctx context.Context, id fsapi.DriveID, u usage) api.Drive {
 	n.drives.mu.Lock()
-	rec, openErr := n.drives.recs[id], n.drives.errs[id]
+	rec, openErr, watched := n.drives.recs[id], n.drives.errs[id], n.drives.watched[id]
 	n.drives.mu.Unlock()
 	out := api.Drive{
 		ID: id.String(), Name: rec.Name, Kind: rec.Kind, Where: rec.Where, Tier: rec.Tier, Domain: rec.Domain, State: n.drives.set.State(id).String(),
@@ -89,16 +91,31 @@ func (n *Node) describeDriveUse(ctx context.Context, id fsapi.DriveID, u usage) 
 		out.Error = fmt.Sprint(openErr)
 		return out
 	}
+	out.Latency = latencies(watched)
 	if c, ok := d.(*diskcache.Drive); ok {
 		out.Cached = c.Stats().PageBytes
 	}
-	c, err := n.drives.set.Capacity(ctx, id)
+	c, err := n.drives.capacity(ctx, id)
 	if err != nil {
 		out.Error = err.Error()
 		return out
 	}
 	out.Total, out.Used, out.Avail = c.Total, c.Used, c.Avail
 	return out
+}
+
+// latencies are what each class of calls took lately, of those that were made.
+func latencies(w *watch.Drive) map[string]time.Duration {
+	if w == nil {
+		return nil
+	}
+	took := map[string]time.Duration{}
+	for _, op := range watch.Ops() {
+		if s := w.Stats(op); s.Calls > 0 {
+			took[op.String()] = s.Latency
+		}
+	}
+	return took
 }
 
 // setDrive changes a drive's record, and opens it anew where that asks for it.
@@ -178,7 +195,8 @@ func (ds *drives) reclaim(ctx context.Context, rec meta.DriveRecord) error {
 	return ds.start(ctx, rec)
 }
 
-// apply makes a changed record hold: durably first, then of the open drive.
+// apply makes a changed record hold: durably first, then of the open drive. Of a
+// place where the drive is not, nothing is kept: it stays where it was.
 func (ds *drives) apply(ctx context.Context, old, rec meta.DriveRecord) error {
 	if err := ds.n.meta.PutDrive(ctx, rec); err != nil {
 		return err
@@ -199,7 +217,15 @@ func (ds *drives) apply(ctx context.Context, old, rec meta.DriveRecord) error {
 	if err := ds.drop(rec.ID); err != nil && !errors.Is(err, fsapi.NotExist) {
 		return err
 	}
-	err := ds.start(ctx, rec)
+	err := ds.startWithin(ctx, rec, openPatience)
+	if err != nil && rec.Where != old.Where {
+		if back := ds.n.meta.PutDrive(ctx, old); back != nil {
+			return errors.Join(err, back)
+		}
+		_ = ds.startWithin(ctx, old, openPatience) // it may have been away before: the table says so
+		ds.n.drivesChanged()
+		return err
+	}
 	ds.n.drivesChanged()
 	if wantedState(rec) == drive.Retired {
 		return nil // a drive that is given up need not be there

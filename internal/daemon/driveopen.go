@@ -76,7 +76,7 @@ func (ds *drives) plan(ctx context.Context, req api.DriveAdd) (meta.DriveRecord,
 	if ds.byName(req.Name) != 0 {
 		return rec, fsapi.Errorf(fsapi.Exist, "there is a drive named %s already", req.Name)
 	}
-	if err := ds.identify(ctx, &rec); err != nil {
+	if err := ds.identifyWithin(ctx, &rec); err != nil {
 		return rec, err
 	}
 	ds.mu.Lock()
@@ -112,6 +112,26 @@ func (ds *drives) check(rec *meta.DriveRecord) error {
 
 // dirKind is the kind of drives in a directory.
 const dirKind = "dir"
+
+// identifyWithin is identify that waits so long only, of a directory: its mount may
+// hang.
+func (ds *drives) identifyWithin(ctx context.Context, rec *meta.DriveRecord) error {
+	if rec.Kind == bucketKind {
+		return ds.identify(ctx, rec)
+	}
+	place := *rec
+	done := make(chan error, 1)
+	go func() { done <- ds.identify(ctx, &place) }()
+	select {
+	case err := <-done:
+		rec.ID = place.ID
+		return err
+	case <-ctx.Done():
+		return fsapi.Wrap(fsapi.KindOf(ctx.Err()), ctx.Err(), "ask "+rec.Where+" which drive it is")
+	case <-ds.n.clock.After(openPatience):
+		return late(rec)
+	}
+}
 
 // identify reads a place's identity, giving it one if it has none.
 func (ds *drives) identify(ctx context.Context, rec *meta.DriveRecord) error {
@@ -159,12 +179,28 @@ func holdMemory(limit config.Size) *provider.Memory {
 
 // start opens a recorded drive and lets it be used.
 func (ds *drives) start(ctx context.Context, rec meta.DriveRecord) error {
+	return ds.startIf(ctx, rec, false)
+}
+
+// startIf is start. recorded: the drive is used only if rec is still its record when
+// it is open, which may take as long as its place hangs.
+func (ds *drives) startIf(ctx context.Context, rec meta.DriveRecord, recorded bool) error {
 	o, err := ds.open(ctx, rec)
+	device := rec.Where
+	if err == nil {
+		device = deviceOf(rec.Where)
+	}
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	if ds.ended {
 		if err == nil {
 			err = errors.Join(fsapi.Errorf(fsapi.Closed, "drive %s: the store is closed", rec.Name), o.top.Close())
+		}
+		return err
+	}
+	if now, ok := ds.recs[rec.ID]; recorded && (!ok || now != rec) {
+		if err == nil {
+			err = errors.Join(fsapi.Errorf(fsapi.Stale, "drive %s was changed while %s was opened", rec.Name, rec.Where), o.top.Close())
 		}
 		return err
 	}
@@ -190,6 +226,7 @@ func (ds *drives) start(ctx context.Context, rec meta.DriveRecord) error {
 	}
 	delete(ds.refused, rec.ID)
 	ds.watched[rec.ID] = o.watch
+	ds.rooms[rec.ID] = &room{device: device}
 	if o.unclean != nil {
 		ds.unclean[rec.ID] = o.unclean
 		ds.observed(rec.ID)
@@ -200,25 +237,38 @@ func (ds *drives) start(ctx context.Context, rec meta.DriveRecord) error {
 // openPatience is how long the opening of one drive may hold up the others.
 const openPatience = 10 * time.Second
 
-// tryStart is start that waits so long only: a place that hangs is opened when
-// it comes back, by the goroutine that waits for it, one for each drive, which
-// nothing can end.
+// tryStart is startWithin unless somebody waits for the drive to be opened already.
 func (ds *drives) tryStart(ctx context.Context, rec meta.DriveRecord, patience time.Duration) error {
-	late := fsapi.Errorf(fsapi.TimedOut, "drive %s: %s does not answer", rec.Name, rec.Where)
 	ds.mu.Lock()
-	if ds.opening[rec.ID] {
-		ds.mu.Unlock()
-		return late
+	opening, ok := ds.opening[rec.ID]
+	ds.mu.Unlock()
+	if ok && opening == rec {
+		return late(&rec)
 	}
-	ds.opening[rec.ID] = true
+	return ds.startWithin(ctx, rec, patience)
+}
+
+func late(rec *meta.DriveRecord) error {
+	return fsapi.Errorf(fsapi.TimedOut, "drive %s: %s does not answer", rec.Name, rec.Where)
+}
+
+// startWithin is start that waits so long only: a place that hangs is opened when
+// it comes back, by the goroutine that waits for it, which nothing can end, unless
+// the drive's record is another by then.
+func (ds *drives) startWithin(ctx context.Context, rec meta.DriveRecord, patience time.Duration) error {
+	late := late(&rec)
+	ds.mu.Lock()
+	ds.opening[rec.ID] = rec
 	ds.recs[rec.ID] = rec
 	ds.errs[rec.ID] = late
 	ds.mu.Unlock()
 	done := make(chan error, 1)
 	go func() {
-		err := ds.start(context.WithoutCancel(ctx), rec)
+		err := ds.startIf(context.WithoutCancel(ctx), rec, true)
 		ds.mu.Lock()
-		delete(ds.opening, rec.ID)
+		if ds.opening[rec.ID] == rec {
+			delete(ds.opening, rec.ID)
+		}
 		ds.mu.Unlock()
 		done <- err
 	}()

@@ -115,22 +115,28 @@ func (n *Node) driveReplicas(ctx context.Context, req api.ReplicasReq) (api.Repl
 			return out, err
 		}
 	}
-	limit := req.Limit
-	if limit <= 0 || limit > pendingPageMax {
-		limit = pendingPage
+	if req.Limit == 0 {
+		req.Limit = pendingPage
+	}
+	if req.Limit < 0 || req.Limit > pendingPageMax {
+		return out, fsapi.Errorf(fsapi.Invalid, "limit %d: want 1 to %d", req.Limit, pendingPageMax)
 	}
 	err := n.meta.Segments(ctx, after, func(s meta.SegmentUse) bool {
+		var held []api.Replica
 		for i := range s.Copies {
 			c := &s.Copies[i]
 			for part, d := range c.Drives {
 				if d == id {
-					out.Replicas = append(out.Replicas, api.Replica{
+					held = append(held, api.Replica{
 						Segment: s.ID.String(), Blob: blob.PartName(s.ID, c, part), Bytes: blob.PartSize(s.Size, c, part), Live: s.Live, Survives: n.survives(&s.Segment),
 					})
 				}
 			}
 		}
-		out.More = len(out.Replicas) >= limit
+		out.More = len(held) > 0 && len(out.Replicas) >= req.Limit
+		if !out.More {
+			out.Replicas = append(out.Replicas, held...)
+		}
 		return !out.More
 	})
 	return out, err

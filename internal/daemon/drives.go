@@ -30,13 +30,17 @@ type drives struct {
 	errs     map[fsapi.DriveID]error                // why one is not open; guarded by mu
 	refused  map[fsapi.DriveID]refusal              // of those that wait for a person; guarded by mu
 	watched  map[fsapi.DriveID]*watch.Drive         // how the open ones fare; guarded by mu
-	opening  map[fsapi.DriveID]bool                 // somebody tries to; guarded by mu
+	rooms    map[fsapi.DriveID]*room                // what the open ones have room for; guarded by mu
+	opening  map[fsapi.DriveID]meta.DriveRecord     // what somebody tries to open; guarded by mu
 	next     time.Time                              // when those that are away are looked at; guarded by mu
 	unclean  map[fsapi.DriveID]drive.Attached       // not detached cleanly, and not looked after yet; guarded by mu
 	retaken  map[fsapi.DriveID]identity.Incarnation // what those are marked with that were taken over; guarded by mu
 	ended    bool                                   // nothing is to be opened any more; guarded by mu
 	restored bool                                   // the metadata was, and not opened for serving since
 	news     chan struct{}                          // holds a token when a drive may have changed
+	asks     context.Context                        // of what asks drives for their capacity, which may hang
+	endAsks  context.CancelFunc
+	asking   sync.WaitGroup // those who do
 }
 
 // openDrives opens every recorded drive. One that cannot be opened is noted and
@@ -44,8 +48,9 @@ type drives struct {
 func (n *Node) openDrives(ctx context.Context, mode openMode) error {
 	n.drives = &drives{
 		n: n, set: blob.NewDriveSet(), claims: &claims{meta: n.meta}, recs: map[fsapi.DriveID]meta.DriveRecord{}, errs: map[fsapi.DriveID]error{}, refused: map[fsapi.DriveID]refusal{},
-		watched: map[fsapi.DriveID]*watch.Drive{}, opening: map[fsapi.DriveID]bool{}, unclean: map[fsapi.DriveID]drive.Attached{}, retaken: map[fsapi.DriveID]identity.Incarnation{}, news: make(chan struct{}, 1),
+		watched: map[fsapi.DriveID]*watch.Drive{}, rooms: map[fsapi.DriveID]*room{}, opening: map[fsapi.DriveID]meta.DriveRecord{}, unclean: map[fsapi.DriveID]drive.Attached{}, retaken: map[fsapi.DriveID]identity.Incarnation{}, news: make(chan struct{}, 1),
 	}
+	n.drives.asks, n.drives.endAsks = context.WithCancel(context.WithoutCancel(ctx))
 	n.onClose(n.drives.close)
 	recs, err := n.meta.Drives(ctx)
 	if err != nil {
@@ -92,17 +97,22 @@ func (ds *drives) forget(id fsapi.DriveID) {
 	delete(ds.errs, id)
 	delete(ds.refused, id)
 	delete(ds.watched, id)
+	delete(ds.rooms, id)
 	delete(ds.unclean, id)
 }
 
-// drop undoes start.
+// drop undoes start: fsapi.NotExist where the drive is not open. One that cannot be
+// closed is gone all the same: it hangs, or its disk is not there any more.
 func (ds *drives) drop(id fsapi.DriveID) error {
 	ds.forget(id)
 	d, err := ds.set.Remove(id)
 	if err != nil {
 		return err
 	}
-	return d.Close()
+	if err := d.Close(); err != nil {
+		ds.n.log.Warn("a drive was not closed cleanly", "drive", d.Info().Name, "err", err)
+	}
+	return nil
 }
 
 func (ds *drives) byName(name string) fsapi.DriveID {
@@ -156,28 +166,11 @@ func (ds *drives) close() error {
 	ds.mu.Lock()
 	ds.ended = true
 	ds.mu.Unlock()
+	ds.endAsks()
+	ds.asking.Wait()
 	var errs []error
 	for _, d := range ds.set.All() {
 		errs = append(errs, d.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// available adds up what the drives have room for, in bytes, those of one file
-// system once: directories on one disk share its space.
-func (ds *drives) available(ctx context.Context) (avail int64, err error) {
-	seen := map[string]bool{}
-	for _, d := range ds.set.All() {
-		c, err := ds.set.Capacity(ctx, d.Info().ID)
-		if err != nil {
-			continue // offline: its space is not there
-		}
-		key := deviceOf(d.Info().Where)
-		if seen[key] {
-			continue
-		}
-		seen[key] = true
-		avail += c.Avail
-	}
-	return avail, fsapi.Wrap(fsapi.KindOf(ctx.Err()), ctx.Err(), "measure the drives") // not what is left out then
 }

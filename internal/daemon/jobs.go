@@ -3,7 +3,9 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/strakefs/strake/internal/api"
@@ -177,6 +179,46 @@ func (n *Node) copiesChanged(vol fsapi.VolumeID, ino fsapi.Ino) {
 	if _, err := n.upkeep.Relayout(n.ctx, vol, ino); err != nil && n.ctx.Err() == nil {
 		n.log.Error("data cannot be laid out as its new policy asks: use 'strake job start relayout'", "volume", vol, "inode", ino, "err", err)
 	}
+}
+
+// relayoutsOf are the relayouts that have not done what they are for, of a path, of
+// what it is in and of what is in it; the newest first.
+func (n *Node) relayoutsOf(ctx context.Context, at place) ([]api.Job, error) {
+	jobs, err := n.upkeep.Jobs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	vol := strconv.FormatUint(uint64(at.v.id), 10)
+	var of []api.Job
+	for _, j := range jobs {
+		if j.Kind == upkeep.JobRelayout && j.Args[0] == vol {
+			of = append(of, n.describeJob(ctx, j))
+		}
+	}
+	return unfinished(of, at.path), nil
+}
+
+// unfinished are the relayouts of a volume, given the newest first, that something at
+// a path waits for: those that have not ended, and those that ended before they were
+// done and that no newer one does the work of.
+func unfinished(relayouts []api.Job, path string) []api.Job {
+	left := []api.Job{}
+	var newer []string
+	for _, j := range relayouts {
+		at := j.Args[1]
+		again := slices.ContainsFunc(newer, func(n string) bool { return isIn(at, n) })
+		newer = append(newer, at)
+		ended := j.State == job.Done.String() || j.Ended != nil && again
+		if !ended && (isIn(path, at) || isIn(at, path)) {
+			left = append(left, j)
+		}
+	}
+	return left
+}
+
+// isIn reports whether a path is a directory's or below it.
+func isIn(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
 // jobStates counts jobs by state.

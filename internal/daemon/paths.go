@@ -47,7 +47,9 @@ func (n *Node) showPolicy(ctx context.Context, req api.PathReq) (api.Policy, err
 	if err != nil {
 		return api.Policy{}, err
 	}
-	return api.Policy{Path: p.path, Own: own.String(), Effective: holds.String()}, nil
+	out := api.Policy{Path: p.path, Own: own.String(), Effective: holds.String(), Backlog: backlogText(n.upkeep.Backlog())}
+	out.Relayouts, err = n.relayoutsOf(ctx, p)
+	return out, err
 }
 
 func (n *Node) setPolicy(ctx context.Context, req api.PolicySet) (api.Policy, error) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/kv"
+	"github.com/strakefs/strake/internal/policy"
 )
 
 // bucketKind is the kind of drives that outlive this machine.
@@ -29,8 +30,12 @@ type remoteWait struct {
 
 // wait returns when what was durable here before the call is in a bucket: the
 // copies of all segments that were owed, and the metadata with the frames in its
-// journal. While the bucket is away it waits, as long as ctx allows.
-func (r *remote) wait(ctx context.Context) error {
+// journal. While the bucket is away it waits, as long as ctx allows. copies are
+// those that the data has: where none is sure to be in a bucket, that is refused.
+func (r *remote) wait(ctx context.Context, copies []policy.Copy) error {
+	if err := r.n.drives.remotePossible(copies); err != nil {
+		return err
+	}
 	r.mu.Lock()
 	w := r.next
 	if w == nil {
@@ -73,9 +78,6 @@ const (
 
 // toBucket brings everything to a bucket.
 func (n *Node) toBucket(ctx context.Context) error {
-	if !n.drives.hasKind(bucketKind) {
-		return noBucket()
-	}
 	seq := n.engine.LastSeq()
 	if err := n.upkeep.Drain(ctx); err != nil {
 		return err

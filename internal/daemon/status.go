@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/strakefs/strake/internal/api"
@@ -82,7 +85,7 @@ func (n *Node) samples() []telemetry.Sample {
 	journal, _ := n.meta.JournalBytes(context.Background())
 	owed, jobs := n.upkeep.Backlog(), n.jobStates()
 	r := n.drives.requests()
-	return []telemetry.Sample{
+	return append([]telemetry.Sample{
 		counter("object_puts_total", "Requests to buckets that write: objects, parts, beginning and end of uploads in parts.", uint64(r.Puts)),
 		counter("object_gets_total", "Requests to buckets that read objects or parts of them.", uint64(r.Gets)),
 		counter("object_heads_total", "Requests to buckets that ask what an object is.", uint64(r.Heads)),
@@ -148,16 +151,28 @@ func (n *Node) samples() []telemetry.Sample {
 		gauge("checkpoint_seq", "Newest batch on every drive.", int64(n.backupSeq())),
 		gauge("dirty_bytes", "Written bytes not yet stored.", n.budget.Used()),
 		gauge("journal_bytes", "Stored bytes not yet packed into segments.", journal),
-	}
+	}, n.drives.samples(context.Background())...)
 }
 
 // statsText is .strake/metrics: every figure of this process, a line each.
 func (n *Node) statsText() []byte {
 	var b strings.Builder
 	for _, s := range n.samples() {
-		fmt.Fprintf(&b, "%s %.0f\n", s.Name, s.Value)
+		fmt.Fprintf(&b, "%s%s %s\n", s.Name, labelText(s.Labels), strconv.FormatFloat(s.Value, 'f', -1, 64))
 	}
 	return []byte(b.String())
+}
+
+// labelText is labels as in Prometheus' text format.
+func labelText(labels map[string]string) string {
+	var list []string
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		list = append(list, fmt.Sprintf("%s=%q", k, labels[k]))
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return "{" + strings.Join(list, ",") + "}"
 }
 
 // virtual are the files of a volume's .strake directory that the daemon makes.

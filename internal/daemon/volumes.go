@@ -131,7 +131,7 @@ func (vs *volumes) create(ctx context.Context, name, cipher, policyText string, 
 	if err != nil {
 		return err
 	}
-	if err := vs.n.drives.possible(p); err != nil {
+	if err := vs.n.drives.possible(p, p.Or(policy.Default())); err != nil {
 		return err
 	}
 	rec, err := vs.n.meta.CreateVolume(ctx, meta.Volume{Name: name, Encrypted: c != fsapi.CipherNone, Policy: p.Or(policy.Default()), Quota: q})

@@ -363,7 +363,7 @@ func (fs *Local) syncNode(ctx context.Context, n *node) error {
 	if err := fs.syncHere(ctx, n); err != nil || class.Ack != policy.AckRemote {
 		return err
 	}
-	return fs.syncRemote(ctx)
+	return fs.syncRemote(ctx, class.Copies)
 }
 
 // syncHere makes everything of n durable on this machine.
@@ -378,11 +378,11 @@ func (fs *Local) syncHere(ctx context.Context, n *node) error {
 }
 
 // syncRemote waits until what is durable here is in a bucket too.
-func (fs *Local) syncRemote(ctx context.Context) error {
+func (fs *Local) syncRemote(ctx context.Context, copies []policy.Copy) error {
 	if fs.o.Remote == nil {
 		return fsapi.Errorf(fsapi.NotSupported, "the acknowledgement class remote needs a bucket to wait for, and there is none")
 	}
-	return fs.o.Remote(ctx)
+	return fs.o.Remote(ctx, copies)
 }
 
 // Close implements File.

@@ -733,5 +733,5 @@ func (fs *Local) Syncfs(ctx context.Context) error {
 	if err != nil || class.Ack != policy.AckRemote {
 		return err
 	}
-	return fs.syncRemote(ctx)
+	return fs.syncRemote(ctx, class.Copies)
 }

@@ -53,12 +53,14 @@ type Options struct {
 	// and nothing is refused early.
 	Available func(ctx context.Context) (int64, error)
 	// Possible says what of a policy that is to be set cannot be done here: it
-	// names a tier without drives, say; nil: everything can.
-	Possible func(p policy.Policy) error
+	// names a tier without drives, say; nil: everything can. holds is what will
+	// hold with it, what is inherited included.
+	Possible func(own, holds policy.Policy) error
 	// Remote returns when everything that was durable here before the call is
-	// also in a bucket, for the acknowledgement class remote; nil: there is none,
-	// and an fsync that asks for it fails with fsapi.NotSupported.
-	Remote func(ctx context.Context) error
+	// also in a bucket, for the acknowledgement class remote of data with these
+	// copies; it fails where none of them is sure to be in one. nil: there is no
+	// bucket, and an fsync that asks for it fails with fsapi.NotSupported.
+	Remote func(ctx context.Context, copies []policy.Copy) error
 	// CopiesChanged, where set, is told that the policy of an inode asks for
 	// other copies than before, after it was changed: of this inode and what
 	// inherits from it. It may be called concurrently.

@@ -138,11 +138,31 @@ func (fs *Local) SetPolicy(ctx context.Context, c *fsapi.Cred, ino fsapi.Ino, p 
 	return fs.setPolicy(c, n, p)
 }
 
-func (fs *Local) setPolicy(c *fsapi.Cred, n *node, p policy.Policy) error {
-	if fs.o.Possible != nil {
-		if err := fs.o.Possible(p); err != nil {
+// possible says what of a policy cannot be done here, once it is n's own.
+func (fs *Local) possible(n *node, p policy.Policy) error {
+	if fs.o.Possible == nil {
+		return nil
+	}
+	var above policy.Policy
+	err := fs.view(context.Background(), func(tx *meta.Tx) error {
+		in, err := tx.Inode(n.ino)
+		if err != nil {
 			return err
 		}
+		bare := *in
+		bare.Flags &^= meta.HasPolicy
+		above, err = tx.EffectivePolicy(&bare)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return fs.o.Possible(p, p.Or(above))
+}
+
+func (fs *Local) setPolicy(c *fsapi.Cred, n *node, p policy.Policy) error {
+	if err := fs.possible(n, p); err != nil {
+		return err
 	}
 	var copies bool // others are asked for
 	err := fs.change(c, n, func(tx *meta.Tx, in *meta.Inode) error {
