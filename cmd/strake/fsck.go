@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/client"
@@ -59,6 +60,9 @@ func (v *verdict) event(e api.FsckEvent) error {
 			mended = " (mended)"
 		}
 		fmt.Fprintf(v.g.out.w, "problem: %s%s\n", e.Problem, mended)
+	case e.AsOf != nil:
+		v.bar.clear()
+		fmt.Fprintf(v.g.out.w, "the drives have the metadata as of %s; content written later is in lost+found\n", e.AsOf.Format(time.RFC3339))
 	case e.Phase != "" && e.Unit == api.UnitBytes:
 		v.bar.show(e.Phase, e.Done, e.Total, size)
 	case e.Phase != "":

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/term"
@@ -27,7 +28,13 @@ type keyPasswdCmd struct {
 }
 
 func (c *keyPasswdCmd) Run(g *globals) error {
-	old, err := readPassword(c.OldFile, "Old password: ")
+	if c.OldFile == "" && g.Server == "" {
+		// The server keeps a generated password there, and no other.
+		if generated := filepath.Join(g.Data, "password"); isFile(generated) {
+			c.OldFile = generated
+		}
+	}
+	old, err := readPassword(c.OldFile, "Old password: ", "--old-file")
 	if err != nil {
 		return err
 	}
@@ -43,24 +50,31 @@ func (c *keyPasswdCmd) Run(g *globals) error {
 
 // newPassword reads a new password, twice where a person types it.
 func newPassword(file string) (string, error) {
-	fresh, err := readPassword(file, "New password: ")
+	fresh, err := readPassword(file, "New password: ", "--new-file")
 	if err != nil || file != "" {
 		return fresh, err
 	}
-	again, err := readPassword("", "New password again: ")
+	again, err := readPassword("", "New password again: ", "--new-file")
 	if err == nil && again != fresh {
 		err = fsapi.Errorf(fsapi.Invalid, "the two new passwords differ: nothing was changed")
 	}
 	return fresh, err
 }
 
-func readPassword(file, prompt string) (string, error) {
+func isFile(name string) bool {
+	st, err := os.Stat(name)
+	return err == nil && st.Mode().IsRegular()
+}
+
+// readPassword reads a password from a file, or asks for it; flag names the
+// file where there is nobody to ask.
+func readPassword(file, prompt, flag string) (string, error) {
 	if file != "" {
 		b, err := os.ReadFile(file)
 		return strings.TrimRight(string(b), "\r\n"), err
 	}
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return "", fsapi.Errorf(fsapi.Invalid, "there is no terminal to ask for a password: use --old-file and --new-file")
+		return "", fsapi.Errorf(fsapi.Invalid, "there is no terminal to ask for a password: name a file that holds it with %s", flag)
 	}
 	fmt.Fprint(os.Stderr, prompt)
 	b, err := term.ReadPassword(int(os.Stdin.Fd()))
@@ -148,6 +162,9 @@ type keyRotateCmd struct {
 }
 
 func (c *keyRotateCmd) Run(g *globals) error {
+	if c.Now && !c.Prune {
+		return fsapi.Errorf(fsapi.Invalid, "--now goes with --prune, which makes no new key")
+	}
 	r, err := client.Call[api.KeyRotated](g.ctx, g.client(), "POST", "/v1/admin/keys/rotate", api.KeyRotate{Volume: c.Volume, Prune: c.Prune, Now: c.Now})
 	if err != nil {
 		return err

@@ -224,10 +224,10 @@ func (c *metaHistoryCmd) Run(g *globals) error {
 
 type metaRestoreCmd struct {
 	configFlags
-	At     time.Time `help:"The moment, as 2006-01-02T15:04:05Z or with an offset (default, with --from: the newest there is)." format:"2006-01-02T15:04:05.999999999Z07:00" placeholder:"TIME"`
-	From   []string  `help:"A backup to read, the path of its directory or the URL of its bucket; may be given several times. The data directory (or --bucket) may be empty." placeholder:"DIR|URL" sep:"none"`
-	Drive  []string  `help:"A drive to read, too, likewise, and where it is now (default: without --from, those that are recorded)." placeholder:"DIR|URL" sep:"none"`
-	DryRun bool      `help:"Say what would be restored, and change nothing."`
+	At     timeFlag `help:"The moment, as 2006-01-02T15:04:05Z or with an offset (default, with --from: the newest there is)." placeholder:"TIME"`
+	From   []string `help:"A backup to read, the path of its directory or the URL of its bucket; may be given several times. The data directory (or --bucket) may be empty." placeholder:"DIR|URL" sep:"none"`
+	Drive  []string `help:"A drive to read, too, likewise, and where it is now (default: without --from, those that are recorded)." placeholder:"DIR|URL" sep:"none"`
+	DryRun bool     `help:"Say what would be restored, and change nothing."`
 }
 
 func (c *metaRestoreCmd) Run(g *globals) error {
@@ -241,7 +241,7 @@ func (c *metaRestoreCmd) Run(g *globals) error {
 	v := &verdict{g: g, bar: newProgress(g)}
 	defer v.bar.clear()
 	r, err := daemon.MetaRestore(g.ctx, cfg, daemon.MetaRestoring{
-		At: c.At, From: absolute(c.From), Drives: absolute(c.Drive), DryRun: c.DryRun, Ask: password(),
+		At: c.At.Time, From: absolute(c.From), Drives: absolute(c.Drive), DryRun: c.DryRun, Ask: password(),
 	}, v.event)
 	if err != nil {
 		return err

@@ -43,14 +43,14 @@ func printRetention(w io.Writer, r api.Retention) {
 
 type retentionSetCmd struct {
 	target
-	Mode     string    `help:"governance: the superuser can override it; compliance: nobody can; none: no retention until a time." enum:"governance,compliance,none" required:""`
-	For      spanFlag  `help:"How long from now, as in 365d." placeholder:"TIME" xor:"end"`
-	Until    time.Time `help:"Until when, as in 2027-01-31T00:00:00Z." placeholder:"TIME" xor:"end"`
-	Override bool      `help:"End governance retention sooner."`
+	Mode     string   `help:"governance: the superuser can override it; compliance: nobody can; none: no retention until a time." enum:"governance,compliance,none" required:""`
+	For      spanFlag `help:"How long from now, as in 365d." placeholder:"TIME" xor:"end"`
+	Until    timeFlag `help:"Until when, as in 2027-01-31T00:00:00Z." placeholder:"TIME" xor:"end"`
+	Override bool     `help:"End governance retention sooner."`
 }
 
 func (c *retentionSetCmd) Run(g *globals) error {
-	end := c.Until
+	end := c.Until.Time
 	if end.IsZero() {
 		end = c.For.ends().Truncate(time.Second)
 	}

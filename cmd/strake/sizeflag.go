@@ -3,6 +3,7 @@ package main
 import (
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/strakefs/strake/internal/fsapi"
 )
@@ -26,5 +27,16 @@ func (b *sizeFlag) UnmarshalText(text []byte) error {
 		return fsapi.Errorf(fsapi.Invalid, "%q is not a size: give a number such as 500M or 2TiB", text)
 	}
 	*b = sizeFlag(n << shift)
+	return nil
+}
+
+// timeFlag is a moment flag, in the form of RFC 3339.
+type timeFlag struct{ time.Time }
+
+// UnmarshalText reads a moment.
+func (f *timeFlag) UnmarshalText(text []byte) (err error) {
+	if f.Time, err = time.Parse(time.RFC3339Nano, string(text)); err != nil {
+		return fsapi.Errorf(fsapi.Invalid, "%q is no moment: want one such as 2027-01-31T00:00:00Z or 2027-01-31T00:00:00+01:00", text)
+	}
 	return nil
 }

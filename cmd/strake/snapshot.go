@@ -9,6 +9,7 @@ import (
 
 	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/client"
+	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/policy"
 )
 
@@ -225,6 +226,9 @@ type scheduleSetCmd struct {
 }
 
 func (c *scheduleSetCmd) Run(g *globals) error {
+	if c.Hourly == 0 && c.Daily == 0 && c.Weekly == 0 && c.Monthly == 0 {
+		return fsapi.Errorf(fsapi.Invalid, "say how many to keep, as in --hourly 24 --daily 7; 'strake snapshot schedule unset' ends a schedule")
+	}
 	return setSchedule(g, api.Schedule{Volume: c.Volume, Hourly: c.Hourly, Daily: c.Daily, Weekly: c.Weekly, Monthly: c.Monthly})
 }
 

@@ -478,6 +478,9 @@ type FsckEvent struct {
 	Unit    string `json:"unit,omitempty"`  // of Done and Total: UnitBytes, or "", things of the phase
 	Problem string `json:"problem,omitempty"`
 	Mended  bool   `json:"mended,omitempty"`
+	// AsOf is, in one line of a rebuild, when the last change of the metadata
+	// was made that the drives had.
+	AsOf *time.Time `json:"as_of,omitempty"`
 	// Clean is set in the last line of a check that found nothing, or mended
 	// all it found.
 	Clean    bool   `json:"clean,omitempty"`

@@ -114,12 +114,17 @@ func (r *rebuild) restore(ctx context.Context, from []string) error {
 		return err
 	}
 	t := r.target(false)
-	if _, err := r.fill(ctx, t, r.drives, func(ctx context.Context, from []drive.Drive, apply func(kv.Batch) error) (checkpoint.Restored, error) {
+	res, err := r.fill(ctx, t, r.drives, func(ctx context.Context, from []drive.Drive, apply func(kv.Batch) error) (checkpoint.Restored, error) {
 		return checkpoint.Restore(ctx, from, r.keys.StoreKey(), apply)
-	}); err != nil {
+	})
+	if err == nil && res.Seq > 0 {
+		as := res.Stamp.Time().UTC()
+		err = r.emit(api.FsckEvent{AsOf: &as})
+	}
+	if err != nil {
 		return err
 	}
-	_, err := t.commit(ctx)
+	_, err = t.commit(ctx)
 	return err
 }
 

@@ -101,7 +101,8 @@ func (n *Node) keepSchedule(ctx context.Context, v *volume) error {
 	if err != nil {
 		return err
 	}
-	slot := s.Slot(n.clock.Now())
+	now := n.clock.Now()
+	slot := s.Slot(now)
 	taken := []time.Time{slot}
 	due := true
 	for _, old := range list {
@@ -119,7 +120,7 @@ func (n *Node) keepSchedule(ctx context.Context, v *volume) error {
 			return err
 		}
 	}
-	for _, t := range s.Surplus(taken) {
+	for _, t := range s.Surplus(taken, now) {
 		if err := v.local.DeleteSnapshot(ctx, admin, policy.SlotName(t)); err != nil && !errors.Is(err, fsapi.NotExist) && !errors.Is(err, fsapi.Immutable) {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/strakefs/strake/internal/config"
+	"github.com/strakefs/strake/internal/discovery"
 	"github.com/strakefs/strake/internal/door/rest"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/osfs"
@@ -204,8 +205,11 @@ func (s *server) openRest() error {
 		return fsapi.Errorf(fsapi.Busy, "listen on rest.listen=%s: %w (give another address with --listen, or --listen off)", addr, err)
 	}
 	s.listen, s.scheme = tcp.Addr().String(), "http"
-	if secure != nil {
+	switch {
+	case secure != nil:
 		s.scheme = "https"
+	case discovery.Beyond(s.listen):
+		s.log.Warn("the REST door listens beyond this machine without TLS: whoever is on the way can read tokens and data (rest.tls_cert)", "listen", s.listen)
 	}
 	s.rests = append(s.rests, s.door.Serve(tcp, false, secure))
 	return nil

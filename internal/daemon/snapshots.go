@@ -148,6 +148,10 @@ func (n *Node) setRetention(ctx context.Context, req api.RetentionSet) (api.Rete
 		if req.Until.IsZero() {
 			return api.Retention{}, fsapi.Errorf(fsapi.Invalid, "say until when %s is to be retained", p.path)
 		}
+		if now := n.meta.RetentionNow(); !req.Until.After(now) {
+			return api.Retention{}, fsapi.Errorf(fsapi.Invalid, "retention of %s until %s would hold nothing: the store's clock says %s",
+				p.path, req.Until.UTC().Format(time.RFC3339), now.Format(time.RFC3339))
+		}
 		r.Mode, r.Until = mode, req.Until.UTC()
 	case mode == "none":
 		r.Mode, r.Until = "", time.Time{}

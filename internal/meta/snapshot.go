@@ -234,7 +234,7 @@ func (s *Store) SnapshotByName(ctx context.Context, vol fsapi.VolumeID, name str
 			return err
 		}
 		if !ok {
-			return fsapi.Errorf(fsapi.NotExist, "volume %d has no snapshot %q", vol, name)
+			return fsapi.Errorf(fsapi.NotExist, "there is no snapshot %q of this volume (strake snapshot list shows them)", name)
 		}
 		d := dec{b: v}
 		id := fsapi.SnapshotID(d.u32())

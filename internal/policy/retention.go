@@ -101,7 +101,7 @@ func (r Retained) String() string {
 func ParseRetained(text string) (Retained, error) {
 	var r Retained
 	bad := func() (Retained, error) {
-		return Retained{}, fsapi.Errorf(fsapi.Invalid, "%q is no retention: want mode=governance or mode=compliance with until=TIME as in 2027-01-01T00:00:00Z, hold=on or hold=off", text)
+		return Retained{}, fsapi.Errorf(fsapi.Invalid, "%q is no retention: want mode=governance or mode=compliance with until=TIME as in 2027-01-01T00:00:00Z and before 2242, hold=on or hold=off", text)
 	}
 	seen := map[string]bool{}
 	for _, pair := range strings.Fields(text) {

@@ -68,9 +68,10 @@ func (s Schedule) Slot(now time.Time) time.Time {
 
 // Surplus is which of taken, the slots of snapshots there are, need not be kept
 // any more. Of each period the newest ones are kept that have a snapshot, each
-// by its first.
-func (s Schedule) Surplus(taken []time.Time) []time.Time {
-	taken = slices.Clone(taken)
+// by its first. Slots after now, of snapshots that were taken while the clock
+// was ahead, are kept and take the place of no others.
+func (s Schedule) Surplus(taken []time.Time, now time.Time) []time.Time {
+	taken = slices.DeleteFunc(slices.Clone(taken), func(t time.Time) bool { return t.After(now) })
 	slices.SortFunc(taken, time.Time.Compare)
 	keep := map[int64]bool{}
 	for i := range periods {

@@ -24,7 +24,7 @@ func TestScheduleKeepsGenerations(t *testing.T) {
 		}
 		taken = append(taken, slot)
 		gone := map[int64]bool{}
-		for _, x := range s.Surplus(taken) {
+		for _, x := range s.Surplus(taken, now) {
 			gone[x.Unix()] = true
 		}
 		var left []time.Time
@@ -50,6 +50,24 @@ func TestScheduleKeepsGenerations(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("after a year (-want +got):\n%s", d)
+	}
+}
+
+// Snapshots from when the clock was ahead do not push out those of now.
+func TestScheduleClockWasAhead(t *testing.T) {
+	now := time.Date(2026, 11, 25, 21, 40, 0, 0, time.UTC)
+	s := Schedule{Hourly: 1, Daily: 1, Weekly: 1, Monthly: 1}
+	slot := s.Slot(now)
+	ahead, before := slot.AddDate(4, 0, 0), slot.Add(-time.Hour)
+	if got := s.Surplus([]time.Time{ahead, before, slot}, now); len(got) != 0 {
+		t.Errorf("given up: %v", got) // before is the first of the day
+	}
+	s = Schedule{Hourly: 1}
+	if d := cmp.Diff([]time.Time{before}, s.Surplus([]time.Time{ahead, before, slot}, now)); d != "" {
+		t.Errorf("given up (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff([]time.Time{before, slot}, s.Surplus([]time.Time{ahead, before, slot}, ahead)); d != "" {
+		t.Errorf("given up once that time has come (-want +got):\n%s", d)
 	}
 }
 

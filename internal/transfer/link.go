@@ -37,12 +37,14 @@ func (r *Run) linkAll(ctx context.Context) {
 			r.Same.Add(1)
 			continue
 		}
+		if berr == nil && b.Type == fsapi.TypeDirectory {
+			if !r.removeDir(ctx, op.Entry.Path) {
+				continue
+			}
+			op.Replace = false
+		}
 		r.say("link", op.Entry.Path)
 		if !r.o.DryRun {
-			if berr == nil && b.Type == fsapi.TypeDirectory {
-				r.fail(ctx, op.Entry.Path, r.o.Dest.Remove(ctx, op.Entry.Path))
-				op.Replace = false
-			}
 			if err := r.o.Dest.Apply(ctx, []Op{*op})[0]; err != nil {
 				r.fail(ctx, op.Entry.Path, err)
 				continue

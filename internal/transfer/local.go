@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -101,6 +102,25 @@ func (l *Local) stat(p string) (Entry, error) {
 	}
 	e.Xattrs, err = l.xattrs(p)
 	return e, err
+}
+
+// Above implements Tree. A mount is asked anew, whatever the kernel remembers
+// of it.
+func (l *Local) Above(context.Context) (list []Place, err error) {
+	at, err := filepath.EvalSymlinks(l.root)
+	for err == nil {
+		var st unix.Statx_t
+		if err = unix.Statx(unix.AT_FDCWD, at, unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st); err != nil {
+			break
+		}
+		nano := func(t unix.StatxTimestamp) int64 { return time.Unix(t.Sec, int64(t.Nsec)).UnixNano() }
+		list = append(list, Place{st.Ino, nano(st.Mtime), nano(st.Ctime)})
+		if at == filepath.Dir(at) {
+			return list, nil
+		}
+		at = filepath.Dir(at)
+	}
+	return nil, l.wrap(err, "stat", "")
 }
 
 var localTypes = map[uint32]fsapi.FileType{

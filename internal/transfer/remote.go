@@ -86,6 +86,9 @@ func (r *Remote) List(ctx context.Context, dir string) ([]Entry, error) {
 			if raw := page.Entries[i].RawName; raw != nil {
 				name = string(raw)
 			}
+			if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
+				return nil, fsapi.Errorf(fsapi.Corrupt, "%s: the server lists %q, which is no name", r.at(dir), name)
+			}
 			list = append(list, entryFrom(path.Join(dir, name), &page.Entries[i]))
 		}
 		if after = page.Next; after == "" {
@@ -100,6 +103,20 @@ func (r *Remote) List(ctx context.Context, dir string) ([]Entry, error) {
 func (r *Remote) Stat(ctx context.Context, p string) (Entry, error) {
 	m, err := get[api.Meta](ctx, r, "/v1/meta", p, nil)
 	return entryFrom(p, &m), err
+}
+
+// Above implements Tree.
+func (r *Remote) Above(ctx context.Context) (list []Place, err error) {
+	for at := r.root; ; at = path.Dir(at) {
+		m, err := get[api.Meta](ctx, NewRemote(r.c, r.volume, at), "/v1/meta", "", nil)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, Place{m.Ino, m.Mtime.UnixNano(), m.Ctime.UnixNano()})
+		if at == "/" {
+			return list, nil
+		}
+	}
 }
 
 var typeNames = map[string]fsapi.FileType{

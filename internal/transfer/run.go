@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -92,6 +93,11 @@ func New(o Options) (*Run, error) {
 // goes on.
 func (r *Run) Do(ctx context.Context) error {
 	for _, s := range r.o.Sources {
+		if err := r.apart(ctx, s); err != nil {
+			return err
+		}
+	}
+	for _, s := range r.o.Sources {
 		if err := r.root(ctx, s); err != nil {
 			return errors.Join(err, r.o.Journal.Flush())
 		}
@@ -160,6 +166,28 @@ func (r *Run) root(ctx context.Context, s Source) error {
 	return ctx.Err()
 }
 
+// apart refuses a source that holds the destination, which would be copied into
+// itself for ever, and where things are deleted one that lies in it: one of the
+// two may be a mount of the other.
+func (r *Run) apart(ctx context.Context, s Source) error {
+	src, err := s.Tree.Above(ctx)
+	if err != nil {
+		return err
+	}
+	dest, err := r.o.Dest.Above(ctx)
+	switch {
+	case r.o.DryRun && (errors.Is(err, fsapi.NotExist) || errors.Is(err, fsapi.NotDir)):
+		return nil
+	case err != nil:
+		return err
+	case slices.Contains(dest, src[0]):
+		return fsapi.Errorf(fsapi.Invalid, "%s is the same directory as %s, or holds it: it cannot be copied into itself", s.Tree, r.o.Dest)
+	case r.o.Delete && slices.Contains(src, dest[0]):
+		return fsapi.Errorf(fsapi.Invalid, "%s lies in %s: with --delete it would be deleted from there", s.Tree, r.o.Dest)
+	}
+	return nil
+}
+
 func (r *Run) makeRoot(ctx context.Context, p string) error {
 	d, err := r.o.Dest.Stat(ctx, p)
 	switch {
@@ -208,11 +236,8 @@ func (r *Run) entry(ctx context.Context, s Source, e, old *Entry, heir bool) {
 		return
 	}
 	if old != nil && old.Type == fsapi.TypeDirectory {
-		if r.say("replace directory", to.Path); !r.o.DryRun {
-			if err := r.o.Dest.Remove(ctx, to.Path); err != nil {
-				r.fail(ctx, to.Path, err)
-				return
-			}
+		if !r.removeDir(ctx, to.Path) {
+			return
 		}
 		old = nil
 	}
@@ -243,6 +268,22 @@ func (r *Run) entry(ctx context.Context, s Source, e, old *Entry, heir bool) {
 		r.SameBytes.Add(e.Size)
 		r.done(ctx, e)
 	}
+}
+
+// removeDir removes a directory of the destination, with what it holds, for
+// what is no directory in the source. It reports whether it may be made now.
+func (r *Run) removeDir(ctx context.Context, p string) bool {
+	if !r.o.Delete {
+		r.fail(ctx, p, fsapi.Errorf(fsapi.IsDir, "a directory is in its place, whose content only a sync with --delete removes"))
+		return false
+	}
+	if r.say("replace directory", p); !r.o.DryRun {
+		if err := r.o.Dest.Remove(ctx, p); err != nil {
+			r.fail(ctx, p, err)
+			return false
+		}
+	}
+	return true
 }
 
 // done notes a file that is now as its source.

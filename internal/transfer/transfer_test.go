@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/strakefs/strake/internal/api"
 	"github.com/strakefs/strake/internal/client"
 	"github.com/strakefs/strake/internal/door/rest"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -285,6 +287,103 @@ func (r *oddReader) Changed(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	return r.Reader.Changed(ctx)
+}
+
+// A directory goes for a file of its name, and with it what it holds, only when
+// things are to be deleted.
+func TestFileForDirectory(t *testing.T) {
+	from := t.TempDir()
+	at := func(s string) string { return filepath.Join(from, s) }
+	must(t, os.WriteFile(at("a"), []byte("file"), 0o644))
+	must(t, os.Link(at("a"), at("b")))
+	must(t, os.Symlink("a", at("link")))
+	must(t, os.WriteFile(at("other"), []byte("other"), 0o644))
+	local := transfer.NewLocal(from)
+	for _, dest := range []transfer.Tree{transfer.NewLocal(t.TempDir()), transfer.NewRemote(server(t), "", "/")} {
+		for _, name := range []string{"a", "b", "link"} {
+			for _, err := range dest.Apply(t.Context(), []transfer.Op{
+				{Entry: &transfer.Entry{Path: name, Type: fsapi.TypeDirectory}},
+				{Entry: &transfer.Entry{Path: name + "/kept", Type: fsapi.TypeRegular}},
+			}) {
+				must(t, err)
+			}
+		}
+		r, err := transfer.New(transfer.Options{Sources: source(local), Dest: dest})
+		must(t, err)
+		must(t, r.Do(t.Context()))
+		got := map[string]fsapi.Kind{}
+		for _, f := range r.Failures() {
+			got[f.Path] = fsapi.KindOf(f.Err)
+		}
+		if got["a"] != fsapi.IsDir || got["link"] != fsapi.IsDir || got["b"] != fsapi.IsDir || len(got) != 3 {
+			t.Errorf("%v: failed: %v", dest, got)
+		}
+		all := picture(t, dest)
+		if all["a/kept"] == "" || all["b/kept"] == "" || all["link/kept"] == "" || all["other"] == "" {
+			t.Errorf("%v holds %v", dest, all)
+		}
+		run(t, transfer.Options{Sources: source(local), Dest: dest, Delete: true})
+		if diff := cmp.Diff(picture(t, local), picture(t, dest)); diff != "" {
+			t.Errorf("%v: %s", dest, diff)
+		}
+	}
+}
+
+// A tree is not copied into itself, nor deleted from under its copy.
+func TestIntoItself(t *testing.T) {
+	from := t.TempDir()
+	must(t, os.MkdirAll(filepath.Join(from, "a", "in"), 0o755))
+	must(t, os.WriteFile(filepath.Join(from, "a", "f"), []byte("f"), 0o644))
+	tree := func(s string) transfer.Tree { return transfer.NewLocal(filepath.Join(from, s)) }
+	for _, c := range []struct {
+		src, dest string
+		del, ok   bool
+	}{
+		{"", "a/in", false, false},
+		{"a", "a", false, false},
+		{"a/in", "", true, false},
+		{"a/in", "", false, true},
+	} {
+		r, err := transfer.New(transfer.Options{Sources: source(tree(c.src)), Dest: tree(c.dest), Delete: c.del})
+		must(t, err)
+		if err := r.Do(t.Context()); c.ok != (err == nil) || !c.ok && !errors.Is(err, fsapi.Invalid) {
+			t.Errorf("%q to %q: %v", c.src, c.dest, err)
+		}
+	}
+	if n := len(picture(t, tree(""))); n != 3 {
+		t.Errorf("%d things are there, want 3", n)
+	}
+}
+
+// A server that lists names that lead elsewhere is not followed.
+func TestNamesFromServer(t *testing.T) {
+	for _, name := range []string{"../escaped", "..", "a/b", ".", "a\x00"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			var v any = api.Meta{Type: "directory", Ino: 7}
+			if strings.HasPrefix(q.URL.Path, "/v1/ls") {
+				v = api.Listing{Entries: []api.Meta{{Name: "x", RawName: []byte(name), Type: "symlink", Target: "y"}}}
+			}
+			if err := json.NewEncoder(w).Encode(v); err != nil {
+				t.Error(err)
+			}
+		})}
+		go s.Serve(l)
+		to := filepath.Join(t.TempDir(), "to")
+		must(t, os.Mkdir(to, 0o755))
+		remote := transfer.NewRemote(client.Dial("http://"+l.Addr().String(), "token", ""), "", "/")
+		r, err := transfer.New(transfer.Options{Sources: source(remote), Dest: transfer.NewLocal(to)})
+		must(t, err)
+		must(t, r.Do(t.Context()))
+		if f := r.Failures(); len(f) != 1 || !errors.Is(f[0].Err, fsapi.Corrupt) {
+			t.Errorf("%q: %v", name, f)
+		}
+		if n := len(picture(t, transfer.NewLocal(filepath.Dir(to)))); n != 1 {
+			t.Errorf("%q: %d things were made", name, n-1)
+		}
+		must(t, s.Close())
+	}
 }
 
 // What fails is named; all else is copied.

@@ -27,6 +27,14 @@ type Entry struct {
 	Xattrs   map[string][]byte // nil where there are none
 }
 
+// Place tells a directory from others, also one on the server from a mount of
+// it here: file systems number inodes alike, but do not change those of one
+// number in the same nanosecond.
+type Place struct {
+	Ino                  uint64
+	MtimeNano, CtimeNano int64 // Unix
+}
+
 // Name is the last part of Path.
 func (e *Entry) Name() string { return path.Base(e.Path) }
 
@@ -40,6 +48,8 @@ type Tree interface {
 	List(ctx context.Context, dir string) ([]Entry, error)
 	// Stat is one entry.
 	Stat(ctx context.Context, path string) (Entry, error)
+	// Above is the root, which must be there, and the directories above it.
+	Above(ctx context.Context) ([]Place, error)
 	// Open opens a regular file for reading.
 	Open(ctx context.Context, path string) (Reader, error)
 

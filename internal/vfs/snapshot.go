@@ -98,6 +98,9 @@ func (fs *Local) DiffSnapshots(ctx context.Context, from, to string, fn func(Dif
 		if b, err = fs.Snapshot(ctx, to); err != nil {
 			return err
 		}
+		if b.ID <= a.ID {
+			return fsapi.Errorf(fsapi.Invalid, "snapshot %q is not newer than %q: give the older one first", to, from)
+		}
 	} else if err := fs.barrier(); err != nil { // the present is what was written, not what was stored
 		return err
 	}

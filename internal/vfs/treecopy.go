@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/meta"
@@ -78,7 +79,7 @@ func (t *treeCopy) refused(ctx context.Context, dir fsapi.Ino, name string, err 
 		if perr != nil {
 			path = fmt.Sprintf("#%d", dir)
 		}
-		t.done.Kept = append(t.done.Kept, path+"/"+name)
+		t.done.Kept = append(t.done.Kept, strings.TrimSuffix(path, "/")+"/"+name)
 	}
 	return nil
 }

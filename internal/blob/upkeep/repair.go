@@ -175,7 +175,7 @@ func (u *Upkeep) runEvacuate(ctx context.Context, t *job.Task) error {
 	}
 	for {
 		if st := u.o.Drives.State(id); !st.Leaving() {
-			return fsapi.Errorf(fsapi.Invalid, "drive %v is %v and would be filled again: set it to draining first", id, st)
+			return fsapi.Errorf(fsapi.Invalid, "drive %v is %v and would be filled again: 'strake drive evacuate' stops that and moves what it holds", id, st)
 		}
 		m := mover{u: u, paced: true}
 		held := new(atomic.Int64)

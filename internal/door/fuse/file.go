@@ -1,6 +1,7 @@
 package fuse
 
 import (
+	"errors"
 	"sync"
 	"syscall"
 
@@ -180,6 +181,11 @@ func (r *raw) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, f
 		err = r.killPrivileges(&in.InHeader, f.cred)
 	}
 	if err != nil && n == 0 {
+		if cached && errors.Is(err, fsapi.Immutable) {
+			// A mapping changed the kernel's pages, which must not be read as
+			// what is under retention.
+			r.inval.changed(fsapi.Change{Kind: fsapi.ChangeContent, Ino: f.ino, Off: int64(in.Offset), Len: int64(len(data))})
+		}
 		return 0, r.status("write", &in.InHeader, err)
 	}
 	if appending {

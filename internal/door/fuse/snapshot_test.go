@@ -144,3 +144,32 @@ func TestRetentionThroughTheKernel(t *testing.T) {
 		t.Errorf("content %q, %v", b, err)
 	}
 }
+
+// TestRetentionAndMappings writes by a mapping that was made before the file
+// came under retention: what could not be stored is not read afterwards.
+func TestRetentionAndMappings(t *testing.T) {
+	st := teststack.Start(t, teststack.Options{Engine: teststack.Mem})
+	s := mountFS(t, st.Local, nil)
+	f := filepath.Join(s.Dir(), "f")
+	must(t, os.WriteFile(f, []byte("kept"), 0o644))
+	open, err := os.OpenFile(f, os.O_RDWR, 0)
+	must(t, err)
+	defer open.Close()
+	// Populated, as this process would wait for itself at a fault.
+	mapped, err := unix.Mmap(int(open.Fd()), 0, 4, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	must(t, err)
+	must(t, unix.Setxattr(f, vfs.RetentionXattr, []byte("mode=governance until=2100-01-01T00:00:00Z"), 0))
+	mapped[0] = 'X'
+	if err := unix.Msync(mapped, unix.MS_SYNC); !errors.Is(err, unix.EPERM) {
+		t.Errorf("msync: %v, want EPERM", err)
+	}
+	must(t, unix.Munmap(mapped))
+	settle(t, s)
+	got := make([]byte, 4)
+	if _, err := open.ReadAt(got, 0); err != nil || string(got) != "kept" {
+		t.Errorf("by the open handle: %q, %v", got, err)
+	}
+	if b, err := os.ReadFile(f); err != nil || string(b) != "kept" {
+		t.Errorf("content %q, %v", b, err)
+	}
+}
