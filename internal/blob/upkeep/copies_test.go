@@ -44,7 +44,7 @@ func copiesRig(t *testing.T, copies string, n map[string]int) *rig {
 func (r *rig) addDrive(tier string) *blobtest.Drive {
 	id := fsapi.DriveID(len(r.drives) + 1)
 	d := blobtest.NewDrive(id).With(tier, id.String())
-	d.Now = r.clock.Now
+	d.Now, d.Fail = r.clock.Now, r.meta.watch(r.t)
 	r.drives = append(r.drives, d)
 	if err := r.set.Add(d); err != nil {
 		r.t.Fatal(err)
@@ -356,13 +356,10 @@ func TestSurplusStandsInForWhatRotted(t *testing.T) {
 	r.write("a", blob.Segment, random(1, 50_000))
 	r.fulfil()
 	s := r.segment()
-	if _, err := r.meta.ChangeSegment(t.Context(), s.ID, func(s *fsapi.Segment) error {
+	r.change(func(s *fsapi.Segment) {
 		s.Copies[0].Verified = r.clock.Now()
 		s.Want[0].Replicas = 1
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
+	})
 	stays := slices.IndexFunc(r.drives, func(d *blobtest.Drive) bool { return d.Info().ID == s.Copies[0].Drives[0] })
 	r.drives[stays].Damage(blob.SegmentName(s.ID), func(b []byte) []byte { b[500] ^= 1; return b })
 	r.fulfil()
