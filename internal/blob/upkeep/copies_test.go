@@ -572,3 +572,21 @@ func TestLeaveTwiceBrokenOff(t *testing.T) {
 	}
 	r.whole()
 }
+
+// What lies in the place of a part that is owed is not taken for it unless it is whole.
+func TestLeftoverIsNotTakenOver(t *testing.T) {
+	for _, good := range []bool{true, false} {
+		r := copiesRig(t, "hot:1,cold:1", map[string]int{"hot": 1, "cold": 1})
+		r.write("a", blob.Segment, random(1, 50_000))
+		name := blob.SegmentName(r.segment().ID)
+		left := r.drives[0].Bytes(name)
+		if !good {
+			left[len(left)/2] ^= 1
+		}
+		r.drives[1].Put(name, left)
+		err := r.up.Fulfil(t.Context(), r.segment().ID)
+		if s := r.segment(); (err == nil) != good || s.Settled() != good {
+			t.Errorf("good: %v; %v, %+v", good, err, s.Copies)
+		}
+	}
+}
