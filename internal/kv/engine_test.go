@@ -1,24 +1,33 @@
 package kv
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/strakefs/strake/internal/fsapi"
 )
 
 // stub is a Store of nothing whose calls a test decides.
 type stub struct {
-	apply func(Commit) error
-	sync  func() error
+	apply  func(Commit) error
+	sync   func() error
+	reader func() // before each view
 }
 
-func (s *stub) NewReader() (StoreReader, error) { return stubReader{}, nil }
+func (s *stub) NewReader() (StoreReader, error) {
+	if s.reader != nil {
+		s.reader()
+	}
+	return stubReader{}, nil
+}
 func (s *stub) Apply(c Commit) error {
 	if s.apply == nil {
 		return nil
@@ -127,6 +136,77 @@ func TestSyncInterrupted(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// readThenWrite is a transaction that reads what put writes. It says how often it ran.
+func readThenWrite(e Engine) (runs int, err error) {
+	_, err = e.Update(context.Background(), UpdateOptions{}, func(tx Tx) error {
+		runs++
+		tx.Put([]byte("other"), nil)
+		_, _, err := tx.Get([]byte("k"))
+		return err
+	})
+	return runs, err
+}
+
+// TestCommitBeforeView: what is committed just before a transaction gets its view is
+// a conflict: the view may be without it.
+func TestCommitBeforeView(t *testing.T) {
+	s := &stub{}
+	e := newStub(t, s, Config{})
+	defer e.Close()
+	s.reader = func() {
+		s.reader = nil
+		if _, err := put(e, false); err != nil {
+			t.Error(err)
+		}
+	}
+	if runs, err := readThenWrite(e); runs != 2 || err != nil {
+		t.Errorf("%d runs, %v", runs, err)
+	}
+}
+
+// TestCommitWhileWaiting: a transaction that has waited for another to commit looks
+// whether that wrote what it read.
+func TestCommitWhileWaiting(t *testing.T) {
+	applying, release := make(chan struct{}), make(chan struct{})
+	s := &stub{apply: func(c Commit) error {
+		if c.Seq == 1 {
+			close(applying)
+			<-release
+		}
+		return nil
+	}}
+	e := newStub(t, s, Config{})
+	defer e.Close()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := put(e, false); err != nil {
+			t.Error(err)
+		}
+	})
+	<-applying
+	wg.Go(func() {
+		if runs, err := readThenWrite(e); runs < 2 || err != nil {
+			t.Errorf("%d runs, %v", runs, err)
+		}
+	})
+	for !waits("(*engine).update") {
+		time.Sleep(time.Millisecond)
+	}
+	close(release)
+	wg.Wait()
+}
+
+// waits says whether a goroutine is in a function and waits for a lock there.
+func waits(in string) bool {
+	all := make([]byte, 1<<20)
+	for g := range bytes.SplitSeq(all[:runtime.Stack(all, true)], []byte("\n\n")) {
+		if bytes.Contains(g, []byte(in)) && bytes.Contains(g, []byte("sync.(*Mutex).Lock")) {
+			return true
+		}
+	}
+	return false
 }
 
 // TestFailsClosed: after the log of a store that does not recover failed,

@@ -91,6 +91,11 @@ func TestSegmentGoesOnlyWhenNothingLives(t *testing.T) {
 	if n, err := f.s.Relocate(ctx, f.vol, []fsapi.Segment{testSegment(f.vol, 2)}, moves); n != 1 || err != nil {
 		t.Errorf("relocated %d, %v", n, err)
 	}
+	// Another moved it first: it stays there.
+	late := []fsapi.Moved{{Chunk: chunk, From: moves[0].From, To: fsapi.Location{Segment: segID(3), Offset: 3, Length: 900}}}
+	if n, err := f.s.Relocate(ctx, f.vol, nil, late); n != 0 || err != nil {
+		t.Errorf("relocated %d from where it lay, %v", n, err)
+	}
 	if c, err := f.s.Chunk(ctx, f.vol, chunk); err != nil || c.Loc != to {
 		t.Errorf("chunk: %+v, %v", c, err)
 	}
@@ -129,6 +134,16 @@ func TestSegmentGoesOnlyWhenNothingLives(t *testing.T) {
 			t.Errorf("accesses of a dropped segment: %+v", got)
 		}
 	}()
+	count := func(n int64) {
+		if err := f.s.update(ctx, kv.UpdateOptions{}, func(w kv.Tx) error { w.Add(segmentKey(nil, tabLive, id), n); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count(5)
+	if err := f.s.DropSegment(ctx, id, nil); !errors.Is(err, fsapi.Busy) {
+		t.Errorf("dropping one in which something is counted live: %v", err)
+	}
+	count(-5)
 	if err := f.s.DropSegment(ctx, id, []fsapi.ChunkID{chunk}); err != nil {
 		t.Error(err)
 	}

@@ -90,7 +90,7 @@ func (u *Upkeep) judge(ctx context.Context, s meta.SegmentUse, o GCOptions, r *C
 			return nil
 		}
 	}
-	if age := u.o.Clock.Now().Sub(s.Condemned); !o.Now && (age < u.o.Delay || age < 0) {
+	if age := u.o.Clock.Now().Sub(s.Condemned); !o.Now && age < u.o.Delay {
 		r.Waiting++
 		return nil
 	}

@@ -44,7 +44,7 @@ func copiesRig(t *testing.T, copies string, n map[string]int) *rig {
 func (r *rig) addDrive(tier string) *blobtest.Drive {
 	id := fsapi.DriveID(len(r.drives) + 1)
 	d := blobtest.NewDrive(id).With(tier, id.String())
-	d.Now = r.clock.Now
+	d.Now, d.Fail = r.clock.Now, r.meta.watch(r.t)
 	r.drives = append(r.drives, d)
 	if err := r.set.Add(d); err != nil {
 		r.t.Fatal(err)
@@ -356,13 +356,10 @@ func TestSurplusStandsInForWhatRotted(t *testing.T) {
 	r.write("a", blob.Segment, random(1, 50_000))
 	r.fulfil()
 	s := r.segment()
-	if _, err := r.meta.ChangeSegment(t.Context(), s.ID, func(s *fsapi.Segment) error {
+	r.change(func(s *fsapi.Segment) {
 		s.Copies[0].Verified = r.clock.Now()
 		s.Want[0].Replicas = 1
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
+	})
 	stays := slices.IndexFunc(r.drives, func(d *blobtest.Drive) bool { return d.Info().ID == s.Copies[0].Drives[0] })
 	r.drives[stays].Damage(blob.SegmentName(s.ID), func(b []byte) []byte { b[500] ^= 1; return b })
 	r.fulfil()
@@ -574,4 +571,22 @@ func TestLeaveTwiceBrokenOff(t *testing.T) {
 		t.Errorf("it has not left: %+v", r.segment().Copies)
 	}
 	r.whole()
+}
+
+// What lies in the place of a part that is owed is not taken for it unless it is whole.
+func TestLeftoverIsNotTakenOver(t *testing.T) {
+	for _, good := range []bool{true, false} {
+		r := copiesRig(t, "hot:1,cold:1", map[string]int{"hot": 1, "cold": 1})
+		r.write("a", blob.Segment, random(1, 50_000))
+		name := blob.SegmentName(r.segment().ID)
+		left := r.drives[0].Bytes(name)
+		if !good {
+			left[len(left)/2] ^= 1
+		}
+		r.drives[1].Put(name, left)
+		err := r.up.Fulfil(t.Context(), r.segment().ID)
+		if s := r.segment(); (err == nil) != good || s.Settled() != good {
+			t.Errorf("good: %v; %v, %+v", good, err, s.Copies)
+		}
+	}
 }

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,12 +45,12 @@ func (h *hands) move(d time.Duration) {
 	h.now = h.now.Add(d)
 }
 
-// guard checks D4 on the way to metadata: nothing is deleted from a drive
-// before what made it dead is durable.
+// guard checks D4 on the way to metadata: no part of a segment is deleted from a
+// drive before what the segment's record says is durable.
 type guard struct {
 	*meta.Store
-	mu     sync.Mutex
-	synced bool // since the last change
+	mu      sync.Mutex
+	changed map[fsapi.SegmentID]bool // records that are not durable as they are
 	// scanned, where set, is called for each scan of all segments.
 	scanned func()
 
@@ -83,6 +85,7 @@ func (g *guard) ChangeSegment(ctx context.Context, id fsapi.SegmentID, fn func(s
 	}
 	g.at()
 	defer g.at()
+	g.change(id)
 	return g.Store.ChangeSegment(ctx, id, fn)
 }
 
@@ -102,9 +105,7 @@ func (g *guard) Segments(ctx context.Context, after fsapi.SegmentID, fn func(met
 }
 
 func (g *guard) DropSegment(ctx context.Context, id fsapi.SegmentID, chunks []fsapi.ChunkID) error {
-	g.mu.Lock()
-	g.synced = false
-	g.mu.Unlock()
+	g.change(id)
 	g.at()
 	defer g.at()
 	return g.Store.DropSegment(ctx, id, chunks)
@@ -113,6 +114,9 @@ func (g *guard) DropSegment(ctx context.Context, id fsapi.SegmentID, chunks []fs
 func (g *guard) Sync(ctx context.Context) error {
 	g.at()
 	defer g.at()
+	g.mu.Lock()
+	before := slices.Collect(maps.Keys(g.changed))
+	g.mu.Unlock()
 	var err error
 	if g.syncing != nil {
 		err = g.syncing(ctx)
@@ -120,10 +124,37 @@ func (g *guard) Sync(ctx context.Context) error {
 	if err == nil {
 		err = g.Store.Sync(ctx)
 	}
-	g.mu.Lock()
-	g.synced = err == nil
-	g.mu.Unlock()
+	if err == nil {
+		g.mu.Lock()
+		maps.DeleteFunc(g.changed, func(id fsapi.SegmentID, _ bool) bool { return slices.Contains(before, id) })
+		g.mu.Unlock()
+	}
 	return err
+}
+
+func (g *guard) change(id fsapi.SegmentID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.changed[id] = true
+}
+
+// watch is a drive's Fail.
+func (g *guard) watch(t *testing.T) func(op, name string) error {
+	return func(op, name string) error {
+		if op != "Delete" {
+			return nil
+		}
+		id, err := blob.ParseSegmentName(name)
+		if err != nil {
+			id, _, err = blob.ParseShardName(name)
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if err == nil && g.changed[id] {
+			t.Errorf("%s is deleted before the segment's record is durable", name)
+		}
+		return nil
+	}
 }
 
 type rig struct {
@@ -158,21 +189,14 @@ func newRig(t *testing.T, replicas int) *rig {
 	p := policy.Default()
 	p.Copies[0].Replicas = replicas
 	p.Chunking = policy.Chunking{Fixed: 4096}
-	r := &rig{t: t, clock: c, meta: &guard{Store: m}, set: blob.NewDriveSet(), files: make(map[string][]byte), exts: make(map[string]fsapi.Ino)}
+	r := &rig{t: t, clock: c, meta: &guard{Store: m, changed: make(map[fsapi.SegmentID]bool)}, set: blob.NewDriveSet(), files: make(map[string][]byte), exts: make(map[string]fsapi.Ino)}
 	if r.vol, err = m.CreateVolume(ctx, meta.Volume{Name: "v", Encrypted: true, Policy: p}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range replicas {
 		d := blobtest.NewDrive(fsapi.DriveID(i + 1))
 		d.Now = c.Now
-		d.Fail = func(op, name string) error {
-			r.meta.mu.Lock()
-			defer r.meta.mu.Unlock()
-			if op == "Delete" && !r.meta.synced {
-				t.Errorf("%s deleted before the metadata was durable", name)
-			}
-			return nil
-		}
+		d.Fail = r.meta.watch(t)
 		r.drives = append(r.drives, d)
 		r.set.Add(d)
 	}

@@ -372,6 +372,46 @@ func TestDeletedWhileFetched(t *testing.T) {
 	}
 }
 
+// What is read while a blob is being deleted is not there afterwards.
+func TestReadWhileDeleted(t *testing.T) {
+	r := newRig(t, nil)
+	data := r.put("seg/a", pageSize)
+	r.setRule(func(c fault.Call) fault.Outcome {
+		if c.Op == fault.Delete {
+			r.mu.Unlock()
+			r.want("seg/a", data, 0, len(data))
+			r.mu.Lock()
+		}
+		return fault.Outcome{}
+	})
+	if err := r.Delete(t.Context(), "seg/a"); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := r.ReadAt(t.Context(), "seg/a", 0, make([]byte, 10)); !errors.Is(err, fsapi.NotExist) {
+		t.Errorf("deleted: %d bytes, %v", n, err)
+	}
+}
+
+// Who reads a blob while it is replaced gets no bytes of both.
+func TestReplacedWhileRead(t *testing.T) {
+	r := newRig(t, nil)
+	old, next := r.put("seg/a", 2*pageSize), bytes.Repeat([]byte("next"), 2*pageSize/4)
+	r.want("seg/a", old, 0, 10) // the first page is cached
+	r.setRule(func(c fault.Call) fault.Outcome {
+		if c.Op == fault.Read {
+			r.rule = nil
+			r.mu.Unlock()
+			if err := r.Replace(t.Context(), "seg/a", next); err != nil {
+				t.Error(err)
+			}
+			r.mu.Lock()
+		}
+		return fault.Outcome{}
+	})
+	r.want("seg/a", next, 0, len(next))
+	r.want("seg/a", next, 0, len(next))
+}
+
 // Who reads after a blob was deleted, and written anew, does not wait for a fetch
 // that began before, nor take what it brings.
 func TestReadAfterDeletionBesideFetch(t *testing.T) {

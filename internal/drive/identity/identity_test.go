@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -166,4 +167,24 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A clock that is set back makes nothing that is known of an owner young.
+func TestClaimWithClockSetBack(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	mine := Owner{Store: StoreID{1}, Since: now}
+	reads := 0
+	c := NewClaim(&mine, "place", func() time.Time { return now }, func(context.Context) (Owner, error) {
+		reads++
+		return mine, nil
+	})
+	for i, step := range []struct {
+		by    time.Duration
+		reads int // in all
+	}{{time.Second, 0}, {-time.Hour, 1}, {time.Second, 1}, {time.Minute, 2}} {
+		now = now.Add(step.by)
+		if err := c.Holds(t.Context(), time.Minute); err != nil || reads != step.reads {
+			t.Errorf("step %d: %d reads, %v", i, reads, err)
+		}
+	}
 }
