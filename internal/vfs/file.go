@@ -368,7 +368,7 @@ func (fs *Local) syncNode(ctx context.Context, n *node) error {
 
 // syncHere makes everything of n durable on this machine.
 func (fs *Local) syncHere(ctx context.Context, n *node) error {
-	if done, err := fs.syncTogether(n); done {
+	if done, err := fs.syncTogether(ctx, n); done {
 		return err
 	}
 	if err := fs.flushNode(n); err != nil {

@@ -1,8 +1,11 @@
 package vfs
 
 import (
+	"context"
 	"slices"
 	"sync"
+
+	"github.com/strakefs/strake/internal/fsapi"
 )
 
 // rounds lets concurrent barriers of small files share one flight, its
@@ -64,15 +67,18 @@ func (rs *rounds) end() {
 
 // syncTogether makes n durable together with what others ask for. done is false
 // where the caller must do it alone: n is large, or being flushed, or the flight
-// failed, for which its nodes are then tried one by one. It is called without
-// any lock, as whoever serves the round takes those of all its nodes.
-func (fs *Local) syncTogether(n *node) (done bool, err error) {
+// failed, for which its nodes are then tried one by one, or who served the round
+// waits no more. It is called without any lock, as whoever serves the round takes
+// those of all its nodes. A caller whose ctx ends leaves what he waits for to others.
+func (fs *Local) syncTogether(ctx context.Context, n *node) (done bool, err error) {
 	r, leads := fs.rounds.join(n)
 	if !leads {
 		select {
 		case <-r.done:
 			return r.result(n)
 		case <-r.lead:
+		case <-ctx.Done(): // if the token comes now, whoever joins next finds it
+			return true, fsapi.Wrap(fsapi.KindOf(ctx.Err()), ctx.Err(), "wait for others that make files durable")
 		}
 	}
 	fs.rounds.begin(r)
@@ -80,7 +86,7 @@ func (fs *Local) syncTogether(n *node) (done bool, err error) {
 		close(r.done)
 		fs.rounds.end()
 	}()
-	fs.serve(r)
+	fs.serve(ctx, r)
 	return r.result(n)
 }
 
@@ -95,8 +101,9 @@ func (r *round) result(n *node) (done bool, err error) {
 // so that their frames are journalled as those of each alone would be.
 const roundFlight = 256 << 10
 
-// serve stores the nodes of a round and flushes the log.
-func (fs *Local) serve(r *round) {
+// serve stores the nodes of a round and flushes the log, which may take as long as a
+// bucket is away: for as long as ctx allows.
+func (fs *Local) serve(ctx context.Context, r *round) {
 	g := gatherer{fs: fs, max: roundFlight, alone: true, failed: func(f *flight) {
 		for _, l := range f.legs {
 			r.left = append(r.left, l.n)
@@ -108,7 +115,10 @@ func (fs *Local) serve(r *round) {
 		}
 	}
 	g.flush()
-	if len(r.left) < len(r.nodes) {
-		r.err = fs.o.Meta.Sync(fs.ctx)
+	if len(r.left) == len(r.nodes) {
+		return
+	}
+	if r.err = fs.o.Meta.Sync(ctx); r.err != nil && ctx.Err() != nil {
+		r.left, r.err = r.nodes, nil // it was not for the others that it ended
 	}
 }

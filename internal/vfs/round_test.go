@@ -22,8 +22,12 @@ type held struct {
 }
 
 func (e *held) Sync(ctx context.Context) error {
-	<-e.hold
-	return e.counted.Sync(ctx)
+	select {
+	case <-e.hold:
+		return e.counted.Sync(ctx)
+	case <-ctx.Done():
+		return fsapi.Wrap(fsapi.Interrupted, ctx.Err(), "flush the log")
+	}
 }
 
 func (e *held) Update(ctx context.Context, o kv.UpdateOptions, fn func(kv.Tx) error) (kv.Seq, error) {
@@ -139,6 +143,70 @@ func TestFailedBarrierIsToldToEach(t *testing.T) {
 		for i, f := range list {
 			r.ok(f.Sync(r.ctx, false))
 			r.wants(f, noise(uint64(i), 4096))
+		}
+	})
+}
+
+// TestInterruptedBarriers has callers give up while the log cannot be flushed: who
+// serves a round, who waits in it, and who would have served the next. Each is told
+// at once, and none of the others is told anything but that he is done.
+func TestInterruptedBarriers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &held{counted: newCounted(t), hold: make(chan struct{})}
+		r := newRig(t, rigOptions{engine: e, options: idle})
+		type call struct {
+			f    vfs.File
+			stop context.CancelFunc
+			said chan error
+		}
+		n := 0
+		barrier := func() *call {
+			n++
+			f := r.create(fmt.Sprint(n))
+			r.write(f, noise(uint64(n), 4096), 0)
+			ctx, stop := context.WithCancel(r.ctx)
+			c := &call{f, stop, make(chan error, 1)}
+			go func() { c.said <- f.Sync(ctx, false) }()
+			synctest.Wait()
+			return c
+		}
+		givesUp := func(c *call) {
+			t.Helper()
+			c.stop()
+			synctest.Wait()
+			select {
+			case err := <-c.said:
+				if fsapi.KindOf(err) != fsapi.Interrupted {
+					t.Errorf("fsync says %v, want %v", err, fsapi.Interrupted)
+				}
+			default:
+				t.Fatal("fsync of who gave up waits on")
+			}
+		}
+		first, second, third, fourth := barrier(), barrier(), barrier(), barrier()
+		givesUp(third) // waits in the second round
+		givesUp(first) // served the first: the second or the fourth serves the next
+		for _, c := range []*call{second, fourth} {
+			select {
+			case err := <-c.said:
+				t.Fatalf("fsync says %v before the log was flushed", err)
+			default:
+			}
+		}
+		givesUp(second) // whether it serves or not
+		fifth := barrier()
+		givesUp(fifth)
+		sixth := barrier()
+		close(e.hold)
+		for _, c := range []*call{fourth, sixth} {
+			r.ok(<-c.said)
+		}
+		// Nothing was lost of those who gave up: it is only not sure yet.
+		for i, c := range []*call{first, second, third, fourth, fifth, sixth} {
+			r.ok(c.f.Sync(r.ctx, false))
+			r.wants(c.f, noise(uint64(i+1), 4096))
+			c.stop()
+			r.ok(c.f.Close())
 		}
 	})
 }
