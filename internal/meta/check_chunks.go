@@ -1,6 +1,8 @@
 package meta
 
 import (
+	"math"
+
 	"github.com/strakefs/strake/internal/fsapi"
 )
 
@@ -11,19 +13,19 @@ const chunkSlice = 1 << 20
 // extents checks the extents of each file against each other and the file.
 func (c *check) extents() error {
 	var ino fsapi.Ino
-	var at, used int64
+	var at, used, content int64
 	end := func() error {
 		if ino == 0 {
 			return nil
 		}
-		return c.file(ino, at, used)
+		return c.file(ino, at, used, content)
 	}
 	err := c.table(tabExtent, extentKeyLen, func(k, v []byte) error {
 		if n := keyIno(k); n != ino {
 			if err := end(); err != nil {
 				return err
 			}
-			ino, at, used = n, 0, 0
+			ino, at, used, content = n, 0, 0, 0
 		}
 		e, err := decodeExtent(k, v)
 		if err != nil {
@@ -34,6 +36,9 @@ func (c *check) extents() error {
 		}
 		at = e.End()
 		used += e.Len
+		if e.Kind != fsapi.ExtentUnwritten {
+			content = at
+		}
 		if e.Kind != fsapi.ExtentData {
 			return nil
 		}
@@ -43,6 +48,20 @@ func (c *check) extents() error {
 		return err
 	}
 	return end()
+}
+
+// cutOff removes what a file has beyond its end.
+func cutOff(ino fsapi.Ino) func(tx *Tx) error {
+	return func(tx *Tx) error {
+		in, err := tx.Inode(ino)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.TruncateExtents(in, in.Size, math.MaxInt); err != nil {
+			return err
+		}
+		return tx.SetInode(in)
+	}
 }
 
 // extentChunk checks that the chunk of an extent is there.
@@ -60,13 +79,15 @@ func (c *check) extentChunk(ino fsapi.Ino, e *fsapi.Extent) error {
 }
 
 // file compares Used with what the extents, the last of which ends at size,
-// add up to.
-func (c *check) file(ino fsapi.Ino, size, used int64) error {
+// add up to, and the file's end with that of its content.
+func (c *check) file(ino fsapi.Ino, size, used, content int64) error {
 	in, err := c.tx.load(ino)
 	switch {
 	case err == nil && c.tx.past && in.Nlink == 0: // as in belongings
 	case err == nil && in.Type != fsapi.TypeRegular:
 		c.bad(ProblemExtent, nil, "inode %d is no regular file and has extents", ino)
+	case err == nil && content > in.Size && !c.tx.past:
+		c.bad(ProblemExtent, cutOff(ino), "inode %d ends at %d and has content up to %d, which it would show if it grew", ino, in.Size, content)
 	case err == nil && in.Used != used:
 		c.bad(ProblemUsed, c.fix(ino, func(in *Inode) { in.Used = used }), "inode %d has extents of %d bytes and says %d", ino, used, in.Used)
 	case err == nil:

@@ -342,6 +342,7 @@ func (x *machine) extents() {
 		if err := tx.Record(&st); err != nil {
 			return err
 		}
+		in.Size = modelCells // of which the model knows nothing: content may be anywhere
 		return tx.SetExtents(in, off, end, ext)
 	}), 0)
 	n.cells = cells
@@ -416,6 +417,7 @@ func (x *machine) shift() {
 		if err != nil {
 			return err
 		}
+		in.Size = modelCells
 		return tx.ShiftExtents(in, off, delta)
 	}), want) {
 		n.cells = cells

@@ -275,24 +275,19 @@ func (l *leg) sealLocked() {
 	if l.cut != noCut {
 		l.set |= fSize // the cut takes the stored size down
 	}
-	if n.data == nil || l.set&fSize == 0 {
+	if n.data == nil || l.set&fSize == 0 || n.data.bytes == 0 && n.data.cut == noCut {
 		return
 	}
-	if n.data.cut < l.attr.Size {
-		// The file was cut and grew again since this flight was filled.
-		l.attr.Size = n.data.cut
-		n.pend |= fSize
-	}
-	if n.data.bytes == 0 {
-		return
-	}
-	// Some data is not in this flight: store no size that covers it yet, or a
-	// crash would leave zeros where there was to be data.
 	size := l.sizeBefore()
 	for _, p := range l.pieces {
 		size = max(size, p.end())
 	}
-	if size < l.attr.Size {
+	// Some data is not in this flight: store no size that covers it yet, or a
+	// crash would leave zeros where there was to be data. The file was cut since
+	// the flight was filled: what is stored beyond the cut goes with the next one
+	// only, and so does the size, or a crash would leave it for a file that grows
+	// again to show.
+	if size < l.attr.Size || n.data.cut != noCut && size != l.attr.Size {
 		l.attr.Size = size
 		n.pend |= fSize
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -533,6 +534,67 @@ func TestStreamFillsSegments(t *testing.T) {
 				t.Errorf("%d MiB are in segments of %d bytes", blocks, sizes)
 			}
 			r.ok(f.Close())
+		})
+	}
+}
+
+// looked is an engine after each of whose transactions somebody looks at what a
+// crash would leave.
+type looked struct {
+	kv.Engine
+	look atomic.Pointer[func()]
+}
+
+func (e *looked) Update(ctx context.Context, o kv.UpdateOptions, fn func(kv.Tx) error) (kv.Seq, error) {
+	seq, err := e.Engine.Update(ctx, o, fn)
+	if look := e.look.Load(); look != nil {
+		(*look)()
+	}
+	return seq, err
+}
+
+// TestCutBehindAStream cuts a file of which a flight has taken data that it has not
+// stored yet: no transaction leaves content beyond the end, which a file that grows
+// after a crash would show.
+func TestCutBehindAStream(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		cut  int64 // the file's size then
+		grow int64 // and after it was written to again
+	}{{"to nothing", 0, 0}, {"to a part", 3<<20 + 100, 0}, {"and grows", 100, 7 << 20}} {
+		t.Run(c.name, func(t *testing.T) {
+			e := &looked{Engine: newCounted(t)}
+			r := newRig(t, rigOptions{engine: e, options: func(o *vfs.Options) {
+				o.FlushAge, o.Segment, o.DirtyMax = time.Hour, 8<<20, 24<<20
+			}})
+			look := func() {
+				r.ok(r.meta.Check(r.ctx, r.fs.Volume(), nil, func(p meta.Problem) { t.Error(p) }))
+			}
+			e.look.Store(&look)
+			f := r.create("f")
+			defer f.Close()
+			data := noise(5, 10<<20)
+			r.write(f, data, 0)
+			r.ok(f.Sync(r.ctx, false))
+			// Some of this is in a flight that is not full, and not all of it stored.
+			again := noise(6, 20<<20)
+			for off := 0; off < len(again); off += 1 << 20 {
+				r.write(f, again[off:off+1<<20], int64(off))
+			}
+			size := c.cut
+			a, err := f.Attr(r.ctx)
+			r.ok(err)
+			_, err = r.fs.Setattr(r.ctx, fsapi.Root, a.Ino, vfs.SetAttr{Size: &size})
+			r.ok(err)
+			want := again[:c.cut]
+			if c.grow > 0 {
+				r.write(f, []byte("end"), c.grow)
+				want = append(append(slices.Clone(want), make([]byte, c.grow-c.cut)...), "end"...)
+			}
+			r.ok(f.Sync(r.ctx, false))
+			r.wants(f, want)
+			r.ok(r.fs.DropCaches(r.ctx))
+			r.wants(f, want)
 		})
 	}
 }
