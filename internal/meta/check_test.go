@@ -52,6 +52,7 @@ func (f *fixture) furnish() {
 		}); err != nil {
 			return err
 		}
+		in.Size = 8201
 		return tx.SetExtents(in, 8192, 8201, []fsapi.Extent{{Off: 8192, Len: 9, Kind: fsapi.ExtentData, Chunk: fsapi.ChunkID{77}}})
 	})
 	kept := f.make(fsapi.RootIno, "kept", fsapi.TypeRegular)
@@ -261,4 +262,43 @@ func TestDescribeKnowsEveryTable(t *testing.T) {
 			t.Errorf("%s is %s, %q", keyText(k), table, key)
 		}
 	}
+}
+
+// Content beyond a file's end is named and removed, preallocated room there is not.
+func TestCheckContentBeyondTheEnd(t *testing.T) {
+	f := newFixture(t)
+	ino := f.make(fsapi.RootIno, "f", fsapi.TypeRegular)
+	f.write(ino, 0, 4096, 1)
+	f.write(ino, 4096, 4096, 2)
+	size := func(n int64) {
+		f.do(func(tx *Tx) error {
+			in, err := tx.Inode(ino)
+			if err != nil {
+				return err
+			}
+			in.Size = n
+			return tx.SetInode(in)
+		})
+	}
+	size(4000)
+	if found := f.problems(); len(found) != 1 {
+		t.Errorf("%d problems: %v", len(found), found)
+	}
+	if left, err := f.s.Repair(context.Background(), f.vol, nil, func(Problem) {}); err != nil || left != 0 {
+		t.Fatalf("%d problems are left, %v", left, err)
+	}
+	f.clean()
+	size(8192)
+	f.do(func(tx *Tx) error {
+		list, err := tx.Extents(ino, 0, 8192, 10)
+		if err != nil || len(list) != 1 || list[0].End() != 4000 {
+			t.Errorf("%+v, %v", list, err)
+		}
+		in, err := tx.Inode(ino)
+		if err != nil {
+			return err
+		}
+		return tx.SetExtents(in, 8192, 9000, []fsapi.Extent{{Off: 8192, Len: 808, Kind: fsapi.ExtentUnwritten}})
+	})
+	f.clean()
 }

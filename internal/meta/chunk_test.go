@@ -26,6 +26,7 @@ func TestSweepAndDuplicateConflict(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		in.Size = 10
 		err = tx.SetExtents(in, 0, 10, []fsapi.Extent{{Len: 10, Kind: fsapi.ExtentData, Chunk: fsapi.ChunkID{1, 1}}})
 		if runs++; runs == 1 {
 			if err != nil {

@@ -112,6 +112,7 @@ func (f *fixture) step(ctx context.Context, r *rand.Rand, dirs []fsapi.Ino) erro
 					return err
 				}
 			}
+			in.Size = max(in.Size, off+20)
 			return tx.SetExtents(in, off, off+20, []fsapi.Extent{{Off: off, Len: 20, Kind: fsapi.ExtentData, Chunk: id}})
 		}
 		return nil

@@ -157,6 +157,9 @@ func (w *fileWalk) descend(ctx context.Context) error {
 			}
 			if child != 0 {
 				top.last = child
+				if len(w.stack) == maxWalk {
+					return fsapi.Errorf(fsapi.TooBig, "directory %d lies more than %d levels deep", child, maxWalk)
+				}
 				w.stack, w.name = append(w.stack, walkLevel{dir: child}), ""
 				return nil
 			}
@@ -166,26 +169,19 @@ func (w *fileWalk) descend(ctx context.Context) error {
 	})
 }
 
-// maxWalk bounds how many directories a place names, which must remain small. A walk
-// that goes on after a place further down begins anew with the directory at that
-// depth.
+// maxWalk bounds how deep a walk that can be interrupted goes: its place must
+// remain small.
 const maxWalk = 1024
 
 // place is where the walk is, as bytes: the directories from the top, each with
 // the last one within it that was entered (8 bytes each, big-endian), their
 // number before them and the name of the last file after them.
 func (w *fileWalk) place() []byte {
-	stack, name := w.stack, w.name
-	if len(stack) > maxWalk {
-		stack = slices.Clone(stack[:maxWalk])
-		deepest := &stack[maxWalk-1]
-		deepest.last, name = 0, ""
-	}
-	b := binary.AppendUvarint(nil, uint64(len(stack)))
-	for _, l := range stack {
+	b := binary.AppendUvarint(nil, uint64(len(w.stack)))
+	for _, l := range w.stack {
 		b = be64(be64(b, uint64(l.dir)), uint64(l.last))
 	}
-	return append(b, name...)
+	return append(b, w.name...)
 }
 
 func (w *fileWalk) parse(b []byte) error {
