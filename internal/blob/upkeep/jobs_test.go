@@ -257,7 +257,7 @@ func TestEvacuateGoesOn(t *testing.T) {
 	}
 	r.fulfil()
 	from := r.drives[0]
-	if j := r.job(upkeep.JobEvacuate, from.Info().ID.String()); j.State != job.Failed || !strings.Contains(j.Err, "draining") {
+	if j := r.job(upkeep.JobEvacuate, from.Info().ID.String()); j.State != job.Failed || !strings.Contains(j.Err, "strake drive evacuate") {
 		t.Fatalf("an online drive: %+v", j)
 	}
 	held := r.on(from)
