@@ -127,6 +127,9 @@ func (g *ledger) machine(l *life) osfs.FS {
 			return o
 		}
 		x := g.weather.Load()
+		if x != nil && x.cache == syscall.ENOSPC && c.Op == osfs.OpRemove {
+			return o // room is never needed for that, and the disk would grow and grow
+		}
 		if x != nil && x.cache != 0 && l.chance(g.seed, 3, c.Op, c.Name) == 0 && x.hit(g.timely) {
 			o.Err, o.Short = x.cache, l.chance(g.seed, c.Len+1, "short", c.Name)
 		}
