@@ -315,6 +315,25 @@ func TestCrashCloneWhileInUse(t *testing.T) {
 	wg.Wait()
 }
 
+// TestManyRemovedBytes removes more than a crash may bring back.
+func TestManyRemovedBytes(t *testing.T) {
+	m := osfs.NewMem(osfs.MemOptions{})
+	const n = 320 // MiB; 256 may come back
+	data := strings.Repeat("x", 1<<20)
+	for i := range n {
+		put(t, m, fmt.Sprint("/tmp", i), data)
+	}
+	must(t, m.SyncDir("/"))
+	for i := range n {
+		must(t, m.Remove(fmt.Sprint("/tmp", i)))
+	}
+	names, err := m.CrashClone(rand.New(rand.NewPCG(1, 1)), osfs.CrashLose).ReadDir("/")
+	must(t, err)
+	if len(names) == 0 || len(names) > 256 {
+		t.Errorf("%d MiB came back of %d removed", len(names), n)
+	}
+}
+
 // TestManyUnsyncedNames makes far more changes than a crash may undo.
 func TestManyUnsyncedNames(t *testing.T) {
 	m := osfs.NewMem(osfs.MemOptions{})
