@@ -82,6 +82,47 @@ func TestFollower(t *testing.T) {
 	must(t, w.Close())
 }
 
+// TestFollowerWithoutCheckpoints: a writer that makes no checkpoints for long (the
+// disk of its cache is full) is followed on. Nothing compacts a follower's tables.
+func TestFollowerWithoutCheckpoints(t *testing.T) {
+	b := mem.New(mem.Options{})
+	o := small(opened(t, b), osfs.NewMem(osfs.MemOptions{}))
+	o.CheckpointBytes, o.CheckpointObjects = 1<<40, 1<<40
+	w, err := Open(t.Context(), o)
+	must(t, err)
+	fo := small(opened(t, b), osfs.NewMem(osfs.MemOptions{}))
+	fo.PollMin, fo.PollMax = time.Millisecond, 5*time.Millisecond
+	f, err := Follow(t.Context(), fo)
+	must(t, err)
+	defer func() { must(t, f.Close()) }()
+	rng := rand.New(rand.NewPCG(3, 4))
+	for i := range 64 { // memtables, over and over the same keys
+		for k := range 16 {
+			_, err := w.Update(t.Context(), kv.UpdateOptions{}, func(tx kv.Tx) error {
+				tx.Put(fmt.Appendf(nil, "k%d", k), noise(rng, int(small(nil, nil).MemTableBytes)/16))
+				return nil
+			})
+			must(t, err)
+		}
+		if i%8 == 7 {
+			must(t, w.Sync(t.Context()))
+			caughtUp(t, f, w.LastSeq())
+		}
+	}
+	if n := f.views.current().tables.Sublevels(); n <= 24 {
+		t.Fatalf("the follower has %d sublevels: too few to be held up by them", n)
+	}
+	if diff := cmp.Diff(contents(t, w), contents(t, f)); diff != "" {
+		t.Fatalf("(-writer +follower):\n%.3000s", diff)
+	}
+	must(t, w.Close())
+	// One that begins now has all of that to read, too.
+	again := small(opened(t, b), osfs.NewMem(osfs.MemOptions{}))
+	late, err := Follow(t.Context(), again)
+	must(t, err)
+	must(t, late.Close())
+}
+
 // TestFollowerBehind: a follower that slept while everything it knew was removed
 // begins anew, and tells its subscribers that they have missed batches.
 func TestFollowerBehind(t *testing.T) {

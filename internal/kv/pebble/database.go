@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
+	"math"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -45,6 +46,9 @@ func openDatabase(s *store, before *database) (*database, error) {
 	po := d.options(s.o, s.cache)
 	if s.tune != nil {
 		s.tune(po)
+	}
+	if po.DisableAutomaticCompactions {
+		d.load.l0 = math.MaxInt64 // nothing would ever lower it
 	}
 	var err error
 	if d.db, err = pebble.Open(s.o.Dir, po); err != nil {

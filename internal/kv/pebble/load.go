@@ -38,7 +38,8 @@ type load struct {
 // written, one being flushed, one more.
 const memTables = 3
 
-// maxSublevels is the read amplification of level 0 at which Update is held up.
+// maxSublevels is the read amplification of level 0 at which Update is held up,
+// where compactions lower it.
 const maxSublevels = 24
 
 func (l *load) init(o Options) {
