@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/strakefs/strake/internal/clock"
 	"github.com/strakefs/strake/internal/fsapi"
 	"github.com/strakefs/strake/internal/kv"
 	"github.com/strakefs/strake/internal/osfs"
@@ -210,6 +212,74 @@ func TestTablesDoNotFit(t *testing.T) {
 	}
 	if err := e.Sync(context.Background()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// waits is a clock that notes how long it is asked to wait, and does not.
+type waits struct {
+	quick
+	mu   sync.Mutex
+	seen []time.Duration
+}
+
+func (w *waits) After(d time.Duration) <-chan time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen = append(w.seen, d)
+	return w.quick.After(d)
+}
+
+// await until one waited that long.
+func (w *waits) await(t *testing.T, d time.Duration) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		w.mu.Lock()
+		seen := slices.Clone(w.seen)
+		w.mu.Unlock()
+		if slices.Contains(seen, d) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("none of %d waits was one of %v", len(seen), d)
+		}
+	}
+}
+
+// TestAttemptsBecomeRarer: a disk that takes no tables is not written to ten times
+// a second for as long as that lasts, and one that took some again is, at first.
+func TestAttemptsBecomeRarer(t *testing.T) {
+	fault := osfs.NewFault(osfs.NewMem(osfs.MemOptions{}), nil)
+	clk := &waits{quick: quick{clock.Real}}
+	o := tiny(fault)
+	o.Clock = clk
+	e, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	rng := rand.New(rand.NewPCG(1, 9))
+	full := func(c osfs.Call) osfs.Outcome {
+		if c.Op == osfs.OpWrite && isTable(c.Name) {
+			return osfs.Outcome{Err: syscall.ENOSPC}
+		}
+		return osfs.Outcome{}
+	}
+	for range 2 {
+		fault.SetRule(full)
+		for err = nil; err == nil; {
+			err = randomUpdate(e, rng, func(kv.Seq) {})
+		}
+		clk.await(t, tableRetry)
+		clk.await(t, maxTableRetry)
+		fault.SetRule(nil)
+		for end := time.Now().Add(patience); err != nil; err = randomUpdate(e, rng, func(kv.Seq) {}) {
+			if time.Now().After(end) {
+				t.Fatalf("still refused after the fault ended: %v", err)
+			}
+		}
+		clk.mu.Lock()
+		clk.seen = nil
+		clk.mu.Unlock()
 	}
 }
 

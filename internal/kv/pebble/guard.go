@@ -28,6 +28,8 @@ type guard struct {
 	closed chan struct{} // closed when the database closes
 	opened atomic.Bool   // Open is through: what waits now waits in a goroutine of Pebble's
 
+	flushes, compactions retry // of tables that could not be written
+
 	mu      sync.Mutex
 	err     error         // why it is frozen
 	running int           // changes under way
@@ -41,8 +43,35 @@ type guard struct {
 
 var _ vfs.FS = (*guard)(nil)
 
-// tableRetry is how long a failed write of a table is slowed down.
-const tableRetry = 100 * time.Millisecond
+// tableRetry is how long a failed write of a table is slowed down. From the
+// flushPatience-th failure in a row on it doubles up to maxTableRetry: each attempt
+// may write as much as a disk that is nearly full still takes, and wears it.
+const (
+	tableRetry    = 100 * time.Millisecond
+	maxTableRetry = 5 * time.Second
+)
+
+// retry counts failures in a row of one kind of work.
+type retry struct{ failures atomic.Int32 }
+
+// wait is how long to wait after one more failure.
+func (r *retry) wait() time.Duration {
+	n := r.failures.Add(1) - flushPatience
+	return min(tableRetry<<min(max(n, 0), 10), maxTableRetry)
+}
+
+// categoryFlush is what Pebble says of the tables of a flush.
+const categoryFlush vfs.DiskWriteCategory = "pebble-memtable-flush"
+
+// wrote says that a flush, or a compaction, went well.
+func (g *guard) wrote(flush bool) { g.retry(flush).failures.Store(0) }
+
+func (g *guard) retry(flush bool) *retry {
+	if flush {
+		return &g.flushes
+	}
+	return &g.compactions
+}
 
 func newGuard(fs vfs.FS, dir string, c clock.Clock) *guard {
 	return &guard{FS: fs, dir: dir, clock: c, frozen: make(chan struct{}), closed: make(chan struct{})}
@@ -116,7 +145,7 @@ func isTable(name string) bool {
 }
 
 // change makes one change to the directory, or none once frozen.
-func (g *guard) change(name string, fn func() error) error {
+func (g *guard) change(name string, c vfs.DiskWriteCategory, fn func() error) error {
 	if !g.begin() {
 		return g.vanish(name)
 	}
@@ -126,7 +155,7 @@ func (g *guard) change(name string, fn func() error) error {
 	case err == nil:
 		return nil
 	case isTable(name) && g.opened.Load():
-		g.slow()
+		g.slow(g.retry(c == categoryFlush).wait())
 		return err
 	}
 	g.fail(err)
@@ -149,29 +178,29 @@ func (g *guard) vanish(name string) error {
 }
 
 // slow waits before Pebble is told that a table could not be written.
-func (g *guard) slow() {
+func (g *guard) slow(wait time.Duration) {
 	select {
-	case <-g.clock.After(tableRetry):
+	case <-g.clock.After(wait):
 	case <-g.closed:
 	}
 }
 
 // create makes a file; a frozen guard makes one that goes nowhere.
-func (g *guard) create(name string, fn func() (vfs.File, error)) (vfs.File, error) {
+func (g *guard) create(name string, c vfs.DiskWriteCategory, fn func() (vfs.File, error)) (vfs.File, error) {
 	if f, err := g.createAside(name); f != nil || err != nil {
 		return f, err
 	}
 	var f vfs.File
-	err := g.change(name, func() (err error) { f, err = fn(); return err })
+	err := g.change(name, c, func() (err error) { f, err = fn(); return err })
 	if err != nil {
 		return nil, err
 	}
-	return &guardedFile{File: f, g: g, name: name}, nil
+	return &guardedFile{File: f, g: g, name: name, category: c}, nil
 }
 
 // Create implements vfs.FS.
 func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return g.create(name, func() (vfs.File, error) {
+	return g.create(name, c, func() (vfs.File, error) {
 		g.note(name)
 		return g.FS.Create(name, c)
 	})
@@ -179,22 +208,22 @@ func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 
 // OpenReadWrite implements vfs.FS.
 func (g *guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
-	return g.create(name, func() (vfs.File, error) { return g.FS.OpenReadWrite(name, c, o...) })
+	return g.create(name, c, func() (vfs.File, error) { return g.FS.OpenReadWrite(name, c, o...) })
 }
 
 // ReuseForWrite implements vfs.FS.
 func (g *guard) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return g.create(to, func() (vfs.File, error) { return g.FS.ReuseForWrite(from, to, c) })
+	return g.create(to, c, func() (vfs.File, error) { return g.FS.ReuseForWrite(from, to, c) })
 }
 
 // OpenDir implements vfs.FS.
 func (g *guard) OpenDir(name string) (vfs.File, error) {
-	return g.create(name, func() (vfs.File, error) { return g.FS.OpenDir(name) })
+	return g.create(name, vfs.WriteCategoryUnspecified, func() (vfs.File, error) { return g.FS.OpenDir(name) })
 }
 
 // Link implements vfs.FS.
 func (g *guard) Link(from, to string) error {
-	return g.change(to, func() error { return g.FS.Link(from, to) })
+	return g.change(to, vfs.WriteCategoryUnspecified, func() error { return g.FS.Link(from, to) })
 }
 
 // Remove implements vfs.FS. That a file is not there is an answer; any other
@@ -218,7 +247,7 @@ func (g *guard) RemoveAll(name string) error {
 
 // Rename implements vfs.FS.
 func (g *guard) Rename(from, to string) error {
-	return g.change(to, func() error {
+	return g.change(to, vfs.WriteCategoryUnspecified, func() error {
 		g.note(to)
 		return g.FS.Rename(from, to)
 	})
@@ -226,7 +255,7 @@ func (g *guard) Rename(from, to string) error {
 
 // MkdirAll implements vfs.FS.
 func (g *guard) MkdirAll(name string, perm os.FileMode) error {
-	return g.change(name, func() error { return g.FS.MkdirAll(name, perm) })
+	return g.change(name, vfs.WriteCategoryUnspecified, func() error { return g.FS.MkdirAll(name, perm) })
 }
 
 // Unwrap implements vfs.FS.
@@ -235,15 +264,16 @@ func (g *guard) Unwrap() vfs.FS { return g.FS }
 // guardedFile is a file open for writing. File is nil where it goes nowhere.
 type guardedFile struct {
 	vfs.File
-	g    *guard
-	name string
+	g        *guard
+	name     string
+	category vfs.DiskWriteCategory
 }
 
 var _ vfs.File = (*guardedFile)(nil)
 
 // Write implements vfs.File.
 func (f *guardedFile) Write(p []byte) (int, error) {
-	err := f.g.change(f.name, func() error {
+	err := f.g.change(f.name, f.category, func() error {
 		n, err := f.File.Write(p)
 		if err == nil && n < len(p) {
 			err = io.ErrShortWrite
@@ -258,7 +288,7 @@ func (f *guardedFile) Write(p []byte) (int, error) {
 
 // WriteAt implements vfs.File.
 func (f *guardedFile) WriteAt(p []byte, off int64) (int, error) {
-	err := f.g.change(f.name, func() error { _, err := f.File.WriteAt(p, off); return err })
+	err := f.g.change(f.name, f.category, func() error { _, err := f.File.WriteAt(p, off); return err })
 	if err != nil {
 		return 0, err
 	}
@@ -267,17 +297,17 @@ func (f *guardedFile) WriteAt(p []byte, off int64) (int, error) {
 
 // Sync implements vfs.File.
 func (f *guardedFile) Sync() error {
-	return f.g.change(f.name, func() error { return f.File.Sync() })
+	return f.g.change(f.name, f.category, func() error { return f.File.Sync() })
 }
 
 // SyncData implements vfs.File.
 func (f *guardedFile) SyncData() error {
-	return f.g.change(f.name, func() error { return f.File.SyncData() })
+	return f.g.change(f.name, f.category, func() error { return f.File.SyncData() })
 }
 
 // SyncTo implements vfs.File.
 func (f *guardedFile) SyncTo(n int64) (full bool, err error) {
-	err = f.g.change(f.name, func() (err error) { full, err = f.File.SyncTo(n); return err })
+	err = f.g.change(f.name, f.category, func() (err error) { full, err = f.File.SyncTo(n); return err })
 	return full, err
 }
 

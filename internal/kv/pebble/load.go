@@ -12,7 +12,7 @@ import (
 )
 
 // flushPatience is how many flushes fail, one after another, before writers
-// that wait for memory are told so. A failed flush takes at least tableRetry.
+// that wait for memory are told so, and from which on attempts become rarer.
 const flushPatience = 5
 
 // load is what decides whether writers must wait: how many bytes of memtables
@@ -129,9 +129,19 @@ func (d *database) listener() *pebble.EventListener {
 			d.rotated.Store(true)
 			d.event(false, nil)
 		},
-		FlushBegin:    func(pebble.FlushInfo) { d.rotated.Store(true) }, // where there is no log
-		FlushEnd:      func(i pebble.FlushInfo) { d.event(true, i.Err) },
-		CompactionEnd: func(pebble.CompactionInfo) { d.event(false, nil) },
+		FlushBegin: func(pebble.FlushInfo) { d.rotated.Store(true) }, // where there is no log
+		FlushEnd: func(i pebble.FlushInfo) {
+			if i.Err == nil {
+				d.guard.wrote(true)
+			}
+			d.event(true, i.Err)
+		},
+		CompactionEnd: func(i pebble.CompactionInfo) {
+			if i.Err == nil {
+				d.guard.wrote(false)
+			}
+			d.event(false, nil)
+		},
 		BackgroundError: func(err error) {
 			if d.guard.failure() == nil {
 				d.log.Warn("metadata store: background work failed and is tried again", "dir", d.dir, "err", err.Error())
