@@ -458,7 +458,7 @@ type GCReport struct {
 	Orphans   int64 `json:"orphan_files"`
 	// Unreadable is how many of them did not say what is in them.
 	Unreadable int64    `json:"unreadable_files"`
-	Kept       []string `json:"kept"` // what was kept because of a doubt, and which
+	Kept       []string `json:"kept"` // what was kept, because of a doubt or for now, and why
 }
 
 // Fsck asks for a check. Deep reads every byte; Repair mends what can be.

@@ -70,6 +70,12 @@ func (n *Node) gc(ctx context.Context, req api.GC) (api.GCReport, error) {
 	for _, d := range append(packed.Bad, r.Doubts()...) {
 		out.Kept = append(out.Kept, d.String())
 	}
+	if packed.Waiting > 0 {
+		out.Kept = append(out.Kept, fmt.Sprintf("%d frames or more stay in the journal for now: %v", packed.Waiting, packed.Why))
+	}
+	if r.Compact.Waiting > 0 {
+		out.Kept = append(out.Kept, fmt.Sprintf("%d segments are compacted later: %v", r.Compact.Waiting, r.Compact.Why))
+	}
 	return out, err
 }
 

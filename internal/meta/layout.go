@@ -33,6 +33,31 @@ func (s *Store) UniformCopies(ctx context.Context, vol fsapi.VolumeID) (copies [
 	return copies, ok, err
 }
 
+// remoteLook bounds the policies that AcksRemote looks at.
+const remoteLook = 1 << 16
+
+// AcksRemote reports whether an fsync in a volume may wait for a bucket: whether a
+// policy in it has the acknowledgement class remote, or there are too many to look
+// at all of them.
+func (s *Store) AcksRemote(ctx context.Context, vol fsapi.VolumeID) (remote bool, err error) {
+	err = s.View(ctx, vol, func(tx *Tx) error {
+		if err := tx.readVolume(); err != nil {
+			return err
+		}
+		remote = tx.volume.Policy.Or(policy.Default()).Ack == policy.AckRemote || tx.volume.policies > remoteLook
+		if remote || tx.volume.policies == 0 {
+			return nil
+		}
+		from := volKey(nil, tabPolicy, vol)
+		return tx.r.Scan(from, after(nil, from), func(k, v []byte) (bool, error) {
+			p, err := decodePolicy(k, v)
+			remote = p.Ack == policy.AckRemote
+			return !remote && err == nil, err
+		})
+	})
+	return remote, err
+}
+
 // filesPage is how many entries of a directory FilesBelow reads at once, so that
 // fn may take its time without holding a snapshot.
 const filesPage = 256

@@ -259,7 +259,7 @@ func (h *history) upkeepStep(ctx context.Context, n int) (err error) {
 		_, err = h.s.Upkeep.GC(ctx, upkeep.GCOptions{Now: true})
 	case 6:
 		what = "compact"
-		_, err = h.s.Upkeep.Compact(ctx)
+		_, err = h.s.Upkeep.Compact(ctx, true)
 	case 7:
 		what = "checkpoint"
 		err = h.ships.Flush(ctx)

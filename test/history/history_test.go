@@ -162,7 +162,7 @@ func upkeepOf(ctx context.Context, s *stack.Stack, r uint32) error {
 	case 0:
 		_, err = s.Upkeep.Pack(ctx)
 	case 1:
-		_, err = s.Upkeep.Compact(ctx)
+		_, err = s.Upkeep.Compact(ctx, true)
 	case 2:
 		err = s.GC(ctx)
 	case 3:

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/strakefs/strake/internal/blob"
@@ -22,28 +23,31 @@ type CompactReport struct {
 	Segments int   // whose live frames were moved
 	Chunks   int   // moved
 	Bytes    int64 // plaintext of these
+	Waiting  int   // segments left for later, since what moved would be less safe now
+	Why      error // of one of them
 	Doubts   []Doubt
 }
 
+func (r *CompactReport) wait(n int, why error) {
+	r.Waiting += n
+	r.Why = why
+}
+
 // Compact moves the live frames out of segments that are mostly dead, or small
-// and many, so that nothing lives in them and Collect can delete them.
-func (u *Upkeep) Compact(ctx context.Context) (CompactReport, error) {
+// and many, so that nothing lives in them and Collect can delete them. wake: of
+// drives that spin down too.
+func (u *Upkeep) Compact(ctx context.Context, wake bool) (CompactReport, error) {
 	var r CompactReport
-	give, err := u.ridding.take(ctx)
+	give, err := u.compacting.take(ctx)
 	if err != nil {
 		return r, err
 	}
 	defer give()
-	err = u.compact(ctx, &r)
-	return r, err
-}
-
-func (u *Upkeep) compact(ctx context.Context, r *CompactReport) error {
-	cands, _, err := u.sparse(ctx, fsapi.SegmentID{}, newest(), maxCandidates)
-	if err != nil {
-		return err
+	cands, _, err := u.sparse(ctx, fsapi.SegmentID{}, newest(), maxCandidates, wake, &r)
+	if err == nil {
+		err = u.compactAll(ctx, cands, &r)
 	}
-	return u.compactAll(ctx, cands, r)
+	return r, err
 }
 
 func (u *Upkeep) compactAll(ctx context.Context, cands []meta.SegmentUse, r *CompactReport) error {
@@ -88,6 +92,9 @@ func (u *Upkeep) runCompact(ctx context.Context, t *job.Task) error {
 			return err
 		}
 		all.Segments += r.Segments
+		if r.Waiting > 0 {
+			all.wait(r.Waiting, r.Why)
+		}
 		all.Doubts = append(all.Doubts, r.Doubts[:min(len(r.Doubts), 1)]...)
 		if err := t.Step(ctx, slices.Clone(last[:]), int64(r.Segments), r.Bytes); err != nil {
 			return err
@@ -97,9 +104,12 @@ func (u *Upkeep) runCompact(ctx context.Context, t *job.Task) error {
 		}
 		after = last
 	}
-	u.compacted(all.Segments > 0)
-	if len(all.Doubts) > 0 {
+	u.compacted(all.Segments > 0 && all.Waiting == 0)
+	switch {
+	case len(all.Doubts) > 0:
 		t.Note("kept because of a doubt: " + all.Doubts[0].String())
+	case all.Waiting > 0:
+		t.Note(fmt.Sprintf("%d segments are left for later: %v", all.Waiting, all.Why))
 	}
 	return nil
 }
@@ -107,12 +117,12 @@ func (u *Upkeep) runCompact(ctx context.Context, t *job.Task) error {
 // compactSome compacts the next segments after one, up to another, and says which it
 // looked at last: the same where there are no more.
 func (u *Upkeep) compactSome(ctx context.Context, after, until fsapi.SegmentID, r *CompactReport) (fsapi.SegmentID, error) {
-	give, err := u.ridding.take(ctx)
+	give, err := u.compacting.take(ctx)
 	if err != nil {
 		return after, err
 	}
 	defer give()
-	cands, last, err := u.sparse(ctx, after, until, compactStep)
+	cands, last, err := u.sparse(ctx, after, until, compactStep, false, r)
 	if err != nil {
 		return after, err
 	}
@@ -126,10 +136,18 @@ const mergeFactor = 16
 
 // sparse lists up to about limit segments after one, up to another, to compact,
 // those of one volume and with the same copies next to each other: those mostly dead,
-// and small ones where there are many. last is the one it looked at last.
-func (u *Upkeep) sparse(ctx context.Context, after, until fsapi.SegmentID, limit int) (cands []meta.SegmentUse, last fsapi.SegmentID, err error) {
+// and small ones where there are many. last is the one it looked at last. Those that
+// must wait are left out, and counted in r; wake: not for drives that sleep.
+func (u *Upkeep) sparse(ctx context.Context, after, until fsapi.SegmentID, limit int, wake bool, r *CompactReport) (cands []meta.SegmentUse, last fsapi.SegmentID, err error) {
 	var small []meta.SegmentUse
 	last = after
+	take := func(s meta.SegmentUse) {
+		if err := u.movable(&s.Segment, wake); err != nil {
+			r.wait(1, err)
+		} else {
+			cands = append(cands, s)
+		}
+	}
 	tiny := u.o.Store.Options().SegmentBytes / mergeFactor
 	err = u.o.Meta.Segments(ctx, after, func(s meta.SegmentUse) bool {
 		if bytes.Compare(s.ID[:], until[:]) > 0 {
@@ -138,7 +156,7 @@ func (u *Upkeep) sparse(ctx context.Context, after, until fsapi.SegmentID, limit
 		last = s.ID
 		switch {
 		case s.Live > 0 && float64(s.Live) < u.o.LiveRatio*float64(s.Payload):
-			cands = append(cands, s)
+			take(s)
 		case s.Live > 0 && s.Payload < tiny:
 			small = append(small, s)
 		}
@@ -148,7 +166,9 @@ func (u *Upkeep) sparse(ctx context.Context, after, until fsapi.SegmentID, limit
 	for len(small) > 0 {
 		n := sameHome(small)
 		if n >= mergeFactor {
-			cands = append(cands, small[:n]...)
+			for _, s := range small[:n] {
+				take(s)
+			}
 		}
 		small = small[n:]
 	}
@@ -188,21 +208,43 @@ func (u *Upkeep) compactGroup(ctx context.Context, group []meta.SegmentUse, r *C
 	class.Copies = group[0].Want
 	w := u.rewriter(group[0].Volume, class)
 	defer w.abort()
+	emptied := 0
 	for _, s := range group {
-		err := u.empty(ctx, w, s, r)
+		err = u.empty(ctx, w, s, r)
 		if errors.Is(err, fsapi.Corrupt) || errors.Is(err, fsapi.NotExist) {
-			u.doubt(&r.Doubts, Doubt{Segment: s.ID, Err: err})
-			continue
+			err = u.doubtful(ctx, s.ID, err, r)
+		} else if err == nil {
+			emptied++
 		}
 		if err != nil {
-			return err
+			break
 		}
-		r.Segments++
-		u.count.compacted.Add(1)
 	}
-	err = w.flush(ctx)
+	if err == nil {
+		err = w.flush(ctx)
+	}
 	r.Chunks += w.moved
+	if isPostponed(err) {
+		u.o.Log.Warn("segments are compacted later", "segments", len(group), "err", err)
+		r.wait(len(group), err)
+		return nil
+	}
+	if err == nil {
+		r.Segments += emptied
+		u.count.compacted.Add(uint64(emptied))
+	}
 	return err
+}
+
+// doubtful notes that a segment cannot be read, unless it was deleted meanwhile.
+func (u *Upkeep) doubtful(ctx context.Context, id fsapi.SegmentID, why error, r *CompactReport) error {
+	if errors.Is(why, fsapi.NotExist) {
+		if _, err := u.o.Meta.Segment(ctx, id); errors.Is(err, fsapi.NotExist) || ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	u.doubt(&r.Doubts, Doubt{Segment: id, Err: why})
+	return nil
 }
 
 // empty hands the live frames of a segment to the rewriter.

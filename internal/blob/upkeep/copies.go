@@ -61,12 +61,7 @@ func (u *Upkeep) fill(ctx context.Context, seg *fsapi.Segment, spec fsapi.CopySp
 	if added.Count() == 0 {
 		return err
 	}
-	for n, d := range added.Drives {
-		if d != 0 {
-			u.count.bytesCopied.Add(uint64(blob.PartSize(seg.Size, &added, n)))
-			u.count.partsCopied.Add(1)
-		}
-	}
+	u.countParts(seg, &added)
 	now, rerr := u.record(ctx, seg.ID, spec, added)
 	if rerr != nil {
 		return errors.Join(err, rerr)

@@ -44,17 +44,18 @@ func (u *Upkeep) GC(ctx context.Context, o GCOptions) (GCReport, error) {
 
 func (u *Upkeep) gc(ctx context.Context, o GCOptions, orphans bool) (GCReport, error) {
 	var r GCReport
+	var err error
+	if r.Swept, err = u.Sweep(ctx); err != nil {
+		return r, err
+	}
+	if r.Compact, err = u.Compact(ctx, o.Now); err != nil {
+		return r, err
+	}
 	give, err := u.ridding.take(ctx)
 	if err != nil {
 		return r, err
 	}
 	defer give()
-	if r.Swept, err = u.sweep(ctx); err != nil {
-		return r, err
-	}
-	if err = u.compact(ctx, &r.Compact); err != nil {
-		return r, err
-	}
 	if err = u.collect(ctx, o, &r.Collect); err != nil {
 		return r, err
 	}
@@ -94,7 +95,7 @@ func (u *Upkeep) tidyUp(ctx context.Context) (sparse bool, err error) {
 	if quiet := u.o.Clock.Now().Sub(time.Unix(0, u.futile.Load())); quiet >= 0 && quiet < compactQuiet {
 		return false, nil
 	}
-	cands, _, err := u.sparse(ctx, fsapi.SegmentID{}, newest(), 1)
+	cands, _, err := u.sparse(ctx, fsapi.SegmentID{}, newest(), 1, false, new(CompactReport))
 	return len(cands) > 0, err
 }
 

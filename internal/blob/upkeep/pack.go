@@ -3,6 +3,7 @@ package upkeep
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/strakefs/strake/internal/blob"
 	"github.com/strakefs/strake/internal/fsapi"
@@ -17,7 +18,11 @@ const packFrames = 8192
 type PackReport struct {
 	Frames int   // moved into segments
 	Bytes  int64 // of these frames in the journal
-	Bad    []Doubt
+	// Waiting is how many frames, at least, stay in the journal, since in segments
+	// they would be less safe now; Why is the reason for one.
+	Waiting int
+	Why     error
+	Bad     []Doubt
 }
 
 // Pack moves all journal frames that it finds into segments, compressed harder;
@@ -39,6 +44,7 @@ func (u *Upkeep) Pack(ctx context.Context) (PackReport, error) {
 			return r, err
 		}
 	}
+	u.keeping.Store(r.Waiting > 0)
 	return r, nil
 }
 
@@ -47,9 +53,17 @@ func (u *Upkeep) packVolume(ctx context.Context, vol fsapi.VolumeID, r *PackRepo
 	if err != nil {
 		return err
 	}
+	sure, err := u.o.Meta.AcksRemote(ctx, vol)
+	if err != nil {
+		return err
+	}
+	if sure {
+		u.keeping.Store(true) // however long it takes
+	}
+	stay := map[string]error{}
 	for {
 		bad := r.Bad
-		p := packer{u: u, vol: vol, class: class, r: r}
+		p := packer{u: u, vol: vol, class: class, r: r, sure: sure, stay: stay}
 		n, more, err := p.some(ctx)
 		// Where nothing moved, what is left is bad, or changes under our hands:
 		// later. Where all was listed, what came since is too little for another
@@ -68,16 +82,27 @@ type packer struct {
 	class blob.Class // all of it but the copies holds for every frame
 	r     *PackReport
 	homes map[string]*rewriter // by the text of the copies
+
+	sure bool             // the journal is in a bucket: see cover
+	stay map[string]error // why frames stay in the journal, by the text of the copies
 }
 
-// home is where frames that want some copies go.
+// home is where frames that want some copies go; nil where they stay.
 func (p *packer) home(want []fsapi.CopySpec) *rewriter {
 	key := policy.Copies(want).String()
+	if p.stay[key] != nil {
+		return nil
+	}
 	w := p.homes[key]
 	if w == nil {
+		if i := slices.IndexFunc(pinnedTiers(want), func(t string) bool { return !p.u.takes(t) }); p.sure && i >= 0 {
+			p.stay[key] = postponed{fsapi.Errorf(fsapi.Busy, "a tier of %s takes nothing now: its drives are away or not to be written", key)}
+			return nil
+		}
 		class := p.class
 		class.Copies = want
 		w = p.u.rewriter(p.vol, class)
+		w.sure = p.sure
 		if p.homes == nil {
 			p.homes = make(map[string]*rewriter)
 		}
@@ -106,8 +131,8 @@ func (p *packer) some(ctx context.Context) (moved int, more bool, err error) {
 			return 0, false, err
 		}
 	}
-	for _, w := range p.homes {
-		if err := w.flush(ctx); err != nil {
+	for key, w := range p.homes {
+		if err := p.postponed(key, w.flush(ctx)); err != nil {
 			return 0, false, err
 		}
 		moved += w.moved
@@ -127,8 +152,28 @@ func (p *packer) frame(ctx context.Context, f *meta.JournalChunk) error {
 	if err != nil {
 		return err
 	}
+	w := p.home(f.Want)
+	if w == nil {
+		key := policy.Copies(f.Want).String()
+		return p.postponed(key, p.stay[key])
+	}
 	p.r.Bytes += int64(len(f.Data))
-	return p.home(f.Want).add(ctx, f.Chunk, f.Loc, f.Ino, f.Off, data)
+	return p.postponed(policy.Copies(f.Want).String(), w.add(ctx, f.Chunk, f.Loc, f.Ino, f.Off, data))
+}
+
+// postponed takes note that frames which want some copies stay for now; another
+// error is passed on.
+func (p *packer) postponed(copies string, err error) error {
+	if !isPostponed(err) {
+		return err
+	}
+	if p.stay[copies] == nil {
+		p.u.o.Log.Warn("data stays in the journal for now", "copies", copies, "err", err)
+	}
+	p.stay[copies] = err
+	p.r.Waiting++
+	p.r.Why = err
+	return nil
 }
 
 // patience is how many times its bound a journal may grow while writers are at
@@ -147,7 +192,36 @@ func (u *Upkeep) packLarge(ctx context.Context) error {
 	if n < u.o.JournalMax || busy && n < patience*u.o.JournalMax {
 		return nil
 	}
-	_, err = u.Pack(ctx)
+	err = u.packAgain(ctx)
 	u.journal = 0
 	return err
+}
+
+// packAgain is Pack as a step of Run: where frames had to stay, not again at once.
+func (u *Upkeep) packAgain(ctx context.Context) error {
+	now := u.o.Clock.Now()
+	if age := now.Sub(u.kept); u.keeping.Load() && age >= 0 && age < postponedAgain {
+		return nil
+	}
+	_, err := u.Pack(ctx)
+	u.kept = u.o.Clock.Now()
+	return err
+}
+
+// fullJournal is how many times its bound a journal may grow in which frames must
+// stay, before those who store data wait.
+const fullJournal = 16
+
+// lookAtJournal notes whether there is room in the journal.
+func (u *Upkeep) lookAtJournal(ctx context.Context) error {
+	full := false
+	if u.keeping.Load() {
+		n, err := u.o.Meta.JournalBytes(ctx)
+		if err != nil {
+			return err
+		}
+		full = n >= fullJournal*u.o.JournalMax
+	}
+	u.full.Store(full)
+	return nil
 }

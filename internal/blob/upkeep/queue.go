@@ -84,13 +84,13 @@ func (u *Upkeep) Backlog() Backlog {
 	return u.queue.seen
 }
 
-// Admit waits while more is pending than Options allow: back-pressure on those
-// who store data.
+// Admit waits while more is pending than Options allow, or the journal has grown far
+// over its bound and must not be packed now: back-pressure on those who store data.
 func (u *Upkeep) Admit(ctx context.Context) error {
 	for {
 		q := u.queue
 		q.mu.Lock()
-		full := q.seen.Segments >= u.o.MaxPending || u.o.MaxPendingBytes > 0 && q.seen.Bytes >= u.o.MaxPendingBytes
+		full := u.full.Load() || q.seen.Segments >= u.o.MaxPending || u.o.MaxPendingBytes > 0 && q.seen.Bytes >= u.o.MaxPendingBytes
 		changed := q.changed
 		q.mu.Unlock()
 		if !full {
@@ -179,6 +179,9 @@ func (u *Upkeep) scan(ctx context.Context, workers chan struct{}, wg *sync.WaitG
 		}
 		return ctx.Err() == nil
 	})
+	if err == nil {
+		err = u.lookAtJournal(ctx)
+	}
 	if err == nil {
 		if there != nil {
 			u.gather.look(func(id fsapi.SegmentID) bool { return there[id] }, now)

@@ -203,6 +203,12 @@ func (u *Upkeep) runReencrypt(ctx context.Context, t *job.Task) error {
 	vol := fsapi.VolumeID(n)
 	for u.o.Keys != nil && t.Args()[1] == strconv.FormatUint(uint64(u.current(vol)), 10) {
 		c, more, err := u.reencryptStep(ctx, vol, t)
+		if isPostponed(err) {
+			if err := u.postpone(ctx, t, err); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -357,6 +363,9 @@ func (u *Upkeep) reencryptJournal(ctx context.Context, vol fsapi.VolumeID, c *Cu
 		if err != nil {
 			return err
 		}
+		if r.Waiting > 0 {
+			return r.Why
+		}
 		c.Moved += r.Bytes
 		c.Doubts += len(r.Bad)
 	}
@@ -378,7 +387,7 @@ func (u *Upkeep) oldJournal(ctx context.Context, vol fsapi.VolumeID, v fsapi.Key
 // reencryptSegments moves the live frames out of segments with an old key, as
 // compaction does.
 func (u *Upkeep) reencryptSegments(ctx context.Context, vol fsapi.VolumeID, budget int64, c *Cursor) error {
-	give, err := u.ridding.take(ctx)
+	give, err := u.compacting.take(ctx)
 	if err != nil {
 		return err
 	}
@@ -387,11 +396,20 @@ func (u *Upkeep) reencryptSegments(ctx context.Context, vol fsapi.VolumeID, budg
 	if err != nil {
 		return err
 	}
+	for i := range group {
+		if err := u.movable(&group[i].Segment, true); err != nil {
+			return err
+		}
+	}
 	byHome(group)
 	for len(group) > 0 {
 		n := sameHome(group)
 		var r CompactReport
-		if err := u.compactGroup(ctx, group[:n], &r); err != nil {
+		err := u.compactGroup(ctx, group[:n], &r)
+		if err == nil && r.Waiting > 0 {
+			err = r.Why
+		}
+		if err != nil {
 			return err
 		}
 		c.Doubts += len(r.Doubts)

@@ -103,7 +103,8 @@ type layouter struct {
 	t    *job.Task
 	vol  fsapi.VolumeID
 	top  fsapi.Ino
-	pass int // walks before this one
+	pass int    // walks before this one
+	at   []byte // the cursor of the last step
 	note struct{ changed, moved, kept int }
 }
 
@@ -115,8 +116,8 @@ func (u *Upkeep) runRelayout(ctx context.Context, t *job.Task) error {
 	if err != nil {
 		return err
 	}
-	l := &layouter{u: u, t: t, vol: vol, top: top}
 	c := t.Cursor()
+	l := &layouter{u: u, t: t, vol: vol, top: top, at: c}
 	resumed := len(c) > 0
 	for ; ; l.pass++ {
 		if l.pass == maxPasses {
@@ -128,6 +129,14 @@ func (u *Upkeep) runRelayout(ctx context.Context, t *job.Task) error {
 		}
 		moves := u.o.Moves(vol)
 		whole, err := l.walk(ctx, c)
+		if isPostponed(err) { // as if it had been paused
+			if err := u.postpone(ctx, t, err); err != nil {
+				return err
+			}
+			c, resumed = l.at, true
+			l.pass--
+			continue
+		}
 		if err != nil || whole || !resumed && u.o.Moves(vol) == moves {
 			return err
 		}
@@ -159,6 +168,7 @@ func (l *layouter) step(ctx context.Context, cursor []byte, files, bytes int64) 
 	if l.pass > 0 {
 		files, bytes = 0, 0
 	}
+	l.at = cursor
 	return l.t.Step(ctx, cursor, files, bytes)
 }
 
@@ -496,6 +506,9 @@ func (l *layouter) rewriteChunk(ctx context.Context, h *homes, f meta.FileWant, 
 		}
 		return l.rewriteChunk(ctx, h, f, e, again[0], false)
 	}
+	if h.stays != nil {
+		return h.stays
+	}
 	data, err := l.u.o.Store.ReadChunk(ctx, l.vol, c.Chunk)
 	if errors.Is(err, fsapi.Corrupt) || errors.Is(err, fsapi.NotExist) {
 		l.u.o.Log.Warn("a chunk that cannot be read keeps its layout", "chunk", c.ID, "err", err)
@@ -520,8 +533,9 @@ type homes struct {
 
 	gathered map[fsapi.ChunkID]bool // since the last flush
 
-	seg  fsapi.SegmentID // the last one asked for
-	want []fsapi.CopySpec
+	seg   fsapi.SegmentID // the last one asked for
+	want  []fsapi.CopySpec
+	stays error // why what is in it cannot move now
 }
 
 // wants is what a segment should have. Chunks of one segment mostly come
@@ -532,7 +546,7 @@ func (h *homes) wants(ctx context.Context, id fsapi.SegmentID) ([]fsapi.CopySpec
 		if err != nil {
 			return nil, err
 		}
-		h.seg, h.want = id, s.Want
+		h.seg, h.want, h.stays = id, s.Want, h.u.movable(&s, true)
 	}
 	return h.want, nil
 }

@@ -19,6 +19,9 @@ type rewriter struct {
 	bytes int64 // plaintext in b
 	from  map[fsapi.ChunkID]fsapi.Location
 	moved int
+
+	// sure: the journal counts as a copy on each tier that is wanted: see cover.
+	sure bool
 }
 
 func (u *Upkeep) rewriter(vol fsapi.VolumeID, class blob.Class) *rewriter {
@@ -47,7 +50,8 @@ func (w *rewriter) add(ctx context.Context, id fsapi.ChunkID, from fsapi.Locatio
 	return nil
 }
 
-// flush makes what was gathered durable and relocates it.
+// flush makes what was gathered durable, as safe as it was, and relocates it. Where
+// that cannot be now it stays where it lies, and the error is postponed.
 func (w *rewriter) flush(ctx context.Context) error {
 	if w.b == nil {
 		return nil
@@ -67,6 +71,14 @@ func (w *rewriter) flush(ctx context.Context) error {
 			sources[to] = append(sources[to], from.Segment)
 		}
 	}
+	stay, err := w.stay(ctx, sources)
+	if err == nil {
+		err = w.u.cover(ctx, st.Segments, stay)
+	}
+	if err != nil {
+		w.u.abandon(ctx, st.Segments)
+		return err
+	}
 	n, err := w.u.o.Meta.Relocate(ctx, w.vol, st.Segments, moves)
 	w.moved += n
 	if err == nil {
@@ -75,6 +87,51 @@ func (w *rewriter) flush(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// stay are the tiers on which what a new segment is made of has copies that stay.
+func (w *rewriter) stay(ctx context.Context, sources map[fsapi.SegmentID][]fsapi.SegmentID) (map[fsapi.SegmentID][]string, error) {
+	known := map[fsapi.SegmentID][]string{}
+	stay := make(map[fsapi.SegmentID][]string, len(sources))
+	for to, from := range sources {
+		for _, id := range from {
+			tiers, ok := known[id]
+			if !ok {
+				var err error
+				if tiers, err = w.tiers(ctx, id); err != nil {
+					return nil, err
+				}
+				known[id] = tiers
+			}
+			stay[to] = union(stay[to], tiers)
+		}
+	}
+	return stay, nil
+}
+
+// tiers are those on which one source has copies that stay.
+func (w *rewriter) tiers(ctx context.Context, id fsapi.SegmentID) ([]string, error) {
+	if id.IsJournal() {
+		if w.sure {
+			return pinnedTiers(w.class.Copies), nil
+		}
+		return nil, nil
+	}
+	s, err := w.u.o.Meta.Segment(ctx, id)
+	if err != nil {
+		return nil, notGone(err)
+	}
+	return w.u.stays(&s), nil
+}
+
+// union adds to a list what it has not.
+func union(list, more []string) []string {
+	for _, m := range more {
+		if !slices.Contains(list, m) {
+			list = append(list, m)
+		}
+	}
+	return list
 }
 
 // abort drops what was gathered.

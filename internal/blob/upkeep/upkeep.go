@@ -16,10 +16,11 @@
 // and encrypts anew, one evicts and promotes, one looks through what is pending and has up to Copiers
 // others write it, one starts jobs when they are due or a drive's state calls
 // for them, and one runs jobs, each in a goroutine of its own; a job that moves
-// segments has up to Copiers others while it does. Packing, getting rid of
-// things, tiering, scrubbing and encrypting anew have a turn each, which a step or
-// job of that kind holds while it works. Turns are never held together, but that
-// encrypting anew packs and gets rid of things. The lock order is
+// segments has up to Copiers others while it does, and what rewrites data has as
+// many. Packing, compacting, getting rid of things, tiering, scrubbing and encrypting
+// anew have a turn each, which a step or job of that kind holds while it works. Turns
+// are never held together, but that encrypting anew packs and compacts. The lock
+// order is
 //
 //	the turn of encrypting anew
 //	 a turn
@@ -50,6 +51,7 @@ type Meta interface {
 	Segment(ctx context.Context, id fsapi.SegmentID) (fsapi.Segment, error)
 	Segments(ctx context.Context, after fsapi.SegmentID, fn func(meta.SegmentUse) bool) error
 	Volumes(ctx context.Context) ([]meta.Volume, error)
+	AcksRemote(ctx context.Context, vol fsapi.VolumeID) (bool, error)
 	VolumePolicy(ctx context.Context, id fsapi.VolumeID) (policy.Policy, error)
 	JournalFrames(ctx context.Context, vol fsapi.VolumeID, max int, maxBytes int64) ([]meta.JournalChunk, error)
 	JournalBytes(ctx context.Context) (int64, error)
@@ -187,23 +189,27 @@ func (o *Options) defaults() {
 
 // Upkeep does the steps. Safe for concurrent use; they take turns.
 type Upkeep struct {
-	o        Options
-	packing  turn // Pack
-	ridding  turn // Sweep, Compact, Collect, SweepOrphans, GC
-	looking  turn // Scrub
-	rekeying turn // Reencrypt; before ridding and packing
-	tiering  turn // TierOnce
-	pace     *pacer
-	queue    *queue
-	claims   *claims
-	watch    *watch
-	runner   *job.Runner
-	tier     tierState
-	gather   gatherer
-	started  time.Time
-	journal  int64        // bytes in the journal when packLarge looked; its own
-	futile   atomic.Int64 // when a compaction last achieved nothing, in Unix nanoseconds
-	count    counters
+	o          Options
+	packing    turn // Pack
+	compacting turn // Compact
+	ridding    turn // Sweep, Collect, SweepOrphans
+	looking    turn // Scrub
+	rekeying   turn // Reencrypt; before packing and compacting
+	tiering    turn // TierOnce
+	pace       *pacer
+	queue      *queue
+	claims     *claims
+	watch      *watch
+	runner     *job.Runner
+	tier       tierState
+	gather     gatherer
+	started    time.Time
+	journal    int64        // bytes in the journal when packLarge looked; its own
+	kept       time.Time    // when packAgain packed last; its own
+	keeping    atomic.Bool  // frames stay in the journal, or are about to be made sure
+	full       atomic.Bool  // so many that writers wait
+	futile     atomic.Int64 // when a compaction last achieved nothing, in Unix nanoseconds
+	count      counters
 
 	promoting *pacer // of promotions
 }
@@ -215,7 +221,7 @@ func New(o Options) (*Upkeep, error) {
 	}
 	o.defaults()
 	u := &Upkeep{
-		o: o, packing: make(turn, 1), ridding: make(turn, 1), looking: make(turn, 1), rekeying: make(turn, 1), tiering: make(turn, 1), pace: newPacer(o.Clock, o.Rate),
+		o: o, packing: make(turn, 1), compacting: make(turn, 1), ridding: make(turn, 1), looking: make(turn, 1), rekeying: make(turn, 1), tiering: make(turn, 1), pace: newPacer(o.Clock, o.Rate),
 		queue: newQueue(), claims: newClaims(), watch: newWatch(), started: o.Clock.Now(), promoting: newPacer(o.Clock, o.Tiering.PromoteRate),
 	}
 	u.gather = gatherer{bytes: o.GatherBytes, longest: o.GatherTime, lull: 2 * o.GCEvery, began: u.started, tiers: make(map[string]*gathered)}
@@ -266,7 +272,7 @@ type step struct {
 func (u *Upkeep) steps() [][]step {
 	return [][]step{{
 		{name: "pack a large journal", every: u.o.Tick, do: u.packLarge},
-		{name: "pack an old journal", every: u.o.JournalAge, do: func(ctx context.Context) error { _, err := u.Pack(ctx); return err }},
+		{name: "pack an old journal", every: u.o.JournalAge, do: u.packAgain},
 	}, {
 		{name: "gc", every: u.o.GCEvery, do: u.tidy},
 		{name: "re-encryption", every: u.o.GCEvery, do: u.rekey},

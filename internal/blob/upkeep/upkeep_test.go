@@ -171,6 +171,8 @@ type rig struct {
 	keys    *keyring.Keyring // nil: the same keys for ever
 	moves   atomic.Uint64    // of files to other directories
 	storing func()           // before a relayout walks
+
+	journalMax int64 // of upkeep; 0: the default
 }
 
 func newRig(t *testing.T, replicas int) *rig {
@@ -233,7 +235,7 @@ func (r *rig) open() {
 	}
 	s := r.store
 	r.t.Cleanup(func() { s.Close() })
-	r.up, err = upkeep.New(upkeep.Options{Store: r.store, Meta: r.meta, Drives: r.set, Keys: rotated, Settle: r.settled, Moves: func(fsapi.VolumeID) uint64 { return r.moves.Load() }, Clock: r.clock, Rate: -1, BatchBytes: 512 << 10})
+	r.up, err = upkeep.New(upkeep.Options{Store: r.store, Meta: r.meta, Drives: r.set, Keys: rotated, Settle: r.settled, Moves: func(fsapi.VolumeID) uint64 { return r.moves.Load() }, Clock: r.clock, Rate: -1, BatchBytes: 512 << 10, JournalMax: r.journalMax})
 	if err != nil {
 		r.t.Fatal(err)
 	}
