@@ -127,14 +127,20 @@ func (u *Upkeep) movable(s *fsapi.Segment, wake bool) error {
 	return nil
 }
 
-// coverShare is the share of OrphanDelay that copies of a segment may take which is
-// on no record yet, and would be an orphan after that.
-const coverShare = 4
+// The shares of OrphanDelay that the copies of new segments may take, which are on no
+// record yet, and that there may be from their beginning to their record: they would
+// be orphans after that.
+const (
+	coverShare  = 0.5
+	recordShare = 0.75
+)
+
+func share(d time.Duration, of float64) time.Duration { return time.Duration(float64(d) * of) }
 
 // cover gives new segments the copies without which what moves into them would be
 // less safe. stay are the tiers by segment. Errors: postponed, or that of ctx.
 func (u *Upkeep) cover(ctx context.Context, segs []fsapi.Segment, stay map[fsapi.SegmentID][]string) error {
-	limited, cancel := context.WithTimeout(ctx, u.o.OrphanDelay/coverShare)
+	limited, cancel := context.WithTimeout(ctx, share(u.o.OrphanDelay, coverShare))
 	defer cancel()
 	errs := make([]error, len(segs))
 	workers := make(chan struct{}, u.o.Copiers)
@@ -151,8 +157,8 @@ func (u *Upkeep) cover(ctx context.Context, segs []fsapi.Segment, stay map[fsapi
 	}
 	wg.Wait()
 	for i := range segs { // it would be deleted as an orphan, were it not recorded soon
-		if at, ok := u.o.Store.Made(segs[i].ID); ok && u.o.Clock.Now().Sub(at) >= u.o.OrphanDelay/2 {
-			errs = append(errs, fsapi.Errorf(fsapi.TimedOut, "segment %v was not written within %v", segs[i].ID, u.o.OrphanDelay/2))
+		if at, ok := u.o.Store.Made(segs[i].ID); ok && u.o.Clock.Now().Sub(at) >= share(u.o.OrphanDelay, recordShare) {
+			errs = append(errs, fsapi.Errorf(fsapi.TimedOut, "segment %v was not written within %v", segs[i].ID, share(u.o.OrphanDelay, recordShare)))
 		}
 	}
 	err := errors.Join(errs...)
