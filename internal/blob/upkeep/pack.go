@@ -132,7 +132,7 @@ func (p *packer) some(ctx context.Context) (moved int, more bool, err error) {
 		}
 	}
 	for key, w := range p.homes {
-		if err := p.postponed(key, w.flush(ctx)); err != nil {
+		if err := p.postponed(key, len(w.from), w.flush(ctx)); err != nil {
 			return 0, false, err
 		}
 		moved += w.moved
@@ -155,15 +155,16 @@ func (p *packer) frame(ctx context.Context, f *meta.JournalChunk) error {
 	w := p.home(f.Want)
 	if w == nil {
 		key := policy.Copies(f.Want).String()
-		return p.postponed(key, p.stay[key])
+		return p.postponed(key, 1, p.stay[key])
 	}
 	p.r.Bytes += int64(len(f.Data))
-	return p.postponed(policy.Copies(f.Want).String(), w.add(ctx, f.Chunk, f.Loc, f.Ino, f.Off, data))
+	err = w.add(ctx, f.Chunk, f.Loc, f.Ino, f.Off, data)
+	return p.postponed(policy.Copies(f.Want).String(), len(w.from), err)
 }
 
-// postponed takes note that frames which want some copies stay for now; another
+// postponed takes note that n frames which want some copies stay for now; another
 // error is passed on.
-func (p *packer) postponed(copies string, err error) error {
+func (p *packer) postponed(copies string, n int, err error) error {
 	if !isPostponed(err) {
 		return err
 	}
@@ -171,7 +172,7 @@ func (p *packer) postponed(copies string, err error) error {
 		p.u.o.Log.Warn("data stays in the journal for now", "copies", copies, "err", err)
 	}
 	p.stay[copies] = err
-	p.r.Waiting++
+	p.r.Waiting += n
 	p.r.Why = err
 	return nil
 }
