@@ -23,6 +23,7 @@ import (
 type nas struct {
 	hangs atomic.Pointer[string]
 	back  chan struct{}
+	clock hurried
 }
 
 func (m *nas) hang(dir string) { m.hangs.Store(&dir) }
@@ -34,10 +35,16 @@ func (m *nas) rule(c osfs.Call) osfs.Outcome {
 	return osfs.Outcome{}
 }
 
-// hurried is a clock on which every wait has passed at once.
-type hurried struct{ clock.Clock }
+// hurried is a clock on which, once it is set to, every wait has passed at once.
+type hurried struct {
+	clock.Clock
+	on atomic.Bool
+}
 
-func (hurried) After(time.Duration) <-chan time.Time {
+func (h *hurried) After(d time.Duration) <-chan time.Time {
+	if !h.on.Load() {
+		return h.Clock.After(d)
+	}
 	c := make(chan time.Time)
 	close(c)
 	return c
@@ -55,6 +62,8 @@ func driveRig(t *testing.T) (n *Node, m *nas, root string) {
 	}
 	m = &nas{back: make(chan struct{})}
 	n.fs = osfs.NewFault(n.fs, m.rule)
+	m.clock.Clock = n.clock
+	n.clock = &m.clock
 	t.Cleanup(func() {
 		if err := n.Close(context.Background()); err != nil {
 			t.Error(err)
@@ -81,7 +90,7 @@ func TestHungDriveHoldsUpNobody(t *testing.T) {
 	}
 
 	m.hang(filepath.Join(root, "nas"))
-	n.clock = hurried{n.clock}
+	m.clock.on.Store(true)
 	for range 3 {
 		if avail, err := n.drives.available(ctx); err != nil || avail <= 0 {
 			t.Errorf("beside a drive that hangs %d bytes are available, %v", avail, err)
