@@ -467,12 +467,11 @@ func TestTakeKeepsWhatMayBeRead(t *testing.T) {
 			op, sizes := c.op, c.sizes
 			b := mem.New(mem.Options{Whole: c.whole})
 			s := opened(t, b, provider.Options{PartSize: 100, Hold: provider.NewMemory(200)})
-			first := true
+			var failed atomic.Bool // parts are sent at the same time
 			b.SetRule(func(r mem.Request) mem.Outcome {
-				if r.Op != op || !first {
+				if r.Op != op || failed.Swap(true) {
 					return mem.Outcome{}
 				}
-				first = false
 				return mem.Outcome{Err: broken, Late: c.late}
 			})
 			want, all, err := give(t, s, "x", sizes)
