@@ -27,9 +27,9 @@ func (n *Node) newUpkeep() (*upkeep.Upkeep, error) {
 }
 
 // settle stores what was written in a volume; one that is gone has nothing.
-func (n *Node) settle(ctx context.Context, vol fsapi.VolumeID) error {
+func (n *Node) settle(_ context.Context, vol fsapi.VolumeID) error {
 	if v := n.volumes.byID(vol); v != nil {
-		return v.local.Syncfs(ctx)
+		return v.local.Settle()
 	}
 	return nil
 }
@@ -54,7 +54,7 @@ func orNever[T time.Duration | int64](v T) T {
 func (n *Node) gc(ctx context.Context, req api.GC) (api.GCReport, error) {
 	out := api.GCReport{Kept: []string{}}
 	for _, v := range n.volumes.all() {
-		if err := v.local.Syncfs(ctx); err != nil {
+		if err := v.local.Settle(); err != nil {
 			return out, err
 		}
 	}

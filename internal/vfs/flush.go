@@ -718,6 +718,15 @@ func cmpErr(a, b error) error {
 	return b
 }
 
+// Settle stores what was written before the call: the metadata has it then, which
+// Syncfs makes durable. It waits for no bucket that is not to have the first copy.
+func (fs *Local) Settle() error {
+	if fs.o.ReadOnly {
+		return nil
+	}
+	return fs.barrier()
+}
+
 // Syncfs implements FS.
 func (fs *Local) Syncfs(ctx context.Context) error {
 	if fs.o.ReadOnly {
