@@ -130,6 +130,17 @@ func TestHungDriveHoldsUpNobody(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond) // what hung comes back in goroutines that tell nobody
 	}
+	m.clock.on.Store(false)
+	for {
+		_, err := n.addDrive(ctx, api.DriveAdd{Name: "third", Path: filepath.Join(root, "nas", "third")})
+		if err == nil {
+			break // the attempt before is over
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("a place that came back cannot be added: %v", err)
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // A drive is not where it is said to be: the command is refused and it stays where it
