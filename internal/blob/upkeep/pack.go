@@ -87,15 +87,15 @@ type packer struct {
 	stay map[string]error // why frames stay in the journal, by the text of the copies
 }
 
-// home is where frames that want some copies go; nil where they stay.
-func (p *packer) home(want []fsapi.CopySpec) *rewriter {
-	key := policy.Copies(want).String()
+// home is where frames that want some copies go, key being their text; nil where
+// they stay.
+func (p *packer) home(key string, want []fsapi.CopySpec) *rewriter {
 	if p.stay[key] != nil {
 		return nil
 	}
 	w := p.homes[key]
 	if w == nil {
-		if i := slices.IndexFunc(pinnedTiers(want), func(t string) bool { return !p.u.takes(t) }); p.sure && i >= 0 {
+		if p.sure && slices.ContainsFunc(pinnedTiers(want), func(t string) bool { return !p.u.takes(t) }) {
 			p.stay[key] = postponed{fsapi.Errorf(fsapi.Busy, "a tier of %s takes nothing now: its drives are away or not to be written", key)}
 			return nil
 		}
@@ -152,14 +152,14 @@ func (p *packer) frame(ctx context.Context, f *meta.JournalChunk) error {
 	if err != nil {
 		return err
 	}
-	w := p.home(f.Want)
+	key := policy.Copies(f.Want).String()
+	w := p.home(key, f.Want)
 	if w == nil {
-		key := policy.Copies(f.Want).String()
 		return p.postponed(key, 1, p.stay[key])
 	}
 	p.r.Bytes += int64(len(f.Data))
 	err = w.add(ctx, f.Chunk, f.Loc, f.Ino, f.Off, data)
-	return p.postponed(policy.Copies(f.Want).String(), len(w.from), err)
+	return p.postponed(key, len(w.from), err)
 }
 
 // postponed takes note that n frames which want some copies stay for now; another
