@@ -719,7 +719,8 @@ func cmpErr(a, b error) error {
 }
 
 // Settle stores what was written before the call: the metadata has it then, which
-// Syncfs makes durable. It waits for no bucket that is not to have the first copy.
+// Syncfs makes durable. It waits for no bucket that is not to have the first copy. The
+// error is that of something which could not be stored. Safe for concurrent use.
 func (fs *Local) Settle() error {
 	if fs.o.ReadOnly {
 		return nil

@@ -156,6 +156,32 @@ func TestCompactionIsSafe(t *testing.T) {
 	}
 }
 
+// A segment whose copies took so long that it may count as an orphan in a moment is
+// not recorded any more.
+func TestCompactionTakesTooLong(t *testing.T) {
+	r := sparseRig(t)
+	moved := r.always("hot", "cold")
+	cold := r.drives[1]
+	watch := cold.Fail
+	cold.Fail = func(op, name string) error {
+		if op == "Commit" {
+			r.clock.move(50 * time.Minute)
+		}
+		return watch(op, name)
+	}
+	if rep := r.gc(upkeep.GCOptions{Now: true}); rep.Compact.Waiting != 12 || *moved != 0 {
+		t.Fatalf("%+v; %d relocations", rep, *moved)
+	}
+	r.whole()
+	r.check()
+	cold.Fail = watch
+	if rep := r.gc(upkeep.GCOptions{Now: true}); rep.Compact.Segments != 12 || *moved == 0 {
+		t.Fatalf("%+v; %d relocations", rep, *moved)
+	}
+	r.whole()
+	r.check()
+}
+
 // A copy that is not there yet is nothing to keep, and a tier that is full no reason
 // to wait: what moves makes the room.
 func TestCompactionGoesOn(t *testing.T) {
