@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -154,6 +155,36 @@ func TestCompactionIsSafe(t *testing.T) {
 	if len(r.pending()) != 0 {
 		t.Error("copies are pending")
 	}
+}
+
+// Dead segments are deleted while a compaction is under way, however long that takes
+// to write; one of its own that goes so is no doubt.
+func TestCollectBesideCompaction(t *testing.T) {
+	r := sparseRig(t)
+	var once sync.Once
+	hot := r.drives[0]
+	watch := hot.Fail
+	hot.Fail = func(op, name string) error {
+		once.Do(func() {
+			hot.Fail = watch
+			r.remove("keep11")
+			rep, err := r.up.Sweep(t.Context())
+			if err != nil || rep == 0 {
+				t.Errorf("%d chunks swept, %v", rep, err)
+			}
+			if rep, err := r.up.Collect(t.Context(), upkeep.GCOptions{Now: true}); err != nil || rep.Deleted != 1 {
+				t.Errorf("%+v, %v", rep, err)
+			}
+		})
+		return watch(op, name)
+	}
+	rep, err := r.up.Compact(t.Context(), true)
+	if err != nil || rep.Segments != 11 || len(rep.Doubts) != 0 || rep.Waiting != 0 {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+	r.gc(upkeep.GCOptions{Now: true})
+	r.whole()
+	r.check()
 }
 
 // A segment whose copies took so long that it may count as an orphan in a moment is
